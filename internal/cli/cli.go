@@ -1,0 +1,123 @@
+// Package cli is the plumbing that pith and smoothout share: how a command
+// fails, what it prints then, and with which exit code.
+//
+// Data goes to stdout, words go to stderr. A command returns an error instead
+// of exiting, so tests can call it like any function.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes. They mean the same in every sub-command of both tools and are
+// part of the interface: scripts rely on them.
+const (
+	ExitOK         = 0 // done; for checks: valid, and trusted as the policy asks
+	ExitRejected   = 1 // checked, and wrong
+	ExitNotChecked = 2 // could not check or could not do it: usage, I/O, unreadable input
+	ExitUntrusted  = 3 // valid, but not enough trust under the policy
+)
+
+// An Error carries what the person at the keyboard needs: the exit code, what
+// went wrong, and what to do about it.
+type Error struct {
+	Code int    // one of the Exit constants
+	Err  error  // what was wrong, and where; nil when the output has already said it
+	Hint string // what to do; may be empty
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("exit code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Hint wraps err so that it ends the command with ExitNotChecked and tells
+// the reader what to do.
+func Hint(err error, hint string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Code: ExitNotChecked, Err: err, Hint: fmt.Sprintf(hint, args...)}
+}
+
+// Exit ends the command with code and prints nothing more: the data on stdout
+// already says everything.
+func Exit(code int) error {
+	if code == ExitOK {
+		return nil
+	}
+	return &Error{Code: code}
+}
+
+// Main runs root as the process: it hands SIGINT and SIGTERM to the command
+// as a cancelled context, so that long work can save itself, and exits.
+func Main(root *cobra.Command) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks politely; restoring the default handler right
+	// after it lets a second one end the process at once.
+	context.AfterFunc(ctx, stop)
+	code := Run(ctx, root, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// Run executes root with the given arguments and streams and returns the exit
+// code. Errors are printed to stderr as "tool: error: …" and "tool: hint: …".
+func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetUsageTemplate(usageTemplate)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		// cobra's own errors: unknown flags, missing arguments.
+		e = &Error{Code: ExitNotChecked, Err: err, Hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
+	}
+	if e.Err != nil {
+		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), strings.TrimSpace(err.Error()))
+	}
+	if e.Hint != "" {
+		fmt.Fprintf(stderr, "%s: hint: %s\n", root.Name(), e.Hint)
+	}
+	return e.Code
+}
+
+// usageTemplate is cobra's, with the example moved to the end, where the eye
+// lands in a terminal.
+const usageTemplate = `Usage:{{if .Runnable}}
+  {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
+  {{.CommandPath}} COMMAND{{end}}{{if .HasAvailableSubCommands}}
+
+Commands:{{range .Commands}}{{if .IsAvailableCommand}}
+  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}{{if .HasAvailableLocalFlags}}
+
+Flags:
+{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasAvailableInheritedFlags}}
+
+Global flags:
+{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}{{if .HasExample}}
+
+Example:
+{{.Example}}{{end}}
+`
