@@ -1,0 +1,279 @@
+package train
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/gobackend"
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/layers"
+	"github.com/gomlx/gomlx/ml/model"
+	gomlx "github.com/gomlx/gomlx/ml/train"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/openpith/evidence/internal/seed"
+	"github.com/openpith/evidence/smoothout"
+)
+
+func newBackend(t *testing.T) compute.Backend {
+	t.Helper()
+	b, err := gobackend.New("ops_sequential") // the parallel mode of v0.1.2 can deadlock
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Finalize)
+	return b
+}
+
+// blobs are points around one centre per class, overlapping.
+type blobs struct {
+	x             []float32
+	y             []int32
+	dims, classes int
+}
+
+func newBlobs(s int64, n int) *blobs {
+	b := &blobs{dims: 6, classes: 3}
+	centres := make([]float32, b.dims*b.classes)
+	seed.Uniform32(seed.Stream(1, "centres"), -1, 1, centres)
+	src := seed.Stream(s, "points")
+	for range n {
+		c := seed.Below(src, b.classes)
+		p := make([]float32, b.dims)
+		seed.Uniform32(src, -1, 1, p)
+		for i := range p {
+			p[i] += centres[c*b.dims+i]
+		}
+		b.x, b.y = append(b.x, p...), append(b.y, int32(c))
+	}
+	return b
+}
+
+func (b *blobs) Len() int     { return len(b.y) }
+func (b *blobs) Shape() []int { return []int{b.dims} }
+func (b *blobs) Classes() int { return b.classes }
+func (b *blobs) Fill(indices []int, x []float32, y []int32) {
+	for i, j := range indices {
+		copy(x[i*b.dims:(i+1)*b.dims], b.x[j*b.dims:])
+		y[i] = b.y[j]
+	}
+}
+
+// net is a small network with dropout, so that the random state matters, and
+// statistics in the form of batch norm, so that they do.
+func net(scope *model.Scope, _ any, inputs []*Node) []*Node {
+	x := inputs[0]
+	x = layers.DenseWithBias(scope.In("hidden"), x, 8)
+	x = statistics(scope.In("bn"), x)
+	x = Max(x, ZerosLike(x))
+	x = layers.Dropout(scope, x, Scalar(x.Graph(), x.DType(), 0.1))
+	return []*Node{layers.DenseWithBias(scope.In("out"), x, 3)}
+}
+
+// statistics is a batch norm without gradient through the statistics; it
+// follows GoMLX's protocol for recalibration.
+func statistics(scope *model.Scope, x *Node) *Node {
+	scope = scope.In("batch_normalization")
+	g := x.Graph()
+	shape := shapes.Make(dtypes.Float32, x.Shape().Dim(-1))
+	scale := scope.WithInitializer(func(g *Graph, s shapes.Shape) *Node { return Ones(g, s) }).VariableWithShape("scale", shape).NodeValue(g)
+	zero := scope.WithInitializer(func(g *Graph, s shapes.Shape) *Node { return Zeros(g, s) })
+	mean := zero.VariableWithShape("mean", shape).SetTrainable(false)
+	variance := zero.VariableWithShape("variance", shape).SetTrainable(false)
+	weight := zero.VariableWithShape("avg_weight", shapes.Make(dtypes.Float32)).SetTrainable(false)
+	m, v := mean.NodeValue(g), variance.NodeValue(g)
+	recalibrating := model.GetGraphParamOr(scope, g, gomlx.BatchNormalizationUpdatePhase, -1) >= 0
+	if recalibrating || scope.IsTraining(g) {
+		m = StopGradient(ReduceMean(x, 0))
+		v = StopGradient(ReduceMean(Square(Sub(x, ExpandDims(m, 0))), 0))
+		keep := Scalar(g, dtypes.Float32, 0.9)
+		if recalibrating {
+			k := weight.NodeValue(g)
+			weight.SetNodeValue(OnePlus(k))
+			keep = Div(k, OnePlus(k))
+		}
+		for s, batch := range map[*model.Variable]*Node{mean: m, variance: v} {
+			s.SetNodeValue(Add(Mul(keep, s.NodeValue(g)), Mul(OneMinus(keep), batch)))
+		}
+	}
+	x = Div(Sub(x, ExpandDims(m, 0)), ExpandDims(Sqrt(AddScalar(v, 1e-5)), 0))
+	return Mul(x, ExpandDims(scale, 0))
+}
+
+var recipe = Recipe{
+	Batch: 32, Ghost: 8, Epochs: 3, LearningRate: 0.1, Momentum: 0.9, WeightDecay: 1e-4, ClipNorm: 5,
+	Milestones: []Milestone{{Epoch: 1.5, LearningRate: 0.05}, {Epoch: 2, LearningRate: 0.01}},
+	Scaling:    "sqrt",
+	SmoothOut:  smoothout.Config{Strength: 0.05, Adapt: smoothout.Filter},
+	Seed:       7,
+}
+
+func data() Data {
+	return Data{Train: newBlobs(1, 200), Validation: newBlobs(2, 120), Test: newBlobs(3, 300)}
+}
+
+func mustRun(t *testing.T, r Recipe, o Options) *Outcome {
+	t.Helper()
+	out, err := Run(context.Background(), newBackend(t), net, data(), r, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// same compares outcomes in everything but wall-clock time.
+func same(t *testing.T, got, want *Outcome) {
+	t.Helper()
+	if d := cmp.Diff(want, got, cmpopts.IgnoreFields(Outcome{}, "Model", "Seconds"), cmpopts.IgnoreFields(Epoch{}, "Seconds")); d != "" {
+		t.Errorf("outcomes differ (-want +got):\n%s", d)
+	}
+}
+
+func TestRunLearnsAndRepeats(t *testing.T) {
+	first := mustRun(t, recipe, Options{Monitor: 50})
+	same(t, mustRun(t, recipe, Options{Monitor: 50}), first)
+
+	if got := first.Test.Accuracy; got < 0.6 {
+		t.Errorf("test accuracy %.3f: want more than chance, 0.33", got)
+	}
+	if first.SamplesPerEpoch != 192 || first.StepsPerEpoch != 6 || first.Parameters != 6*8+8+8+8*3+3 {
+		t.Errorf("steps %d, samples %d, parameters %d", first.StepsPerEpoch, first.SamplesPerEpoch, first.Parameters)
+	}
+	if first.BatchNorm != "running" || first.Train.Samples != 200 || first.Test.Samples != 300 || first.History[0].Train.Samples != 50 {
+		t.Errorf("outcome %+v", first)
+	}
+	other := recipe
+	other.Seed = 8
+	if out := mustRun(t, other, Options{}); out.Weights == first.Weights {
+		t.Error("another seed gave the same weights")
+	}
+}
+
+// Interrupted after any step and resumed, a run ends as if nothing had happened.
+func TestResumeIsBitIdentical(t *testing.T) {
+	want := mustRun(t, recipe, Options{})
+	for _, stops := range [][]int{{1}, {6}, {9}, {18}, {2, 3, 11, 12, 13}} {
+		t.Run(fmt.Sprint(stops), func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "run.ckpt")
+			backend := newBackend(t)
+			for _, stop := range stops {
+				ctx, cancel := context.WithCancel(context.Background())
+				_, err := Run(ctx, backend, net, data(), recipe, Options{Checkpoint: path, Progress: func(p Progress) {
+					if p.Step == stop {
+						cancel()
+					}
+				}})
+				if !errors.Is(err, ErrInterrupted) || !errors.Is(err, context.Canceled) {
+					t.Fatalf("error %v: want ErrInterrupted", err)
+				}
+			}
+			got, err := Run(context.Background(), backend, net, data(), recipe, Options{Checkpoint: path, Progress: func(p Progress) {
+				if last := stops[len(stops)-1]; p.First != last {
+					t.Fatalf("continued after step %d, want %d", p.First, last)
+				}
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, got, want)
+			// A finished run is not trained again, and gives the same outcome.
+			again, err := Run(context.Background(), newBackend(t), net, data(), recipe, Options{Checkpoint: path, Progress: func(Progress) {
+				t.Error("trained again")
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, again, want)
+		})
+	}
+}
+
+// An unclean end leaves the checkpoint of the last epoch, which serves too.
+func TestResumeFromEpochBoundary(t *testing.T) {
+	want := mustRun(t, recipe, Options{})
+	path := filepath.Join(t.TempDir(), "run.ckpt")
+	_, err := Run(context.Background(), newBackend(t), net, data(), recipe, Options{Checkpoint: path, Progress: func(p Progress) {
+		if p.Step == 8 {
+			panic("killed")
+		}
+	}})
+	if err == nil {
+		t.Fatal("not killed")
+	}
+	out := mustRun(t, recipe, Options{Checkpoint: path, Progress: func(p Progress) {
+		if p.First != 6 {
+			t.Fatalf("continued after step %d, want 6", p.First)
+		}
+	}})
+	same(t, out, want)
+}
+
+func TestCheckpointIsStrict(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "run.ckpt")
+	r := recipe
+	r.Epochs = 1
+	mustRun(t, r, Options{Checkpoint: path, Identity: "a"})
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	try := func(content []byte, r Recipe, o Options) error {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		o.Checkpoint = path
+		_, err := Run(context.Background(), newBackend(t), net, data(), r, o)
+		var ce *CheckpointError
+		if err != nil && !errors.As(err, &ce) {
+			t.Errorf("error %T %v: want *CheckpointError", err, err)
+		}
+		if now, _ := os.ReadFile(path); string(now) != string(content) {
+			t.Error("the checkpoint was changed")
+		}
+		return err
+	}
+	if err := try(good, r, Options{Identity: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []int{0, 7, 9, 100, len(good) / 2, len(good) - 1} {
+		bad := append([]byte{}, good...)
+		bad[at] ^= 1
+		if err := try(bad, r, Options{Identity: "a"}); !errors.Is(err, ErrCheckpointDamaged) {
+			t.Errorf("bit flipped in byte %d: %v", at, err)
+		}
+	}
+	for _, n := range []int{0, 5, 8, 500, len(good) - 1} {
+		if err := try(good[:n], r, Options{Identity: "a"}); !errors.Is(err, ErrCheckpointDamaged) {
+			t.Errorf("cut to %d bytes: %v", n, err)
+		}
+	}
+	if err := try(append(append([]byte{}, good...), 0), r, Options{Identity: "a"}); !errors.Is(err, ErrCheckpointDamaged) {
+		t.Errorf("one byte more: %v", err)
+	}
+	if err := try(good, r, Options{Identity: "b"}); !errors.Is(err, ErrCheckpointForeign) {
+		t.Errorf("another identity: %v", err)
+	}
+	r.Momentum = 0.8
+	if err := try(good, r, Options{Identity: "a"}); !errors.Is(err, ErrCheckpointForeign) {
+		t.Errorf("another recipe: %v", err)
+	}
+}
+
+func TestDivergence(t *testing.T) {
+	r := recipe
+	r.LearningRate, r.ClipNorm, r.Momentum = 1e30, 0, 0
+	_, err := Run(context.Background(), newBackend(t), net, data(), r, Options{})
+	var d *DivergedError
+	if !errors.Is(err, ErrDiverged) || !errors.As(err, &d) || d.Epoch != 1 || d.Step < 1 || !(math.IsNaN(d.Loss) || math.IsInf(d.Loss, 0)) {
+		t.Fatalf("error %v (%+v)", err, d)
+	}
+}
