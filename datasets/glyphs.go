@@ -25,7 +25,7 @@ type GlyphsConfig struct {
 // a smooth random field (elastic distortion), slanted, turned and scaled, drawn
 // with a pen of random width and pressure, crossed by a stray stroke and
 // covered with noise. All arithmetic is on integers, so a seed gives the same
-// bits on every platform; and sample i depends on the seed, the split and i
+// bits on every 64-bit platform; and sample i depends on the seed, the split and i
 // alone, so a smaller set is the beginning of a larger one.
 func Glyphs(c GlyphsConfig) (*Set, error) {
 	if c.Train < 1 || c.Test < 1 || c.Train > 1e6 || c.Test > 1e6 {

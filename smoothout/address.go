@@ -24,9 +24,6 @@ type address struct {
 // generators invite one to do, the noise of the next step would be the noise
 // of this step moved by a few elements.
 func (a address) states(g *Graph, s int64, params []Param) []*Node {
-	if len(params) == 0 {
-		return nil
-	}
 	keys := make([][]uint64, len(params))
 	for i, p := range params {
 		w := seed.Words(s, "smoothout", a.purpose, p.Path())

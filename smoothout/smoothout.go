@@ -153,6 +153,9 @@ func perturbed(cfg Config, fn train.ModelFn, at address, factor *Node, scope *mo
 			params = append(params, p)
 		}
 	}
+	if len(params) == 0 {
+		panic(fmt.Errorf("%w: strength %v, but no parameter of the model is selected", ErrConfig, cfg.Strength))
+	}
 	g := inputs[0].Graph()
 	states := at.states(g, cfg.Seed, params)
 	clean := make([]*Node, len(params))

@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -14,6 +15,7 @@ import (
 	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
@@ -275,5 +277,215 @@ func TestDivergence(t *testing.T) {
 	var d *DivergedError
 	if !errors.Is(err, ErrDiverged) || !errors.As(err, &d) || d.Epoch != 1 || d.Step < 1 || !(math.IsNaN(d.Loss) || math.IsInf(d.Loss, 0)) {
 		t.Fatalf("error %v (%+v)", err, d)
+	}
+}
+
+// recorded notes which samples are read.
+type recorded struct {
+	Samples
+	seen *[]int
+}
+
+func (r recorded) Fill(indices []int, x []float32, y []int32) {
+	*r.seen = append(*r.seen, indices...)
+	r.Samples.Fill(indices, x, y)
+}
+
+// Which samples are read, and when, depends on the seed and not on the method;
+// an epoch reads no sample twice; the test set waits for the end.
+func TestOrderOfSamples(t *testing.T) {
+	order := func(r Recipe) (train []int) {
+		d := data()
+		n, test := d.Train.Len(), []int{}
+		d.Train, d.Test = recorded{d.Train, &train}, recorded{d.Test, &test}
+		_, err := Run(context.Background(), newBackend(t), net, d, r, Options{Progress: func(Progress) {
+			if len(test) > 0 {
+				t.Fatal("the test set was read before the end")
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(test) != d.Test.Len() {
+			t.Errorf("the test set was read %v times", float64(len(test))/float64(d.Test.Len()))
+		}
+		return train[:len(train)-n] // the final evaluation reads all
+	}
+	noisy := order(recipe)
+	plain := recipe
+	plain.SmoothOut = smoothout.Config{}
+	if d := cmp.Diff(noisy, order(plain)); d != "" {
+		t.Error("batches depend on the method")
+	}
+	per := 192
+	if len(noisy) != 3*per {
+		t.Fatalf("%d samples read in 3 epochs, want %d", len(noisy), 3*per)
+	}
+	for e := range 3 {
+		seen := map[int]bool{}
+		for _, i := range noisy[e*per : (e+1)*per] {
+			if seen[i] {
+				t.Fatalf("epoch %d reads sample %d twice", e+1, i)
+			}
+			seen[i] = true
+		}
+	}
+	if cmp.Equal(noisy[:per], noisy[per:2*per]) {
+		t.Error("two epochs have the same order")
+	}
+}
+
+// Two runs at once, on a backend each, do not disturb each other.
+func TestParallelRuns(t *testing.T) {
+	want := mustRun(t, recipe, Options{})
+	results := make(chan *Outcome)
+	for range 2 {
+		backend := newBackend(t)
+		go func() {
+			out, err := Run(context.Background(), backend, net, data(), recipe, Options{})
+			if err != nil {
+				t.Error(err)
+			}
+			results <- out
+		}()
+	}
+	for range 2 {
+		if out := <-results; out != nil {
+			same(t, out, want)
+		}
+	}
+}
+
+func TestEvaluate(t *testing.T) {
+	ctx := context.Background()
+	out := mustRun(t, recipe, Options{})
+	m, test := out.Model, data().Test
+
+	before, _ := m.Digest()
+	clean, err := m.Evaluate(ctx, test) // 300 samples: a full batch and a padded one
+	if err != nil || clean != *out.Test {
+		t.Errorf("evaluated again: %+v, in the outcome %+v, %v", clean, *out.Test, err)
+	}
+	// Batch sizes and padding do not matter: one by one gives the same.
+	var loss, correct float64
+	for i := range 20 {
+		one, err := m.Evaluate(ctx, &view{test, []int{i}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		loss, correct = loss+one.Loss, correct+one.Accuracy
+	}
+	twenty, err := m.Evaluate(ctx, &view{test, span(0, 20)})
+	if err != nil || math.Abs(twenty.Loss-loss/20) > 1e-6 || math.Abs(twenty.Accuracy-correct/20) > 1e-9 || twenty.Samples != 20 {
+		t.Errorf("%+v in one batch, loss %v and accuracy %v one by one, %v", twenty, loss/20, correct/20, err)
+	}
+
+	noise := smoothout.Config{Adapt: smoothout.Filter}
+	if got, err := m.EvaluateNoisy(ctx, test, noise, 1); err != nil || got != clean {
+		t.Errorf("strength 0: %+v, %v; clean %+v", got, err, clean)
+	}
+	rise := 0.0
+	for draw := range int64(8) {
+		noise.Strength = 0.5
+		a, err := m.EvaluateNoisy(ctx, test, noise, draw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, _ := m.EvaluateNoisy(ctx, test, noise, draw); a != b {
+			t.Errorf("draw %d: %+v, then %+v", draw, a, b)
+		}
+		if b, _ := m.EvaluateNoisy(ctx, test, noise, draw+100); a == b {
+			t.Errorf("draws %d and %d are equal", draw, draw+100)
+		}
+		rise += (a.Loss - clean.Loss) / 8
+	}
+	if !(rise > 0) {
+		t.Errorf("mean loss rise under strong noise is %v", rise)
+	}
+	noise.Select = func(p smoothout.Param) bool { return p.Role == smoothout.Bias }
+	if a, err := m.EvaluateNoisy(ctx, test, noise, 0); err != nil || a == clean || math.Abs(a.Loss-clean.Loss) > rise*20+1 {
+		t.Errorf("noise on biases only: %+v, %v", a, err)
+	}
+	noise.Strength = -1
+	if _, err := m.EvaluateNoisy(ctx, test, noise, 0); !errors.Is(err, smoothout.ErrConfig) {
+		t.Errorf("error %v, want ErrConfig", err)
+	}
+	if after, _ := m.Digest(); after != before {
+		t.Error("evaluation changed the model")
+	}
+}
+
+func TestRecalibration(t *testing.T) {
+	running := mustRun(t, recipe, Options{})
+	r := recipe
+	r.Recalibrate = -1
+	all := mustRun(t, r, Options{})
+	r.Recalibrate = 40
+	some := mustRun(t, r, Options{})
+	if running.BatchNorm != "running" || all.BatchNorm != "recalibrated" || some.BatchNorm != "recalibrated" {
+		t.Errorf("batch norm %q, %q, %q", running.BatchNorm, all.BatchNorm, some.BatchNorm)
+	}
+	if running.Weights == all.Weights || some.Weights == all.Weights {
+		t.Error("recalibration changed nothing")
+	}
+	if !cmp.Equal(running.History, all.History, cmpopts.IgnoreFields(Epoch{}, "Seconds")) {
+		t.Error("recalibration reached into training")
+	}
+	// The first layer's inputs do not depend on statistics, so the recalibrated
+	// mean there is the mean over the samples of what the layer sees.
+	ctx := context.Background()
+	stat := func(o *Outcome) float32 {
+		v := o.Model.Store().GetVariable("/bn/batch_normalization/mean")
+		return tensors.MustCopyFlatData[float32](v.MustValue())[0]
+	}
+	first := stat(all)
+	if err := all.Model.Recalibrate(ctx, data().Train, 200); err != nil {
+		t.Fatal(err)
+	}
+	if got := stat(all); math.Abs(float64(got-first)) > 1e-5 {
+		t.Errorf("mean %v in batches of 8, %v in one batch", first, got)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	short := recipe
+	short.Batch, short.Ghost = 256, 0
+	wide := func(scope *model.Scope, _ any, in []*Node) []*Node {
+		return []*Node{layers.DenseWithBias(scope.In("out"), in[0], 4)}
+	}
+	otherTest := data()
+	otherTest.Test = &blobs{dims: 5, classes: 3}
+	noTest := data()
+	noTest.Test = &blobs{dims: 6, classes: 3}
+	for name, c := range map[string]struct {
+		net    gomlx.ModelFn
+		data   Data
+		recipe Recipe
+		want   error
+		says   string
+	}{
+		"invalid recipe":     {net, data(), Recipe{}, ErrRecipe, "batch"},
+		"too few samples":    {net, data(), short, ErrRecipe, "larger than the training set"},
+		"no training data":   {net, Data{}, recipe, ErrRecipe, "no training data"},
+		"wrong output":       {wide, data(), recipe, ErrModel, "want one output"},
+		"other test samples": {net, otherTest, recipe, ErrModel, "test data"},
+		"empty test set":     {net, noTest, recipe, ErrModel, "no samples"},
+		"panicking model":    {func(*model.Scope, any, []*Node) []*Node { panic("oh dear") }, data(), recipe, nil, "oh dear"},
+		"index out of range": {func(_ *model.Scope, _ any, in []*Node) []*Node { return in[1:2] }, data(), recipe, nil, "out of range"},
+	} {
+		_, err := Run(context.Background(), newBackend(t), c.net, c.data, c.recipe, Options{})
+		if err == nil || c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: error %v, want %v that says %q", name, err, c.want, c.says)
+		}
+	}
+}
+
+// Without epochs there is still a model: the initial one.
+func TestNoEpochs(t *testing.T) {
+	r := recipe
+	r.Epochs = 0
+	out := mustRun(t, r, Options{})
+	if len(out.History) != 0 || out.Test.Samples != 300 {
+		t.Errorf("%+v", out)
 	}
 }

@@ -20,7 +20,8 @@ import (
 func Sum(seed int64, labels ...any) [32]byte {
 	text := fmt.Appendf(nil, "evidence %d", seed)
 	for _, l := range labels {
-		text = fmt.Appendf(text, " %T:%#v", l, l)
+		v := fmt.Sprint(l)
+		text = fmt.Appendf(text, " %T %d:%s", l, len(v), v)
 	}
 	return sha256.Sum256(text)
 }
