@@ -114,15 +114,15 @@ func TestLoadRefusesOtherFiles(t *testing.T) {
 	good := files["test-x.gz"]
 	flipped := slices.Clone(good)
 	flipped[len(flipped)/2] ^= 4
-	for name, bad := range map[string][]byte{
-		"empty": {}, "cut short": good[:len(good)-5], "longer": append(slices.Clone(good), 0), "flipped bit": flipped,
+	for says, bad := range map[string][]byte{
+		"cut short: 0 bytes": {}, "cut short": good[:len(good)-5], "longer": append(slices.Clone(good), 0), "SHA-256": flipped,
 	} {
 		dir := t.TempDir()
 		put(t, dir, files)
 		put(t, dir, map[string][]byte{"test-x.gz": bad})
 		_, err := p.load(dir)
-		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Join(dir, "test-x.gz")) || !strings.Contains(err.Error(), "data get") {
-			t.Errorf("%s: %v: want ErrDamaged that names the file and what to do", name, err)
+		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), filepath.Join(dir, "test-x.gz")) || !strings.Contains(err.Error(), says) || !strings.Contains(err.Error(), "data get") {
+			t.Errorf("%s: %v: want ErrDamaged that names the file and what to do", says, err)
 		}
 	}
 	// The published checksum is right, and the labels are not.

@@ -104,7 +104,7 @@ func TestInitialValues(t *testing.T) {
 			largest = max(largest, math.Abs(float64(x)))
 			square += float64(x) * float64(x) / float64(len(a[path]))
 		}
-		if n := float64(len(a[path])); largest > bound || n > 100 && (largest < bound*0.98 || math.Abs(square*3/bound/bound-1) > 5/math.Sqrt(n)) {
+		if n := float64(len(a[path])); largest > bound || n > 100 && (largest < bound*0.996 || math.Abs(square*3/bound/bound-1) > 5/math.Sqrt(n)) {
 			t.Errorf("%s: largest %v, mean square %v: want uniform within ±%v", path, largest, square, bound)
 		}
 	}

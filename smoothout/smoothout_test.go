@@ -528,6 +528,33 @@ func TestRoles(t *testing.T) {
 	if len(got) != len(want) {
 		t.Errorf("parameters %v", got)
 	}
+
+	// By default Wrap follows the roles, and puts everything back.
+	exec := must(model.NewExec(backend, model.NewStore(), func(scope *model.Scope, x *Node) (diffs []*Node) {
+		scope.Store().SetTraining(x.Graph(), true)
+		paths := []string{"/dense/dense/weights", "/batch_normalization/scale"}
+		var inside []*Node
+		Wrap(Config{Strength: 1}, func(scope *model.Scope, spec any, in []*Node) []*Node {
+			out := fn(scope, spec, in)
+			inside = nil // those of the last build
+			for _, path := range paths {
+				inside = append(inside, scope.Store().GetVariable(path).NodeValue(in[0]))
+			}
+			return out
+		})(scope, nil, []*Node{x})
+		for i, path := range paths {
+			after := scope.Store().GetVariable(path)
+			if after.ChangedInGraph(x.Graph()) {
+				t.Errorf("%s is not put back", path)
+			}
+			diffs = append(diffs, ReduceAllMax(Abs(Sub(inside[i], after.NodeValue(x)))))
+		}
+		return diffs
+	}))
+	out := must(exec.Exec([][]float32{{1, 2, 3, 4, 5}, {5, 4, 3, 2, 0}}))
+	if w, bn := tensors.ToScalar[float32](out[0]), tensors.ToScalar[float32](out[1]); w == 0 || bn != 0 {
+		t.Errorf("largest noise: %v on weights, %v on batch norm, want some and none", w, bn)
+	}
 }
 
 // Noise that reaches nothing is a mistake, not plain training.

@@ -168,7 +168,7 @@ func (m *Model) evaluator(net gomlx.ModelFn) (*model.Exec, error) {
 		correct := Equal(ArgMax(logits, -1, dtypes.Int32), labels)
 		return []*Node{
 			ReduceAllSum(Where(real, losses, ZerosLike(losses))),
-			ReduceAllSum(ConvertDType(LogicalAnd(real, correct), dtypes.Int32)),
+			ReduceAllSum(ConvertDType(correct, dtypes.Int32)), // padding has no class
 		}
 	})
 }

@@ -158,6 +158,13 @@ func TestRunLearnsAndRepeats(t *testing.T) {
 	if out := mustRun(t, other, Options{}); out.Weights == first.Weights {
 		t.Error("another seed gave the same weights")
 	}
+	for s, want := range map[int64]bool{recipe.Seed: true, 99: false} {
+		r := recipe
+		r.SmoothOut.Seed = s
+		if got := mustRun(t, r, Options{}).Weights == first.Weights; got != want {
+			t.Errorf("noise seed %d, recipe seed %d: same weights is %v", s, recipe.Seed, got)
+		}
+	}
 }
 
 // Interrupted after any step and resumed, a run ends as if nothing had happened.
@@ -195,6 +202,9 @@ func TestResumeIsBitIdentical(t *testing.T) {
 				t.Fatal(err)
 			}
 			same(t, again, want)
+			if d := cmp.Diff(trainable(want), trainable(again)); d != "" {
+				t.Error("trained variables differ after resuming:", d)
+			}
 		})
 	}
 }
@@ -217,6 +227,41 @@ func TestResumeFromEpochBoundary(t *testing.T) {
 		}
 	}})
 	same(t, out, want)
+}
+
+func trainable(o *Outcome) (paths []string) {
+	for v := range o.Model.Store().IterVariables() {
+		if v.Trainable {
+			paths = append(paths, v.Path())
+		}
+	}
+	return paths
+}
+
+// The training loss of an epoch is the mean over its steps.
+func TestHistory(t *testing.T) {
+	var sum [3]float64
+	var seconds float64
+	out := mustRun(t, recipe, Options{Progress: func(p Progress) {
+		if p.Done == nil {
+			sum[p.Epoch] += p.Loss / 6
+			if want := recipe.RateAt(float64(p.Step-1) / 6); p.LearningRate != want {
+				t.Errorf("learning rate %v in step %d, want %v", p.LearningRate, p.Step, want)
+			}
+		}
+	}})
+	for i, e := range out.History {
+		if e.Epoch != i+1 || math.Abs(e.TrainingLoss-sum[i]) > 1e-9 || e.Train != nil || e.Validation.Samples != 120 {
+			t.Errorf("epoch %d: %+v, mean loss of its steps %v", i+1, e, sum[i])
+		}
+		if want := 2 * []float64{0.1, 0.05, 0.01}[i]; e.LearningRate != want { // batch/ghost is 4
+			t.Errorf("epoch %d ends with learning rate %v, want %v", i+1, e.LearningRate, want)
+		}
+		seconds += e.Seconds
+	}
+	if out.Seconds != seconds || seconds <= 0 {
+		t.Errorf("%v seconds in total, %v in the epochs", out.Seconds, seconds)
+	}
 }
 
 func TestCheckpointIsStrict(t *testing.T) {
@@ -402,6 +447,14 @@ func TestEvaluate(t *testing.T) {
 	if !(rise > 0) {
 		t.Errorf("mean loss rise under strong noise is %v", rise)
 	}
+	exec, err := m.evaluator(smoothout.WrapEval(smoothout.Config{Adapt: smoothout.Filter, Strength: 0.5}, net))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := m.evaluate(ctx, exec, test, float32(1), int64(3))
+	if got, _ := m.EvaluateNoisy(ctx, test, noise, 3); err != nil || got != want {
+		t.Errorf("noise of strength 0.5: %+v, by smoothout.WrapEval %+v, %v", got, want, err)
+	}
 	noise.Select = func(p smoothout.Param) bool { return p.Role == smoothout.Bias }
 	if a, err := m.EvaluateNoisy(ctx, test, noise, 0); err != nil || a == clean || math.Abs(a.Loss-clean.Loss) > rise*20+1 {
 		t.Errorf("noise on biases only: %+v, %v", a, err)
@@ -439,8 +492,10 @@ func TestRecalibration(t *testing.T) {
 		return tensors.MustCopyFlatData[float32](v.MustValue())[0]
 	}
 	first := stat(all)
-	if err := all.Model.Recalibrate(ctx, data().Train, 200); err != nil {
-		t.Fatal(err)
+	for _, s := range []Samples{newBlobs(9, 40), data().Train} { // the last call alone counts
+		if err := all.Model.Recalibrate(ctx, s, 200); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if got := stat(all); math.Abs(float64(got-first)) > 1e-5 {
 		t.Errorf("mean %v in batches of 8, %v in one batch", first, got)
