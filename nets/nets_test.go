@@ -256,7 +256,7 @@ func TestBatchNormEvaluationAndRecalibration(t *testing.T) {
 	must(training.Exec(batches[0]))
 	near("running mean", stat("mean"), 0.2)
 	near("running variance", stat("variance"), 0.9+0.2)
-	y := must(tensors.CopyFlatData[float32](must(exec(-1, false).Exec1([][]float32{{1.2}})))) // one sample is enough here
+	y := must(tensors.CopyFlatData[float32](must(exec(-1, false).Call1([][]float32{{1.2}})))) // one sample is enough here
 	near("evaluation", y[0], float32(1/math.Sqrt(1.1+1e-5)))
 	near("mean after evaluation", stat("mean"), 0.2)
 	if _, err := training.Exec([][]float32{{1}}); err == nil {

@@ -136,7 +136,7 @@ func TestLossRiseIsTheTrace(t *testing.T) {
 	})
 	exec := p.evaluator(Config{Strength: a, Seed: 3})
 	at := func(factor float32, draw int64) float64 {
-		return float64(tensors.ToScalar[float32](must(exec.Exec1(float32(0), factor, draw))))
+		return float64(tensors.ToScalar[float32](must(exec.Call1(float32(0), factor, draw))))
 	}
 	clean := at(0, 0)
 	var mean, square float64
@@ -211,7 +211,7 @@ func TestStrengthZeroIsPlainTraining(t *testing.T) {
 			}
 		}
 		evaluate := must(model.NewExec(backend, store, func(scope *model.Scope, x *Node) *Node { return fn(scope, nil, []*Node{x})[0] }))
-		evaluation = must(tensors.CopyFlatData[float32](must(evaluate.Exec1([][]float32{{1, 2, 3}}))))
+		evaluation = must(tensors.CopyFlatData[float32](must(evaluate.Call1([][]float32{{1, 2, 3}}))))
 		return weights, evaluation
 	}
 	plain, _ := run(fn)
@@ -594,7 +594,7 @@ func TestConfig(t *testing.T) {
 // WrapEval is for evaluation only, and its draws are not those of training.
 func TestWrapEval(t *testing.T) {
 	p := newProblem(make([]float32, 30), func(w *Node) *Node { return w })
-	noisy := must(tensors.CopyFlatData[float32](must(p.evaluator(Config{Strength: 1}).Exec1(float32(0), float32(1), int64(0)))))
+	noisy := must(tensors.CopyFlatData[float32](must(p.evaluator(Config{Strength: 1}).Call1(float32(0), float32(1), int64(0)))))
 	_, trained := newProblem(make([]float32, 30), halfSquare).gradient(Config{Strength: 1})
 	if slices.Equal(noisy, trained) {
 		t.Error("draw 0 of evaluation is the noise of training step 0")
