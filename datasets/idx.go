@@ -68,6 +68,7 @@ var sets = []published{
 			{"t10k-labels-idx1-ubyte.gz", "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5148, []int{10000}},
 		},
 		urls: []string{
+			"https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/",
 			"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
 		},
 	},
@@ -147,19 +148,28 @@ func (p published) load(dir string) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{Name: p.name, Source: p.source, Classes: p.classes}
-	for split, pair := range map[**Split][2]file{&s.Train: p.train, &s.Test: p.test} {
-		images, err := pair[0].read(at)
-		if err != nil {
-			return nil, err
-		}
-		labels, err := pair[1].read(at)
-		if err != nil {
-			return nil, err
-		}
-		shape := append(slices.Clone(pair[0].dims[1:]), 1) // one channel
-		if *split, err = newSplit(images, labels, shape, len(p.classes)); err != nil {
-			return nil, fmt.Errorf("%s: %w: %v", filepath.Join(at, pair[1].name), ErrDamaged, err)
-		}
+	if s.Train, err = p.loadSplit(at, p.train); err != nil {
+		return nil, err
+	}
+	if s.Test, err = p.loadSplit(at, p.test); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (p published) loadSplit(dir string, pair [2]file) (*Split, error) {
+	images, err := pair[0].read(dir)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := pair[1].read(dir)
+	if err != nil {
+		return nil, err
+	}
+	shape := append(slices.Clone(pair[0].dims[1:]), 1) // one channel
+	s, err := newSplit(images, labels, shape, len(p.classes))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", filepath.Join(dir, pair[1].name), ErrDamaged, err)
 	}
 	return s, nil
 }

@@ -277,6 +277,16 @@ func (m *Model) accepts(s Samples) error {
 	return nil
 }
 
+func (m *Model) acceptsIfAny(what string, s Samples) error {
+	if s == nil {
+		return nil
+	}
+	if err := m.accepts(s); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
 // tensors reads samples into x [size, shape...] and y [size, 1]; rows beyond
 // the samples are padding, labelled -1.
 func (m *Model) tensors(s Samples, indices []int, size int) (x, y *tensors.Tensor) {

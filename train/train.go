@@ -192,12 +192,12 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 	if err != nil {
 		return nil, err
 	}
-	for name, s := range map[string]Samples{"validation": data.Validation, "test": data.Test} {
-		if s != nil {
-			if err := m.accepts(s); err != nil {
-				return nil, fmt.Errorf("%s data: %w", name, err)
-			}
-		}
+	// A test set that does not fit is found now, not after the last epoch.
+	if err := m.acceptsIfAny("validation data", data.Validation); err != nil {
+		return nil, err
+	}
+	if err := m.acceptsIfAny("test data", data.Test); err != nil {
+		return nil, err
 	}
 	// Both ways of drawing initial values are seeded: the parameter is what
 	// initialisers of ours look at, the stream serves GoMLX's, and dropout.
