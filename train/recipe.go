@@ -1,0 +1,124 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/openpith/evidence/smoothout"
+)
+
+// A Recipe is everything that decides how a network is trained, as data: the
+// same recipe, model, data and backend give the same weights, bit for bit.
+type Recipe struct {
+	// Batch is the number of samples per optimizer step. Each epoch is a new
+	// permutation of the training set; its last samples that fill no batch are
+	// left out of that epoch, so every step sees the same number of samples.
+	Batch int `json:"batch"`
+	// Ghost is the number of samples per micro-step. A batch is Batch/Ghost
+	// ghost batches, each with its own noise and its own batch-norm statistics;
+	// their gradients are averaged. 0 means Batch.
+	Ghost int `json:"ghost,omitempty"`
+	// Epochs is the number of passes over the training set.
+	Epochs int `json:"epochs"`
+	// LearningRate holds from the start, until the first milestone.
+	LearningRate float64 `json:"learning_rate"`
+	// Milestones change the learning rate; times increase.
+	Milestones []Milestone `json:"milestones,omitempty"`
+	// Scaling multiplies every learning rate by a function of Batch/Ghost, as
+	// for a regime written for batches of the ghost size: "sqrt", "linear", or
+	// "none", the default.
+	Scaling string `json:"scaling,omitempty"`
+	// Momentum is that of PyTorch: v = m·v + g, w -= lr·v.
+	Momentum float64 `json:"momentum"`
+	// WeightDecay is L2: g += WeightDecay·w for every trainable variable, after
+	// clipping, as torch.optim.SGD does it.
+	WeightDecay float64 `json:"weight_decay"`
+	// ClipNorm bounds the Euclidean norm of the whole gradient, averaged over
+	// the ghost batches. 0 does not clip.
+	ClipNorm float64 `json:"clip_norm,omitempty"`
+	// SmoothOut is the noise; the zero value is plain training. Its seed, if 0,
+	// is Seed.
+	SmoothOut smoothout.Config `json:"smoothout"`
+	// Recalibrate is the number of training samples from which batch-norm
+	// statistics are computed anew at clean weights, before the final
+	// evaluation: 0 keeps the running ones, -1 uses the whole training set.
+	// Running statistics of a noisy run come from noisy weights.
+	Recalibrate int `json:"recalibrate,omitempty"`
+	// Seed decides initial weights, batches, dropout and noise.
+	Seed int64 `json:"seed"`
+}
+
+// A Milestone sets the learning rate from a time on, in epochs. Fractions of
+// an epoch are allowed: the rate is set before each step.
+type Milestone struct {
+	Epoch        float64 `json:"epoch"`
+	LearningRate float64 `json:"learning_rate"`
+}
+
+// ErrRecipe reports a recipe that cannot be followed.
+var ErrRecipe = errors.New("invalid recipe")
+
+// Validate reports, as ErrRecipe, the first thing that is wrong.
+func (r Recipe) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrRecipe, fmt.Sprintf(format, args...))
+	}
+	finite := func(x float64) bool { return x >= 0 && !math.IsInf(x, 0) } // false for NaN
+	switch {
+	case r.Batch < 1:
+		return bad("batch %d: want 1 or more", r.Batch)
+	case r.Ghost < 0 || r.Ghost > r.Batch || r.Batch%r.ghost() != 0:
+		return bad("ghost %d: want a divisor of the batch, %d", r.Ghost, r.Batch)
+	case r.Epochs < 0:
+		return bad("epochs %d: want 0 or more", r.Epochs)
+	case !finite(r.LearningRate):
+		return bad("learning rate %v: want a finite number, 0 or more", r.LearningRate)
+	case r.Scaling != "" && r.Scaling != "none" && r.Scaling != "sqrt" && r.Scaling != "linear":
+		return bad("scaling %q: want none, sqrt or linear", r.Scaling)
+	case !finite(r.Momentum) || r.Momentum >= 1:
+		return bad("momentum %v: want 0 or more, less than 1", r.Momentum)
+	case !finite(r.WeightDecay):
+		return bad("weight decay %v: want a finite number, 0 or more", r.WeightDecay)
+	case !finite(r.ClipNorm):
+		return bad("clip norm %v: want a finite number, 0 or more", r.ClipNorm)
+	case r.Recalibrate < -1:
+		return bad("recalibrate %d: want a number of samples, 0 for no recalibration or -1 for all", r.Recalibrate)
+	}
+	for i, m := range r.Milestones {
+		if !finite(m.Epoch) || !finite(m.LearningRate) || i > 0 && m.Epoch <= r.Milestones[i-1].Epoch {
+			return bad("milestone %d (epoch %v, learning rate %v): want increasing epochs and rates of 0 or more",
+				i+1, m.Epoch, m.LearningRate)
+		}
+	}
+	if err := r.SmoothOut.Validate(); err != nil {
+		return bad("%v", err)
+	}
+	return nil
+}
+
+// RateAt is the learning rate at a time in epochs, scaling included.
+func (r Recipe) RateAt(epoch float64) float64 {
+	rate := r.LearningRate
+	for _, m := range r.Milestones {
+		if epoch >= m.Epoch {
+			rate = m.LearningRate
+		}
+	}
+	switch ghosts := float64(r.ghosts()); r.Scaling {
+	case "sqrt":
+		rate *= math.Sqrt(ghosts)
+	case "linear":
+		rate *= ghosts
+	}
+	return rate
+}
+
+func (r Recipe) ghost() int {
+	if r.Ghost == 0 {
+		return r.Batch
+	}
+	return r.Ghost
+}
+
+func (r Recipe) ghosts() int { return r.Batch / r.ghost() }
