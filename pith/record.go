@@ -1,6 +1,7 @@
 package pith
 
 import (
+	"bufio"
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
@@ -109,3 +110,10 @@ func hexOf(s string) string {
 	sum := sha256.Sum256([]byte(s))
 	return hex.EncodeToString(sum[:])
 }
+
+// MaxSize is the largest input in bytes that the strict reader takes (spec §10).
+const MaxSize = canon.MaxSize
+
+// SplitValues returns a function that lets a bufio.Scanner cut a stream into
+// the JSON values it consists of. Use a fresh one for every stream.
+func SplitValues() bufio.SplitFunc { return canon.SplitValues() }
