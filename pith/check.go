@@ -17,6 +17,7 @@ type Code string
 const (
 	CodeBundleType   Code = "bundle_type"
 	CodeBundleShape  Code = "bundle_shape"
+	CodeListLength   Code = "list_length"
 	CodeMember       Code = "unknown_member"
 	CodeRecordShape  Code = "record_shape"
 	CodeRecordDigest Code = "canonical_sha256"
@@ -95,6 +96,7 @@ var codes = map[Code]struct {
 
 	CodeBundleType:   {Unreadable, "this is a Pith bundle of a known version", "check that the file is a bundle.json; a newer format needs a newer pith"},
 	CodeBundleShape:  {Rejected, "the bundle has its members, each of its type", hintCopy},
+	CodeListLength:   {Unreadable, "lists keep to the limit of entries", "the limits stand in spec/10-limits.md"},
 	CodeMember:       {Valid, "all members are known", "nothing to do: unknown members are kept and covered by the digests"},
 	CodeRecordShape:  {Rejected, "the canonical record has its members, each of its type", hintCopy},
 	CodeRecordDigest: {Rejected, "canonical_sha256 is the digest of the canonical record", hintCopy},

@@ -31,7 +31,6 @@ func signatureFields(signs string) []field {
 }
 
 var (
-	recordSignatureFields = signatureFields(signsRecord)
 	eventSignatureFields  = signatureFields(signsEvent)
 	bundleSignatureFields = append(signatureFields(signsBundle), hexDigest("bundle_sha256"))
 )

@@ -17,7 +17,12 @@ const (
 var verdictNames = [...]string{"valid", "untrusted", "rejected", "unreadable"}
 
 // String returns valid, untrusted, rejected or unreadable.
-func (v Verdict) String() string { return verdictNames[v] }
+func (v Verdict) String() string {
+	if v < 0 || int(v) >= len(verdictNames) {
+		return fmt.Sprintf("Verdict(%d)", int(v))
+	}
+	return verdictNames[v]
+}
 
 // MarshalText is String for encoding/json.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }

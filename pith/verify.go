@@ -52,6 +52,10 @@ const (
 	bundleVersion = "1.0"
 )
 
+// MaxEntries is the largest number of events, keys, aliases or mirror hints in
+// one bundle (spec §10). It bounds the work on a stranger's bundle to seconds.
+const MaxEntries = 1 << 16
+
 var envelopeFields = []field{
 	constant("bundle_type", bundleType),
 	constant("bundle_version", bundleVersion),
@@ -94,6 +98,12 @@ func (c *checks) bundle(root canon.Value) *bundle {
 	// The rules below are those of these versions; others may have other rules.
 	if !c.shape(CodeBundleType, "", root, envelopeFields) {
 		return nil
+	}
+	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints"} {
+		if n := root.Get(name).Len(); n > MaxEntries {
+			c.is(CodeListLength, pointer("", name), false, strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
+			return nil
+		}
 	}
 	c.shape(CodeBundleShape, "", root, bundleFields)
 	if name, found := unknown(root, bundleFields); found {

@@ -330,6 +330,14 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
+func TestTooManyEvents(t *testing.T) {
+	many := edit(t, seed.Bundle(), `"events":[`, `"events":[`+strings.Repeat("1,", MaxEntries))
+	r := Verify(many, nil)
+	if d := cmp.Diff([]string{"list_length"}, failing(r)); d != "" || r.Verdict() != Unreadable {
+		t.Errorf("%v: %s", r.Verdict(), d)
+	}
+}
+
 // FuzzVerify: no bytes make Verify panic, and nothing but the seed's own
 // content, or a claim that nothing covers, is valid.
 func FuzzVerify(f *testing.F) {
