@@ -183,3 +183,19 @@ func TestPublicKeyEntry(t *testing.T) {
 		t.Error("a key without bytes was written")
 	}
 }
+
+// One signature has one spelling.
+func TestStrictBase64(t *testing.T) {
+	for in, ok := range map[string]bool{
+		"AAEC": true, "AAE=": false, "AAEC\n": false, "AA\nEC": false, "AA\r\nEC": false, " AAEC": false, "AAEC=": false, "AAE": false, "AA-C": false, "": false,
+	} {
+		if _, err := decodeBase64(in, 3); (err == nil) != ok {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+	for in, ok := range map[string]bool{"AAE=": true, "AAF=": false, "AAE": false} { // trailing bits, padding
+		if _, err := decodeBase64(in, 2); (err == nil) != ok {
+			t.Errorf("%q: %v", in, err)
+		}
+	}
+}

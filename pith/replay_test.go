@@ -26,6 +26,7 @@ func crowded(t testing.TB) *lab {
 	gap.PrevEvent = "sha256:" + strings.Repeat("0", 64)
 	l.sign(bob, gap)
 	l.sign(bob, draft("something_new", `{"x":1e16}`, 3))
+	l.sign(bob, draft("something_new", `{"x":2}`, 3)) // at the same time: the id decides
 	foreign := draft("correction", `{}`, 4)
 	foreign.Supersedes = []string{first}
 	bad := l.sign(bob, foreign)
@@ -45,7 +46,7 @@ func TestReplay(t *testing.T) {
 	if r.Verdict() != Valid {
 		t.Fatalf("%v: %v", r.Verdict(), failing(r))
 	}
-	if d := cmp.Diff(EventCounts{Total: 13, Valid: 7, Invalid: 6, Superseded: 1, Equivocations: 1}, r.Events); d != "" {
+	if d := cmp.Diff(EventCounts{Total: 14, Valid: 8, Invalid: 6, Superseded: 1, Equivocations: 1}, r.Events); d != "" {
 		t.Error(d)
 	}
 	var applied []string
@@ -58,7 +59,7 @@ func TestReplay(t *testing.T) {
 		applied = append(applied, s.Type)
 	}
 	// The replacement was dated before what it replaces, and still follows it.
-	if d := cmp.Diff([]string{"record_created", "graph_snapshot", "mirror_hint", "something_new", "replication_record", "replication_record", "correction"}, applied); d != "" {
+	if d := cmp.Diff([]string{"record_created", "graph_snapshot", "mirror_hint", "something_new", "something_new", "replication_record", "replication_record", "correction"}, applied); d != "" {
 		t.Error(d)
 	}
 	if d := cmp.Diff(map[string]int{"supersedes_signer": 1, "supersedes_target": 1, "prev_event_signer": 1, "payload_shape": 1, "event_shape": 2}, reasons); d != "" {
