@@ -231,7 +231,8 @@ func (c checks) firstFailure() *Check {
 	return nil
 }
 
-// short cuts a text for display: strangers decide how long it is.
+// short cuts a text for display: strangers decide how long it is. The digest
+// keeps two long texts apart that begin alike.
 func short(s string) string {
 	const limit = 200
 	if len(s) <= limit {
@@ -241,7 +242,7 @@ func short(s string) string {
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}
-	return s[:cut] + "…"
+	return fmt.Sprintf("%s… (%d bytes, sha256 %s…)", s[:cut], len(s), hexOf(s)[:16])
 }
 
 // pointer appends a name to a JSON Pointer.

@@ -199,3 +199,38 @@ func TestAliasesJoin(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+// TestCopies: a set has no copies, and of two signatures on one event the
+// earlier one stays, whoever comes first.
+func TestCopies(t *testing.T) {
+	l := newLab(t)
+	d := draft("correction", `{}`, 1)
+	early, id, err := ada.signEvent(d, l.b.record.number, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, _, err := ada.signEvent(d, l.b.record.number, day.AddDate(0, 0, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := canon.Parse(canon.BuildArray(l.keys...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, order := range [][][]byte{{early, late}, {late, early}, {late, early, late, early}} {
+		var c checks
+		ring := c.keyring("", keys.Root())
+		var events []*event
+		for _, raw := range order {
+			doc, err := canon.Parse(raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events = append(events, c.event("", doc.Root(), l.b.record, ring))
+		}
+		h := replay(events)
+		if len(h.applied) != 1 || len(h.invalid) != 0 || h.applied[0].id != id || !bytes.Equal(h.applied[0].value.Canonical(), early) {
+			t.Errorf("%d applied, %d invalid, or not the earlier signature", len(h.applied), len(h.invalid))
+		}
+	}
+}
