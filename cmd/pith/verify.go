@@ -87,7 +87,7 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 	const shown = 5
 	fmt.Fprintf(w, "%s: %s\n", path, r.Verdict())
 	if r.PithNumber != "" {
-		fmt.Fprintf(w, "  %s  %s\n", r.PithNumber, printable(r.Title))
+		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+printable(r.Title), " "))
 	}
 	if r.Verdict() <= pith.Untrusted {
 		fmt.Fprintf(w, "  %s, state %s…\n", plural(r.Events.Valid, "valid event"), r.StateSHA256[:16])
