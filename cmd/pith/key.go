@@ -1,0 +1,154 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/keyfile"
+	"github.com/openpith/evidence/pith"
+)
+
+func keyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "key",
+		Short:   "Make and show signing keys",
+		Example: "  pith key new --signer ada@example.org",
+	}
+	cmd.AddCommand(keyNewCommand(), keyShowCommand())
+	return cmd
+}
+
+func keyNewCommand() *cobra.Command {
+	var (
+		path, keyID string
+		signer      pith.Signer
+		encrypt     bool
+	)
+	cmd := &cobra.Command{
+		Use:   "new --signer NAME",
+		Short: "Make a signing key",
+		Long: `new makes an Ed25519 key and writes it to a file that only you can read. It
+never replaces a file. With --passphrase the file is encrypted (age, scrypt);
+the passphrase comes from PITH_PASSPHRASE or is asked for.`,
+		Example: "  pith key new --signer ada@example.org --passphrase",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := keyPath(path)
+			if err != nil {
+				return err
+			}
+			signer.KeyID = keyID
+			key, err := pith.GenerateKey(rand.Reader, signer)
+			if err != nil {
+				return cli.Hint(err, "name yourself with --signer")
+			}
+			passphrase := ""
+			if encrypt {
+				if passphrase, err = askPassphrase(cmd); err != nil {
+					return err
+				}
+				if passphrase == "" {
+					return cli.Hint(errors.New("the passphrase is empty"), "leave --passphrase out to store the key as it is")
+				}
+			}
+			if err := keyfile.Create(path, key, passphrase); err != nil {
+				return cli.Hint(err, "name another file with --out")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", key.Public().Fingerprint())
+			fmt.Fprintf(cmd.ErrOrStderr(), "pith: wrote %s; keep it secret, and a copy in a safe place\n", path)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&path, "out", "", "write the key to `FILE` (default pith/key.json in your configuration directory)")
+	cmd.Flags().StringVar(&signer.ID, "signer", "", "the `NAME` to sign under, like an e-mail address or an ORCID iD")
+	cmd.Flags().StringVar(&signer.Type, "type", "individual", "the `ROLE` to sign in")
+	cmd.Flags().StringVar(&keyID, "key-id", "key-1", "a `NAME` for this key among yours")
+	cmd.Flags().BoolVar(&encrypt, "passphrase", false, "encrypt the file with a passphrase")
+	return cmd
+}
+
+func keyShowCommand() *cobra.Command {
+	var (
+		path       string
+		trust      bool
+		eventTypes []string
+		bundles    bool
+	)
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Print the public half of a key, or a trust file for it",
+		Long: `show prints the public key as it stands in a bundle. With --trust it prints a
+trust file that others can use to believe what this key signs.`,
+		Example: "  pith key show --trust > trust.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			key, err := loadKey(cmd, path)
+			if err != nil {
+				return err
+			}
+			text, err := key.Public().MarshalJSON()
+			if trust {
+				text, err = pith.TrustFor(key.Public(), eventTypes, bundles).JSON(), nil
+			}
+			if err != nil {
+				return err
+			}
+			_, err = cmd.OutOrStdout().Write(line(text))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&path, "key", "", "read the key from `FILE` (default pith/key.json in your configuration directory)")
+	cmd.Flags().BoolVar(&trust, "trust", false, "print a trust file instead")
+	cmd.Flags().StringSliceVar(&eventTypes, "event-types", []string{pith.TypeReplicationRecord}, "with --trust: the `TYPES` of events it may sign, * for all")
+	cmd.Flags().BoolVar(&bundles, "bundles", true, "with --trust: whether it may sign bundles")
+	return cmd
+}
+
+func keyPath(path string) (string, error) {
+	if path != "" {
+		return path, nil
+	}
+	path, err := keyfile.DefaultPath()
+	if err != nil {
+		return "", cli.Hint(err, "name a file")
+	}
+	return path, nil
+}
+
+func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
+	path, err := keyPath(path)
+	if err != nil {
+		return nil, err
+	}
+	key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, cli.Hint(err, "make a key with pith key new, or name one with --key")
+	case errors.Is(err, keyfile.ErrOpenToOthers):
+		return nil, cli.Hint(err, "chmod 600 %s", path)
+	}
+	return key, cli.Hint(err, "name another key with --key")
+}
+
+// askPassphrase takes the passphrase from the environment, for scripts, or from
+// the terminal.
+func askPassphrase(cmd *cobra.Command) (string, error) {
+	if p, ok := os.LookupEnv("PITH_PASSPHRASE"); ok {
+		return p, nil
+	}
+	in, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(in.Fd())) {
+		return "", cli.Hint(errors.New("there is nobody to ask for the passphrase"), "set PITH_PASSPHRASE")
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), "passphrase: ")
+	p, err := term.ReadPassword(int(in.Fd()))
+	fmt.Fprintln(cmd.ErrOrStderr())
+	return strings.TrimRight(string(p), "\r\n"), err
+}

@@ -1,0 +1,133 @@
+// Command pith checks, reads and extends Pith bundles. It works offline.
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+)
+
+func main() { cli.Main(root()) }
+
+func root() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "pith",
+		Short: "Check, read and extend Pith records",
+		Long: `pith checks what a Pith bundle says about a paper: whether every digest,
+signature and number is right, and whether you trust those who signed.
+
+Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
+3 valid, but signed by somebody whom no trust file names.`,
+		Example: "  pith verify bundle.json",
+	}
+	cmd.AddCommand(verifyCommand(), showCommand(), numberCommand(), canonCommand(), keyCommand(), eventCommand())
+	return cmd
+}
+
+// open opens a file named on the command line, where - is standard input.
+func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
+	if path == "-" {
+		return io.NopCloser(cmd.InOrStdin()), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cli.Hint(err, "check the name; - stands for standard input")
+	}
+	return f, nil
+}
+
+// read reads a whole input, but no more than the format allows plus one byte:
+// enough for the reader to say that it is too large.
+func read(cmd *cobra.Command, path string) ([]byte, error) {
+	f, err := open(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, pith.MaxSize+1))
+	if err != nil {
+		return nil, cli.Hint(fmt.Errorf("read %s: %w", path, err), "check that the file is readable")
+	}
+	return data, nil
+}
+
+// orStdin is the list of inputs, standard input if there is none.
+func orStdin(args []string) []string {
+	if len(args) == 0 {
+		return []string{"-"}
+	}
+	return args
+}
+
+// loadTrust unites the pinned policy with the trust files.
+func loadTrust(cmd *cobra.Command, paths []string) (*pith.Trust, error) {
+	trust := pith.PinnedTrust()
+	for _, path := range paths {
+		data, err := read(cmd, path)
+		if err != nil {
+			return nil, err
+		}
+		more, err := pith.ParseTrust(data)
+		if err != nil {
+			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "see pith key show --trust for one that is right")
+		}
+		if trust, err = trust.Merge(more); err != nil {
+			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "keep the entry that you believe")
+		}
+	}
+	return trust, nil
+}
+
+// exitCode is the exit code that a verdict stands for.
+func exitCode(v pith.Verdict) int {
+	switch v {
+	case pith.Valid:
+		return cli.ExitOK
+	case pith.Untrusted:
+		return cli.ExitUntrusted
+	case pith.Rejected:
+		return cli.ExitRejected
+	}
+	return cli.ExitNotChecked
+}
+
+// worse returns the exit code that says more about several inputs: that one of
+// them is wrong outweighs that one could not be checked, which outweighs trust.
+func worse(a, b int) int {
+	rank := map[int]int{cli.ExitOK: 0, cli.ExitUntrusted: 1, cli.ExitNotChecked: 2, cli.ExitRejected: 3}
+	if rank[b] > rank[a] {
+		return b
+	}
+	return a
+}
+
+// failed turns an error of package pith into one with exit code and hint.
+func failed(err error) error {
+	code, hint := cli.ExitNotChecked, ""
+	var (
+		syntax  *pith.SyntaxError
+		check   *pith.CheckError
+		refused *pith.RefusedError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		_, hint, _ = pith.Explain(pith.Code(syntax.Reason))
+	case errors.As(err, &refused):
+		code = cli.ExitRejected
+		_, hint, _ = pith.Explain(refused.Check.Code)
+	case errors.As(err, &check):
+		code = cli.ExitRejected
+		_, hint, _ = pith.Explain(check.Check.Code)
+	}
+	return &cli.Error{Code: code, Err: err, Hint: hint}
+}
+
+// line ends data with one newline.
+func line(data []byte) []byte { return append(bytes.TrimRight(data, "\n"), '\n') }

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/pith/seed"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pith": main})
+}
+
+// TestScripts runs the commands of testdata/script in a directory of its own
+// that holds bundle.json. Beside the usual commands there are
+//
+//	edit FILE OLD NEW OUT    replace the first OLD, which must be there
+//	exit CODE pith ARGS...   run pith and ask for its exit code
+//	head N FILE OUT          keep the first N bytes
+//	repeat N FILE OUT        write FILE N times, each on a line
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			return os.WriteFile(filepath.Join(env.WorkDir, "bundle.json"), seed.Bundle(), 0o644)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"edit":   edit,
+			"exit":   exit,
+			"head":   head,
+			"repeat": repeat,
+		},
+	})
+}
+
+func edit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: edit FILE OLD NEW OUT")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not hold %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[3]), []byte(strings.Replace(text, args[1], args[2], 1)), 0o644))
+}
+
+func exit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exit CODE COMMAND ARGS...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	if err != nil {
+		got = strings.TrimPrefix(err.Error(), "exit status ")
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+func head(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: head N FILE OUT")
+	}
+	var n int
+	ts.Check(json.Unmarshal([]byte(args[0]), &n))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(ts.ReadFile(args[1])[:n]), 0o644))
+}
+
+func repeat(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: repeat N FILE OUT")
+	}
+	var n int
+	ts.Check(json.Unmarshal([]byte(args[0]), &n))
+	line := strings.TrimRight(ts.ReadFile(args[1]), "\n") + "\n"
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), bytes.Repeat([]byte(line), n), 0o644))
+}
+
+// TestHelp: every command explains itself and ends with an example.
+func TestHelp(t *testing.T) {
+	commands := 0
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		commands++
+		if c.Short == "" || !strings.HasPrefix(c.Example, "  ") || !strings.Contains(c.Example, "pith") {
+			t.Errorf("%s has no description or no example", c.CommandPath())
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root())
+	if commands != 10 {
+		t.Errorf("%d commands, want 10", commands)
+	}
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+)
+
+func numberCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "number [FILE...|-]",
+		Short: "Print the Pith Numbers of canonical records",
+		Long: `number reads canonical records, one JSON value after another, and prints for
+each its Pith Number, a tab, and the SHA-256 of its canonical form.`,
+		Example: "  jq .canonical_record bundle.json | pith number",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			for _, path := range orStdin(args) {
+				err := eachValue(cmd, path, func(value []byte) error {
+					number, sha256hex, err := pith.Number(value)
+					if err == nil {
+						_, err = fmt.Fprintf(out, "%s\t%s\n", number, sha256hex)
+					}
+					return err
+				})
+				if err != nil {
+					return errors.Join(err, out.Flush())
+				}
+			}
+			return out.Flush()
+		},
+	}
+}
+
+func canonCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "canon [FILE...|-]",
+		Short:   "Print JSON values in canonical form, one per line",
+		Example: "  echo '{\"b\": 1.0, \"a\": \"é\"}' | pith canon",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			out := bufio.NewWriter(cmd.OutOrStdout())
+			for _, path := range orStdin(args) {
+				err := eachValue(cmd, path, func(value []byte) error {
+					canonical, err := pith.Canonical(value)
+					if err == nil {
+						_, err = out.Write(line(canonical))
+					}
+					return err
+				})
+				if err != nil {
+					return errors.Join(err, out.Flush())
+				}
+			}
+			return out.Flush()
+		},
+	}
+}
+
+// eachValue calls visit with every JSON value of an input. Errors say which one
+// it was.
+func eachValue(cmd *cobra.Command, path string, visit func([]byte) error) error {
+	f, err := open(cmd, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	values := bufio.NewScanner(f)
+	values.Buffer(nil, pith.MaxSize+1)
+	values.Split(pith.SplitValues())
+	n := 0
+	for values.Scan() {
+		n++
+		if err := visit(values.Bytes()); err != nil {
+			return failed(fmt.Errorf("%s, value %d: %w", path, n, err))
+		}
+	}
+	if err := values.Err(); err != nil {
+		return cli.Hint(fmt.Errorf("%s, value %d: %w", path, n+1, err), "no value may be larger than %d bytes", pith.MaxSize)
+	}
+	if n == 0 {
+		return cli.Hint(fmt.Errorf("%s holds no JSON value", path), "check what was piped in")
+	}
+	return nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+)
+
+func showCommand() *cobra.Command {
+	var trustFiles []string
+	cmd := &cobra.Command{
+		Use:     "show FILE|-",
+		Short:   "Tell what a record says, and who says it",
+		Example: "  pith show bundle.json --trust trust.json",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			trust, err := loadTrust(cmd, trustFiles)
+			if err != nil {
+				return err
+			}
+			data, err := read(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			r := pith.Verify(data, trust)
+			if r.Verdict() > pith.Untrusted {
+				// What is not what its signers signed is not shown as a record.
+				printResult(cmd.OutOrStdout(), args[0], r)
+			} else {
+				printRecord(cmd.OutOrStdout(), r)
+			}
+			return cli.Exit(exitCode(r.Verdict()))
+		},
+	}
+	cmd.Flags().StringArrayVar(&trustFiles, "trust", nil, "trust the signers that `FILE` names (repeatable)")
+	return cmd
+}
+
+func printRecord(w io.Writer, r *pith.Result) {
+	title := r.Title
+	if title == "" {
+		title = "(no title in this bundle)"
+	}
+	fmt.Fprintf(w, "%s\n%s\n%s\n", printable(title), r.PithNumber, printable(r.Source))
+	if authors := authorsOf(r); authors != "" {
+		// The source lists them by given name; the order says nothing.
+		fmt.Fprintf(w, "authors in alphabetical order, not that of the paper: %s\n", printable(authors))
+	}
+	fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict())
+	for _, s := range r.Signers {
+		fmt.Fprintf(w, "  %s\n", signerLine(s))
+	}
+	fmt.Fprintf(w, "\nevents: %d valid, %d invalid, %d superseded, %d equivocations\n",
+		r.Events.Valid, r.Events.Invalid, r.Events.Superseded, r.Events.Equivocations)
+	for _, s := range r.History {
+		fmt.Fprintf(w, "  %s  %-20s %s%s\n", s.CreatedAt.Format(time.DateTime), printable(s.Type), printable(s.Signer.ID), remarks(s))
+	}
+	printReplications(w, r)
+	for _, c := range r.Notes() {
+		fmt.Fprintf(w, "note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
+	}
+}
+
+func remarks(s pith.Statement) string {
+	switch {
+	case s.Invalid != "":
+		return "  (invalid: " + string(s.Invalid) + ")"
+	case s.Superseded && s.Trusted:
+		return "  (superseded)"
+	case s.Superseded:
+		return "  (superseded, not trusted)"
+	case !s.Trusted:
+		return "  (not trusted)"
+	}
+	return ""
+}
+
+func authorsOf(r *pith.Result) string {
+	authors := ""
+	for _, s := range r.History {
+		var payload struct {
+			Graph struct {
+				Paper struct {
+					Authors string `json:"authors_text"`
+				} `json:"paper"`
+			} `json:"graph_snapshot"`
+		}
+		if s.Type == pith.TypeGraphSnapshot && s.Invalid == "" && !s.Superseded && json.Unmarshal(s.Payload, &payload) == nil {
+			authors = payload.Graph.Paper.Authors
+		}
+	}
+	return authors
+}
+
+func printReplications(w io.Writer, r *pith.Result) {
+	heading := "\nreplications:\n"
+	for _, s := range r.History {
+		if s.Type != pith.TypeReplicationRecord || s.Invalid != "" || s.Superseded {
+			continue
+		}
+		var payload struct {
+			Outcome string `json:"outcome"`
+		}
+		if json.Unmarshal(s.Payload, &payload) != nil || payload.Outcome == "" {
+			payload.Outcome = "outcome in a form that this version does not know"
+		}
+		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, printable(payload.Outcome), printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))
+		heading = ""
+	}
+	if heading != "" {
+		fmt.Fprint(w, "\nreplications: none\n")
+	}
+}

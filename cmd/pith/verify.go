@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+)
+
+func verifyCommand() *cobra.Command {
+	var (
+		trustFiles    []string
+		asJSON, lines bool
+	)
+	cmd := &cobra.Command{
+		Use:   "verify FILE...|-",
+		Short: "Check bundles and say whether to believe them",
+		Long: `verify recomputes everything that a bundle claims: its number, digests, event
+ids, receipts, signatures, and the state that its events give. Then it looks
+whether you trust the signers: pith.science is known, others come from trust
+files.`,
+		Example: "  pith verify bundle.json --trust trust.json",
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			trust, err := loadTrust(cmd, trustFiles)
+			if err != nil {
+				return err
+			}
+			if lines {
+				return verifyLines(cmd, args, trust)
+			}
+			return verifyFiles(cmd, args, trust, asJSON)
+		},
+	}
+	cmd.Flags().StringArrayVar(&trustFiles, "trust", nil, "trust the signers that `FILE` names (repeatable)")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print each result as JSON, every check included")
+	cmd.Flags().BoolVar(&lines, "lines", false, "read one bundle per line, print one JSON result per line with the checks that failed")
+	return cmd
+}
+
+// verifyFiles checks one file after the other; one that cannot be read does not
+// keep the others from being checked.
+func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON bool) error {
+	out := cmd.OutOrStdout()
+	code := cli.ExitOK
+	for _, path := range paths {
+		data, err := read(cmd, path)
+		if err != nil {
+			if len(paths) == 1 {
+				return err
+			}
+			fmt.Fprintf(cmd.ErrOrStderr(), "pith: error: %v\n", err)
+			code = worse(code, cli.ExitNotChecked)
+			continue
+		}
+		r := pith.Verify(data, trust)
+		code = worse(code, exitCode(r.Verdict()))
+		if !asJSON {
+			printResult(out, path, r)
+			continue
+		}
+		text, err := json.MarshalIndent(r, "", "  ")
+		if err != nil {
+			return err
+		}
+		if _, err := out.Write(line(text)); err != nil {
+			return err
+		}
+	}
+	return cli.Exit(code)
+}
+
+// printResult tells a person the verdict, and for a failure which check, where,
+// and what to do.
+func printResult(w io.Writer, path string, r *pith.Result) {
+	const shown = 5
+	fmt.Fprintf(w, "%s: %s\n", path, r.Verdict())
+	if r.PithNumber != "" {
+		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+printable(r.Title), " "))
+	}
+	if r.Verdict() <= pith.Untrusted {
+		fmt.Fprintf(w, "  %s, state %s…\n", plural(r.Events.Valid, "valid event"), r.StateSHA256[:16])
+		for _, s := range r.Signers {
+			fmt.Fprintf(w, "  signed by %s\n", signerLine(s))
+		}
+	}
+	failures := r.Failures()
+	for i, c := range failures {
+		if i == shown {
+			fmt.Fprintf(w, "  … and %s (--json lists them)\n", plural(len(failures)-shown, "more failure"))
+			break
+		}
+		fmt.Fprintf(w, "  failed: %s", c.Code)
+		if c.Path != "" {
+			fmt.Fprintf(w, " at %s", printable(c.Path))
+		}
+		fmt.Fprintln(w)
+		if c.Expected != "" {
+			fmt.Fprintf(w, "    expected %s\n    got      %s\n", printable(c.Expected), printable(c.Got))
+		}
+		if c.Detail != "" {
+			fmt.Fprintf(w, "    %s\n", printable(c.Detail))
+		}
+	}
+	for _, c := range r.Notes() {
+		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
+	}
+	if len(failures) > 0 {
+		if _, hint, ok := pith.Explain(failures[0].Code); ok {
+			fmt.Fprintf(w, "  hint: %s\n", hint)
+		}
+	}
+}
+
+func noteText(c pith.Check) string {
+	if c.Detail != "" {
+		return c.Detail
+	}
+	return "expected " + c.Expected + ", got " + c.Got
+}
+
+func signerLine(s pith.SignerSeen) string {
+	name := "a key that names nobody"
+	if s.SignerID != "" {
+		name = fmt.Sprintf("%s (%s)", printable(s.SignerID), printable(s.SignerType))
+	}
+	what := plural(s.Events, "event")
+	if s.Bundle {
+		what += " and the bundle"
+	}
+	trusted := "trusted"
+	if !s.Trusted {
+		trusted = "not trusted: " + string(s.Reason)
+	}
+	return fmt.Sprintf("%s, key %s: %s; %s", name, s.Fingerprint, what, trusted)
+}
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printable keeps a stranger's text from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0x2028 || r == 0x2029 || 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+}
+
+// An answer is the result of one line: its JSON and the exit code it stands for.
+type answer struct {
+	json []byte
+	code int
+}
+
+// verifyLines checks one bundle per line on all cores and answers in order. At
+// most a few lines per core are in memory at a time.
+func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust) error {
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	workers := runtime.GOMAXPROCS(0)
+	type job struct {
+		line   []byte
+		answer chan answer
+	}
+	jobs := make(chan job)                     // to the workers, in any order
+	order := make(chan chan answer, 4*workers) // to the printer, in order
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for j := range jobs {
+				j.answer <- verifyLine(j.line, trust)
+			}
+		})
+	}
+	var readErr error
+	group.Go(func() {
+		defer close(jobs)
+		defer close(order)
+		for _, path := range paths {
+			readErr = eachLine(cmd, path, func(line []byte) bool {
+				j := job{line, make(chan answer, 1)}
+				select {
+				case order <- j.answer:
+					jobs <- j
+					return true
+				case <-ctx.Done():
+					return false
+				}
+			})
+			if readErr != nil || ctx.Err() != nil {
+				return
+			}
+		}
+	})
+	out := bufio.NewWriter(cmd.OutOrStdout())
+	code := cli.ExitOK
+	var writeErr error
+	for a := range order {
+		got := <-a
+		if writeErr == nil {
+			if _, writeErr = out.Write(got.json); writeErr != nil {
+				stop()
+			}
+		}
+		code = worse(code, got.code)
+	}
+	group.Wait()
+	if err := errors.Join(writeErr, out.Flush(), readErr, cmd.Context().Err()); err != nil {
+		var hinted *cli.Error
+		if errors.As(err, &hinted) {
+			return hinted
+		}
+		return cli.Hint(err, "not every line was answered")
+	}
+	return cli.Exit(code)
+}
+
+func verifyLine(data []byte, trust *pith.Trust) answer {
+	r := pith.Verify(data, trust)
+	r.Checks = append(r.Failures(), r.Notes()...) // a million lists of passed checks help nobody
+	if r.Checks == nil {
+		r.Checks = []pith.Check{}
+	}
+	text, err := json.Marshal(r)
+	if err != nil { // cannot happen: the result holds text and numbers
+		text = []byte(`{"verdict":"unreadable"}`)
+	}
+	return answer{json: append(text, '\n'), code: exitCode(r.Verdict())}
+}
+
+// eachLine calls visit with a copy of every line. Of a line that is longer than
+// the format allows it keeps a byte or two too many, so that the reader refuses
+// it, and drops the rest. Blank lines are skipped.
+func eachLine(cmd *cobra.Command, path string, visit func([]byte) bool) error {
+	f, err := open(cmd, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 64<<10)
+	for {
+		var whole []byte
+		for {
+			part, err := in.ReadSlice('\n')
+			whole = append(whole, part[:min(len(part), pith.MaxSize+2-len(whole))]...)
+			if err == nil {
+				break
+			}
+			if errors.Is(err, bufio.ErrBufferFull) {
+				continue
+			}
+			if errors.Is(err, io.EOF) {
+				if whole = bytes.TrimSpace(whole); len(whole) > 0 {
+					visit(whole)
+				}
+				return nil
+			}
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if whole = bytes.TrimSpace(whole); len(whole) > 0 && !visit(whole) {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,218 @@
+package pith
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// A Draft is an event that is not signed yet.
+type Draft struct {
+	Type       string          // event type, like "replication_record"
+	Target     string          // what the event is about within the record, like "record"
+	Payload    json.RawMessage // an object
+	CreatedAt  time.Time       // to the second
+	Supersedes []string        // ids of the signer's own events that this one replaces
+	PrevEvent  string          // "" means: the signer's newest event on this record, if any
+}
+
+// A RefusedError reports that Append would have to sign, or to build on,
+// something that Verify rejects.
+type RefusedError struct {
+	What  string // "the bundle" or "the new event 0"
+	Check Check  // the first failure
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("%s is not valid: %v", e.What, &CheckError{e.Check})
+}
+
+// ErrNoDraft reports a call of Append without drafts.
+var ErrNoDraft = errors.New("no event to append")
+
+// Append signs the drafts as events of the bundle's record, in order, and
+// returns a bundle that holds them behind the events that were there, with the
+// signer's public key, the state that all of them give, and the signer's
+// signature over the whole. What was there keeps its canonical bytes. builtAt
+// is when; the same call gives the same bytes.
+//
+// Append refuses what Verify would: it neither builds on a rejected bundle nor
+// signs an invalid event. Trust does not matter here. Errors are *RefusedError
+// for a check that failed.
+func Append(bundle []byte, key *PrivateKey, builtAt time.Time, drafts ...Draft) (newBundle []byte, eventIDs []string, err error) {
+	if len(drafts) == 0 {
+		return nil, nil, ErrNoDraft
+	}
+	var c checks
+	doc, err := canon.Parse(bundle)
+	if err != nil {
+		return nil, nil, err
+	}
+	b := c.bundle(doc.Root())
+	if failure := c.firstFailure(); failure != nil {
+		return nil, nil, &RefusedError{"the bundle", *failure}
+	}
+
+	public := key.Public()
+	b.keys[public.Fingerprint()] = public
+	prev := b.history.last(public.Fingerprint())
+	var events [][]byte
+	for i, d := range drafts {
+		if d.PrevEvent == "" {
+			d.PrevEvent = prev
+		}
+		event, id, err := key.signEvent(d, b.record.number, builtAt)
+		if err == nil {
+			err = checkNew(fmt.Sprintf("the new event %d", i), event, b)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		events, eventIDs, prev = append(events, event), append(eventIDs, id), id
+	}
+
+	newBundle, err = b.extend(key, builtAt, events)
+	if err != nil {
+		return nil, nil, err
+	}
+	// The judge has the last word: what it would not accept is not handed out.
+	result := Verify(newBundle, nil)
+	if result.Verdict() > Untrusted {
+		return nil, nil, &RefusedError{"the extended bundle", result.Failures()[0]}
+	}
+	for _, s := range result.History[result.Events.Valid:] {
+		for i, id := range eventIDs {
+			if s.EventID == id {
+				check := Check{Code: s.Invalid, Path: "/events", Detail: codes[s.Invalid].asks}
+				return nil, nil, &RefusedError{fmt.Sprintf("the new event %d", i), check}
+			}
+		}
+	}
+	return newBundle, eventIDs, nil
+}
+
+// checkNew asks about a new event what can be asked of it alone.
+func checkNew(what string, raw []byte, b *bundle) error {
+	doc, err := canon.Parse(raw)
+	if err != nil {
+		return err
+	}
+	var c checks
+	c.event("", doc.Root(), b.record, b.keys)
+	if failure := c.firstFailure(); failure != nil {
+		return &RefusedError{what, *failure}
+	}
+	return nil
+}
+
+// signEvent returns the draft as a signed event in canonical form, and its id.
+func (k *PrivateKey) signEvent(d Draft, number string, at time.Time) (event []byte, id string, err error) {
+	payload, err := canon.Canonical(d.Payload)
+	if err != nil {
+		return nil, "", fmt.Errorf("payload: %w", err)
+	}
+	prev := []byte("null")
+	if d.PrevEvent != "" {
+		prev = canon.Quote(d.PrevEvent)
+	}
+	var supersedes [][]byte
+	for _, s := range d.Supersedes {
+		supersedes = append(supersedes, canon.Quote(s))
+	}
+	content := []canon.Member{
+		{Name: "event_type", Value: canon.Quote(d.Type)},
+		{Name: "subject_pith_number", Value: canon.Quote(number)},
+		{Name: "target", Value: canon.Quote(d.Target)},
+		{Name: "payload", Value: payload},
+		{Name: "signer", Value: canon.Build(
+			canon.Member{Name: "signer_id", Value: canon.Quote(k.signer.ID)},
+			canon.Member{Name: "signer_type", Value: canon.Quote(k.signer.Type)},
+			canon.Member{Name: "key_id", Value: canon.Quote(k.signer.KeyID)},
+			canon.Member{Name: "public_key_fingerprint", Value: canon.Quote(k.Public().Fingerprint())},
+		)},
+		{Name: "created_at", Value: canon.Quote(d.CreatedAt.UTC().Format(secondsFormat))},
+		{Name: "supersedes", Value: canon.BuildArray(supersedes...)},
+		{Name: "prev_event", Value: prev},
+		{Name: "schema_version", Value: canon.Quote("1.0")},
+	}
+	digest := sha256.Sum256(canon.Build(content...))
+	sum := hex.EncodeToString(digest[:])
+	id = "sha256:" + sum
+	return canon.Build(append(content,
+		canon.Member{Name: "content_sha256", Value: canon.Quote(sum)},
+		canon.Member{Name: "event_id", Value: canon.Quote(id)},
+		canon.Member{Name: "signature", Value: k.sign(signsEvent, digest, at)},
+	)...), id, nil
+}
+
+// extend returns the bundle with more events, signed by key.
+func (b *bundle) extend(key *PrivateKey, builtAt time.Time, more [][]byte) ([]byte, error) {
+	events, keys := [][]byte{}, [][]byte{}
+	for v := range b.root.Get("events").Children() {
+		events = append(events, v.Canonical())
+	}
+	known := false
+	for v := range b.root.Get("public_keys").Children() {
+		keys = append(keys, v.Canonical())
+		known = known || v.Get("fingerprint_sha256_hex").Is(key.Public().Fingerprint())
+	}
+	if !known {
+		keys = append(keys, key.Public().entry())
+	}
+	return key.assemble(b, builtAt, append(events, more...), keys)
+}
+
+// assemble makes a bundle of these events and keys, with the state that they
+// give and the signature over the whole. Everything else is b's.
+func (k *PrivateKey) assemble(b *bundle, builtAt time.Time, events, keys [][]byte) ([]byte, error) {
+	eventList, keyList := canon.BuildArray(events...), canon.BuildArray(keys...)
+	state, err := stateOf(b, eventList, keyList)
+	if err != nil {
+		return nil, err
+	}
+	replaced := map[string][]byte{
+		"events":      eventList,
+		"public_keys": keyList,
+		"built_at":    canon.Quote(builtAt.UTC().Format(secondsFormat)),
+		"state":       state,
+	}
+	var members []canon.Member
+	for v := range b.root.Children() {
+		m := canon.Member{Name: v.Name(), Value: v.Canonical()}
+		if value, ok := replaced[m.Name]; ok {
+			m.Value = value
+		}
+		if m.Name != "bundle_signature" {
+			members = append(members, m)
+		}
+	}
+	digest := sha256.Sum256(canon.Build(members...))
+	signature := k.sign(signsBundle, digest, builtAt,
+		canon.Member{Name: "bundle_sha256", Value: canon.Quote(hex.EncodeToString(digest[:]))})
+	return canon.Build(append(members, canon.Member{Name: "bundle_signature", Value: signature})...), nil
+}
+
+// stateOf replays a list of events under a list of keys.
+func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
+	events, err := canon.Parse(eventList)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := canon.Parse(keyList)
+	if err != nil {
+		return nil, err
+	}
+	var c checks
+	ring := c.keyring("", keys.Root())
+	var all []*event
+	for v := range events.Root().Children() {
+		all = append(all, c.event("", v, b.record, ring))
+	}
+	state, _ := replay(all).state(b.record, joinAliases(b.root.Get("source_aliases")))
+	return state, nil
+}

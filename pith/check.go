@@ -1,0 +1,254 @@
+package pith
+
+import (
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// A Code names a check and, where the check failed, the reason. Codes are
+// stable: spec §9 lists them, states carry them, programs compare them.
+type Code string
+
+// The codes of all checks. What a failure means for the verdict stands in the
+// table below; what it means for people, and what to do, in Explain.
+const (
+	CodeBundleType   Code = "bundle_type"
+	CodeBundleShape  Code = "bundle_shape"
+	CodeListLength   Code = "list_length"
+	CodeMember       Code = "unknown_member"
+	CodeRecordShape  Code = "record_shape"
+	CodeRecordDigest Code = "canonical_sha256"
+	CodeNumber       Code = "pith_number"
+	CodeShortNumber  Code = "short_pith_number"
+	CodeSource       Code = "source"
+	CodeAlias        Code = "alias"
+	CodeLocator      Code = "locator"
+	CodeProofs       Code = "timestamp_proofs"
+
+	CodeKeyShape     Code = "key_shape"
+	CodeKeyForms     Code = "key_forms"
+	CodeKeyDuplicate Code = "key_duplicate"
+
+	CodeSignatureShape  Code = "signature_shape"
+	CodeSignatureSigner Code = "signature_signer"
+	CodeSignatureKey    Code = "signature_key"
+	CodeSignature       Code = "signature"
+
+	CodeEventShape     Code = "event_shape"
+	CodeEventVersion   Code = "event_version"
+	CodeEventSubject   Code = "event_subject"
+	CodeEventDigest    Code = "event_digest"
+	CodeEventID        Code = "event_id"
+	CodeEventDuplicate Code = "event_duplicate"
+
+	CodePayloadShape  Code = "payload_shape"
+	CodePayloadRecord Code = "payload_record"
+	CodeReceiptDigest Code = "receipt_digest"
+	CodeGraphTitle    Code = "graph_title"
+	CodeGraphTitleRaw Code = "graph_title_unicode"
+	CodeGraphAbstract Code = "graph_abstract"
+	CodeGraphPaper    Code = "graph_paper"
+	CodeGraphEmpty    Code = "graph_empty_snapshot"
+	CodeGraphSnapshot Code = "graph_snapshot_sha256"
+
+	CodeSupersedesTarget Code = "supersedes_target"
+	CodeSupersedesSigner Code = "supersedes_signer"
+	CodeLinkCycle        Code = "link_cycle"
+	CodePrevSigner       Code = "prev_event_signer"
+	CodePrevMissing      Code = "prev_event_missing"
+
+	CodeRecordCreated Code = "record_created"
+	CodeState         Code = "state"
+	CodeStateDigest   Code = "state_sha256"
+	CodeBundleDigest  Code = "bundle_sha256"
+
+	CodeTrustKey           Code = "trust_key"
+	CodeTrustImpersonation Code = "trust_impersonation"
+	CodeTrustName          Code = "trust_name"
+	CodeTrustEventType     Code = "trust_event_type"
+	CodeTrustBundle        Code = "trust_bundle"
+	CodeTrustWindow        Code = "trust_window"
+	CodeTrustFile          Code = "trust_file"
+)
+
+// codes says what each check asks, which verdict a failure leads to (Valid: it
+// is worth knowing and decides nothing), and what a person can do about it.
+var codes = map[Code]struct {
+	ifFailed Verdict
+	asks     string
+	hint     string
+}{
+	Code(canon.ReasonSyntax):        {Unreadable, "the input is JSON", hintCopy},
+	Code(canon.ReasonTruncated):     {Unreadable, "the input is complete", "the file was cut short; fetch it again"},
+	Code(canon.ReasonTrailing):      {Unreadable, "nothing follows the JSON value", "check one bundle per file, or one per line with --lines"},
+	Code(canon.ReasonBOM):           {Unreadable, "the input starts without byte-order mark", "remove the first three bytes"},
+	Code(canon.ReasonUTF8):          {Unreadable, "the input is UTF-8", hintCopy},
+	Code(canon.ReasonSurrogate):     {Unreadable, "escapes form whole characters", hintReader},
+	Code(canon.ReasonDuplicateName): {Unreadable, "no object has a name twice", hintReader},
+	Code(canon.ReasonNotFinite):     {Unreadable, "numbers fit float64", hintReader},
+	Code(canon.ReasonNumberLength):  {Unreadable, "numbers keep to the length limit", "the limits stand in spec/10-limits.md"},
+	Code(canon.ReasonDepth):         {Unreadable, "nesting keeps to the depth limit", "the limits stand in spec/10-limits.md"},
+	Code(canon.ReasonSize):          {Unreadable, "the input keeps to the size limit", "the limits stand in spec/10-limits.md"},
+	Code(canon.ReasonValues):        {Unreadable, "the input keeps to the limit of values", "the limits stand in spec/10-limits.md"},
+
+	CodeBundleType:   {Unreadable, "this is a Pith bundle of a known version", "check that the file is a bundle.json; a newer format needs a newer pith"},
+	CodeBundleShape:  {Rejected, "the bundle has its members, each of its type", hintCopy},
+	CodeListLength:   {Unreadable, "lists keep to the limit of entries", "the limits stand in spec/10-limits.md"},
+	CodeMember:       {Valid, "all members are known", "nothing to do: unknown members are kept and covered by the digests"},
+	CodeRecordShape:  {Rejected, "the canonical record has its members, each of its type", hintCopy},
+	CodeRecordDigest: {Rejected, "canonical_sha256 is the digest of the canonical record", hintCopy},
+	CodeNumber:       {Rejected, "the Pith Number follows from the record", hintCopy},
+	CodeShortNumber:  {Rejected, "the short number is the start of the Pith Number", hintCopy},
+	CodeSource:       {Rejected, "the source is that of the record", hintCopy},
+	CodeAlias:        {Rejected, "the alias follows from the record", hintCopy},
+	CodeLocator:      {Valid, "links and mirror hints name this record", "do not rely on that address"},
+	CodeProofs:       {Valid, "timestamp proofs were checked", "this version does not check timestamp proofs"},
+
+	CodeKeyShape:     {Rejected, "the public key has its members, each of its type", hintCopy},
+	CodeKeyForms:     {Rejected, "the forms of the public key and its fingerprint agree", hintCopy},
+	CodeKeyDuplicate: {Rejected, "each fingerprint appears once", hintCopy},
+
+	CodeSignatureShape:  {Rejected, "the signature has its members and no others", hintCopy},
+	CodeSignatureSigner: {Rejected, "the signature names the key of the signer", hintCopy},
+	CodeSignatureKey:    {Rejected, "the signing key is among public_keys", "ask the sender for a bundle that carries the key"},
+	CodeSignature:       {Rejected, "the signature is good under the named key", "the content or the signature was changed after signing; fetch the bundle again"},
+
+	CodeEventShape:     {Rejected, "the event has its members, each of its type", hintCopy},
+	CodeEventVersion:   {Rejected, "the version of the event is known", "a newer format needs a newer pith"},
+	CodeEventSubject:   {Rejected, "the event is about this record", "the event belongs to another record"},
+	CodeEventDigest:    {Rejected, "content_sha256 is the digest of the event", "the event was changed after signing; fetch the bundle again"},
+	CodeEventID:        {Rejected, "event_id is sha256: and the digest of the event", hintCopy},
+	CodeEventDuplicate: {Rejected, "each event appears once", "remove the copy and sign the bundle again"},
+
+	CodePayloadShape:  {Rejected, "the payload has the members of its event type", hintCopy},
+	CodePayloadRecord: {Rejected, "the payload repeats this record", hintCopy},
+	CodeReceiptDigest: {Rejected, "the receipt is for this record", hintCopy},
+	CodeGraphTitle:    {Rejected, "the title has the digest that the record holds", "the title shown is not the title that was hashed; look it up at the source"},
+	CodeGraphTitleRaw: {Valid, "a non-ASCII title has the digest that the record holds", "the rule for non-ASCII titles is not published; compare the title at the source"},
+	CodeGraphAbstract: {Valid, "the abstract excerpt fits the record", "only a whole abstract can be checked by its digest; compare it at the source"},
+	CodeGraphPaper:    {Valid, "the paper's metadata repeat the record", "the record decides"},
+	CodeGraphEmpty:    {Rejected, "the digest of an empty list is that of an empty list", hintCopy},
+	CodeGraphSnapshot: {Valid, "the digest of a list follows the assumed rule", "the rule for non-empty lists is not published"},
+
+	CodeSupersedesTarget: {Rejected, "superseded events are valid events of this record", "add the missing event, or leave this one out"},
+	CodeSupersedesSigner: {Rejected, "only the signer supersedes an event", "leave the event out: it tries to replace another signer's statement"},
+	CodeLinkCycle:        {Rejected, "events do not precede themselves", hintCopy},
+	CodePrevSigner:       {Rejected, "prev_event is an event of the same signer", "leave the event out: it claims another signer's history"},
+	CodePrevMissing:      {Valid, "the event before this one is here", "the signer has said more than this bundle holds; ask another mirror"},
+
+	CodeRecordCreated: {Rejected, "a valid record_created event opens the record", "ask another mirror for a complete bundle"},
+	CodeState:         {Rejected, "the state is what the events give", "the state was not made from these events; fetch the bundle again"},
+	CodeStateDigest:   {Rejected, "state_sha256 is the digest of the state", hintCopy},
+	CodeBundleDigest:  {Rejected, "bundle_sha256 is the digest of the bundle", "something in the bundle was changed after signing; fetch it again"},
+
+	CodeTrustKey:           {Untrusted, "the policy knows the key", "if you trust this signer, name a trust file with --trust FILE"},
+	CodeTrustImpersonation: {Untrusted, "no other key is known under this name", "somebody else's key uses a name that you trust: do not believe it without asking the signer"},
+	CodeTrustName:          {Untrusted, "the signer uses the name that the policy knows", "ask the signer which name is right"},
+	CodeTrustEventType:     {Untrusted, "the policy lets the signer sign such events", "add the event type to the trust file if you agree"},
+	CodeTrustBundle:        {Untrusted, "the policy lets the signer sign bundles", "set bundles to true in the trust file if you agree"},
+	CodeTrustWindow:        {Untrusted, "the signing time lies in the validity window of the key", "ask the signer for a statement under a current key"},
+	CodeTrustFile:          {Unreadable, "the trust file has its members and no others", "the form of trust files stands in spec/08-trust.md"},
+}
+
+const (
+	hintCopy   = "the copy is damaged or was changed; fetch it again from its source"
+	hintReader = "two readers could see this differently, so no signature can cover it; ask the author to fix it"
+)
+
+// Explain says what the check asks and what to do when it fails; ok is false
+// for a code that does not exist.
+func Explain(code Code) (asks, hint string, ok bool) {
+	info, ok := codes[code]
+	return info.asks, info.hint, ok
+}
+
+// A Check is one question that was asked of a bundle, and its answer.
+type Check struct {
+	Code     Code    `json:"code"`               // which question
+	Path     string  `json:"path"`               // JSON Pointer (RFC 6901) to what was asked about
+	OK       bool    `json:"ok"`                 //
+	IfFailed Verdict `json:"if_failed"`          // the best verdict that a failure leaves; "valid" for a note
+	Expected string  `json:"expected,omitempty"` // failures: what was recomputed or required
+	Got      string  `json:"got,omitempty"`      // failures: what stands in the bundle
+	Detail   string  `json:"detail,omitempty"`   // words for people; not stable
+}
+
+// String gives the check in one line, as in "event_digest /events/0/content_sha256".
+func (c Check) String() string { return string(c.Code) + " " + c.Path }
+
+// A CheckError reports the check that stopped an operation.
+type CheckError struct{ Check Check }
+
+func (e *CheckError) Error() string {
+	s := e.Check.String()
+	if e.Check.Path == "" {
+		s = string(e.Check.Code)
+	}
+	if e.Check.Detail != "" {
+		s += ": " + e.Check.Detail
+	}
+	if e.Check.Expected != "" {
+		s += fmt.Sprintf(": expected %s, got %s", e.Check.Expected, e.Check.Got)
+	}
+	return s
+}
+
+// checks collects answers in the order of asking.
+type checks []Check
+
+func (c *checks) add(check Check) bool {
+	check.IfFailed = codes[check.Code].ifFailed
+	*c = append(*c, check)
+	return check.OK
+}
+
+// equal asks whether got, which stands in the bundle, is what we expect.
+func (c *checks) equal(code Code, path, expected, got string) bool {
+	if expected == got {
+		return c.add(Check{Code: code, Path: path, OK: true})
+	}
+	return c.add(Check{Code: code, Path: path, Expected: short(expected), Got: short(got)})
+}
+
+// is asks whether ok holds, which detail denies in words.
+func (c *checks) is(code Code, path string, ok bool, detail string) bool {
+	if ok {
+		detail = ""
+	}
+	return c.add(Check{Code: code, Path: path, OK: ok, Detail: detail})
+}
+
+// firstFailure returns the first failure that counts, or nil.
+func (c checks) firstFailure() *Check {
+	for i := range c {
+		if !c[i].OK && c[i].IfFailed != Valid {
+			return &c[i]
+		}
+	}
+	return nil
+}
+
+// short cuts a text for display: strangers decide how long it is. The digest
+// keeps two long texts apart that begin alike.
+func short(s string) string {
+	const limit = 200
+	if len(s) <= limit {
+		return s
+	}
+	cut := limit
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return fmt.Sprintf("%s… (%d bytes, sha256 %s…)", s[:cut], len(s), hexOf(s)[:16])
+}
+
+// pointer appends a name to a JSON Pointer.
+func pointer(path, name string) string {
+	if strings.ContainsAny(name, "~/") {
+		name = strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	}
+	return path + "/" + name
+}

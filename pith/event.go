@@ -1,0 +1,116 @@
+package pith
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// An event is one signed statement about a record, as it was received.
+type event struct {
+	value       canon.Value
+	path        string // where it stands in its bundle
+	entry       string // SHA-256 in hex of everything received, signature included
+	id          string
+	kind        string
+	signer      Signer
+	fingerprint string
+	createdAt   time.Time
+	signedAt    string
+	supersedes  []string
+	prev        string // "" for null: the first of its chain
+	title       string // of a graph_snapshot whose title has the record's digest
+
+	reason Code // why the event is invalid, "" if it is valid
+}
+
+var eventFields = []field{
+	word("event_type"),
+	text("subject_pith_number"),
+	word("target"),
+	object("payload"),
+	object("signer"),
+	instant("created_at"),
+	strs("supersedes"),
+	nullOr(word("prev_event")),
+	text("schema_version"),
+	text("content_sha256"),
+	text("event_id"),
+	object("signature"),
+}
+
+var signerFields = []field{
+	word("signer_id"),
+	word("signer_type"),
+	word("key_id"),
+	text("public_key_fingerprint"),
+}
+
+// What an event's digest leaves out: the digest itself, its repetition in the
+// id, and the signature over it.
+var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
+
+// event reads one event and asks everything that can be asked of it alone. The
+// first failure that counts becomes its reason for being invalid.
+func (c *checks) event(path string, v canon.Value, rec *record, keys keyring) *event {
+	var mine checks
+	e := &event{value: v, path: path}
+	entry := v.Digest()
+	e.entry = hex.EncodeToString(entry[:])
+	if mine.shape(CodeEventShape, path, v, eventFields) &&
+		mine.shape(CodeEventShape, path+"/signer", v.Get("signer"), signerFields) {
+		e.read()
+		if name, found := unknown(v, eventFields); found {
+			mine.is(CodeMember, pointer(path, name), false, "not a member of events of version 1.0")
+		}
+		mine.equal(CodeEventVersion, path+"/schema_version", "1.0", v.Get("schema_version").Text())
+		mine.equal(CodeEventSubject, path+"/subject_pith_number", rec.number, v.Get("subject_pith_number").Text())
+
+		digest := v.DigestWithout(outsideEventDigest...)
+		hexDigest := hex.EncodeToString(digest[:])
+		mine.equal(CodeEventDigest, path+"/content_sha256", hexDigest, v.Get("content_sha256").Text())
+		mine.equal(CodeEventID, path+"/event_id", "sha256:"+hexDigest, e.id)
+
+		signature := v.Get("signature")
+		if mine.closed(CodeSignatureShape, path+"/signature", signature, eventSignatureFields) {
+			mine.signedBy(path+"/signature", signature, e)
+			mine.signature(path+"/signature", signature, digest, keys)
+		}
+		mine.payload(path+"/payload", e, rec, keys)
+	}
+	if failure := mine.firstFailure(); failure != nil {
+		e.reason = failure.Code
+	}
+	*c = append(*c, mine...)
+	return e
+}
+
+func (e *event) read() {
+	v, signer := e.value, e.value.Get("signer")
+	e.id = v.Get("event_id").Text()
+	e.kind = v.Get("event_type").Text()
+	e.signer = Signer{signer.Get("signer_id").Text(), signer.Get("signer_type").Text(), signer.Get("key_id").Text()}
+	e.fingerprint = signer.Get("public_key_fingerprint").Text()
+	e.createdAt, _ = parseTime(v.Get("created_at").Text())
+	e.signedAt = v.Get("signature").Get("signed_at").Text()
+	e.prev = v.Get("prev_event").Text()
+	for s := range v.Get("supersedes").Children() {
+		e.supersedes = append(e.supersedes, s.Text())
+	}
+}
+
+// signedBy asks whether a signature names the key that the event's signer names.
+func (c *checks) signedBy(path string, signature canon.Value, e *event) {
+	c.equal(CodeSignatureSigner, path+"/key_id", e.signer.KeyID, signature.Get("key_id").Text())
+	c.equal(CodeSignatureSigner, path+"/public_key_fingerprint", e.fingerprint, signature.Get("public_key_fingerprint").Text())
+}
+
+// projection is how an event appears in a list of the state.
+func (e *event) projection() []byte {
+	members := make([]canon.Member, 0, 5)
+	for _, name := range []string{"created_at", "event_id", "payload", "signer", "target"} {
+		members = append(members, canon.Member{Name: name, Value: e.value.Get(name).Canonical()})
+	}
+	return canon.Build(members...)
+}

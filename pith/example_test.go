@@ -1,0 +1,50 @@
+package pith_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+)
+
+func ExampleVerify() {
+	result := pith.Verify(seed.Bundle(), pith.PinnedTrust())
+	fmt.Println(result.Verdict())
+	fmt.Println(result.Title)
+	// Output:
+	// valid
+	// SmoothOut: Smoothing Out Sharp Minima to Improve Generalization in Deep Learning
+}
+
+func ExampleAppend() {
+	key, err := pith.GenerateKey(rand.Reader, pith.Signer{ID: "ada@example.org", Type: "individual", KeyID: "key-1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	now := time.Now()
+	bundle, _, err := pith.Append(seed.Bundle(), key, now, pith.Draft{
+		Type:      "correction",
+		Target:    "record",
+		Payload:   []byte(`{"text": "the second author's name is misspelt"}`),
+		CreatedAt: now,
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(pith.Verify(bundle, nil).Verdict())
+
+	ours := pith.TrustFor(key.Public(), []string{"correction"}, true)
+	trust, err := pith.PinnedTrust().Merge(ours)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(pith.Verify(bundle, trust).Verdict())
+	// Output:
+	// untrusted
+	// valid
+}

@@ -1,0 +1,200 @@
+package pith
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// Event types that this package looks into (spec §4). Events of other types
+// are just as valid; their payloads are their signers' business.
+const (
+	TypeRecordCreated     = "record_created"
+	TypeGraphSnapshot     = "graph_snapshot"
+	TypeReplicationRecord = "replication_record"
+)
+
+// Outcomes of a replication, in the words of FORRT.
+var Outcomes = []string{"successful", "failed", "mixed", "inconclusive"}
+
+// payload asks whether the payload is what its event type promises.
+func (c *checks) payload(path string, e *event, rec *record, keys keyring) {
+	payload := e.value.Get("payload")
+	switch e.kind {
+	case TypeRecordCreated:
+		c.equal(CodePayloadShape, e.path+"/target", "record", e.value.Get("target").Text())
+		c.recordCreated(path, payload, e, rec, keys)
+	case TypeGraphSnapshot:
+		c.equal(CodePayloadShape, e.path+"/target", "graph", e.value.Get("target").Text())
+		c.graphSnapshot(path, payload, e, rec)
+	case TypeReplicationRecord:
+		c.replicationRecord(path, payload)
+	}
+}
+
+var recordCreatedFields = []field{
+	object("canonical_record"),
+	hexDigest("canonical_sha256"),
+	object("receipt"),
+	word("source_kind"),
+	word("source_id"),
+	positive("source_version"),
+	word("attestation_state"),
+}
+
+var receiptFields = append(signatureFields(signsRecord),
+	constant("kind", "pith_receipt"),
+	constant("receipt_version", "0.3"),
+	word("builder_version"),
+	hexDigest("canonical_sha256"),
+	instant("first_computed_at"),
+	instant("last_reissued_at"),
+)
+
+func (c *checks) recordCreated(path string, payload canon.Value, e *event, rec *record, keys keyring) {
+	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) {
+		return
+	}
+	source := rec.Get("source")
+	c.equal(CodePayloadRecord, path+"/canonical_record", string(rec.Canonical()), string(payload.Get("canonical_record").Canonical()))
+	c.equal(CodePayloadRecord, path+"/canonical_sha256", rec.sha256, payload.Get("canonical_sha256").Text())
+	for _, name := range []string{"kind", "id", "version"} {
+		c.equal(CodePayloadRecord, path+"/source_"+name, string(source.Get(name).Canonical()), string(payload.Get("source_"+name).Canonical()))
+	}
+	receipt := payload.Get("receipt")
+	path += "/receipt"
+	if !c.shape(CodePayloadShape, path, receipt, receiptFields) {
+		return
+	}
+	c.equal(CodeReceiptDigest, path+"/canonical_sha256", rec.sha256, receipt.Get("canonical_sha256").Text())
+	c.signedBy(path, receipt, e)
+	c.signature(path, receipt, rec.Digest(), keys)
+}
+
+var graphPayloadFields = []field{object("graph_snapshot"), anything("verdict_id")}
+
+var graphFields = []field{
+	object("paper"),
+	object("claims"),
+	object("source"),
+	object("verdict"),
+	object("references"),
+	object("formal_canon"),
+	object("author_claims"),
+	word("builder_version"),
+}
+
+var paperFields = []field{
+	text("title"),
+	text("license"),
+	text("headline"),
+	strs("cross_cats"),
+	text("primary_cat"),
+	text("authors_text"),
+	instant("submitted_at"),
+	text("abstract_excerpt"),
+}
+
+// Lengths that bound the work on a stranger's graph snapshot, in bytes of title
+// and characters of excerpt.
+const (
+	maxTitle   = 16 << 10
+	maxExcerpt = 600
+)
+
+func (c *checks) graphSnapshot(path string, payload canon.Value, e *event, rec *record) {
+	if !c.shape(CodePayloadShape, path, payload, graphPayloadFields) {
+		return
+	}
+	graph := payload.Get("graph_snapshot")
+	path += "/graph_snapshot"
+	if !c.shape(CodePayloadShape, path, graph, graphFields) {
+		return
+	}
+	c.equal(CodePayloadRecord, path+"/source", string(rec.Get("source").Canonical()), string(graph.Get("source").Canonical()))
+	c.paper(path+"/paper", graph.Get("paper"), e, rec)
+	c.snapshotDigest(path+"/claims", graph.Get("claims"), "count", "items")
+	c.snapshotDigest(path+"/references", graph.Get("references"), "count", "sample")
+	c.snapshotDigest(path+"/author_claims", graph.Get("author_claims"), "count", "")
+	c.snapshotDigest(path+"/formal_canon", graph.Get("formal_canon"), "evidence_count", "")
+}
+
+// paper compares what readers see of a paper with the digests in its record.
+func (c *checks) paper(path string, paper canon.Value, e *event, rec *record) {
+	if !c.shape(CodePayloadShape, path, paper, paperFields) {
+		return
+	}
+	metadata := rec.Get("metadata")
+
+	title := paper.Get("title").Text()
+	if len(title) > maxTitle {
+		c.is(CodeGraphTitle, path+"/title", false, "the title is longer than "+strconv.Itoa(maxTitle)+" bytes")
+	} else {
+		code := CodeGraphTitle
+		if strings.IndexFunc(title, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+			code = CodeGraphTitleRaw
+		}
+		if c.equal(code, path+"/title", metadata.Get("title_canon_sha256").Text(), hexOf(lower(title))) {
+			e.title = title
+		}
+	}
+
+	excerpt := paper.Get("abstract_excerpt").Text()
+	switch n := utf8.RuneCountInString(excerpt); {
+	case n > maxExcerpt:
+		c.is(CodeGraphAbstract, path+"/abstract_excerpt", false, strconv.Itoa(n)+" characters, an excerpt has at most 600")
+	case n == maxExcerpt:
+		c.is(CodeGraphAbstract, path+"/abstract_excerpt", true, "") // cut off, so nothing is left to compare
+	default: // then it is the whole abstract
+		whole := strings.TrimSpace(strings.ReplaceAll(excerpt, "\n", " "))
+		c.equal(CodeGraphAbstract, path+"/abstract_excerpt", metadata.Get("abstract_canon_sha256").Text(), hexOf(lower(whole)))
+	}
+
+	for _, pair := range [][2]string{{"license", "license"}, {"primary_cat", "primary_cat"}, {"submitted_at", "submitted_at"}, {"cross_cats", "cross_cats_sorted"}} {
+		c.equal(CodeGraphPaper, pointer(path, pair[0]), string(metadata.Get(pair[1]).Canonical()), string(paper.Get(pair[0]).Canonical()))
+	}
+}
+
+// emptySnapshot is the SHA-256 of {"payload":[]}.
+const emptySnapshot = "258153158e38e3291e3d48162225fcdb2d5a3ed65a07baac614ab91432fd4f57"
+
+// snapshotDigest compares snapshot_sha256 with the list it stands for. The rule
+// is published for the empty list alone; where the list is not, or not wholly,
+// in the bundle there is nothing to compare.
+func (c *checks) snapshotDigest(path string, v canon.Value, count, items string) {
+	got := v.Get("snapshot_sha256").Text()
+	list := v.Get(items)
+	switch {
+	case string(v.Get(count).Canonical()) == "0":
+		c.equal(CodeGraphEmpty, path+"/snapshot_sha256", emptySnapshot, got)
+	case items == "items" && list.Kind() == canon.Array:
+		sum := sha256.Sum256(canon.Build(canon.Member{Name: "payload", Value: list.Canonical()}))
+		c.equal(CodeGraphSnapshot, path+"/snapshot_sha256", hex.EncodeToString(sum[:]), got)
+	}
+}
+
+// ReplicationSchema is the value of schema in the payload of a
+// replication_record of the first version (spec/replication-record.md).
+const ReplicationSchema = "replication_record/1"
+
+var replicationFields = []field{
+	object("claim"),
+	oneOf("outcome", Outcomes...),
+	hexDigest("plan_sha256"),
+	hexDigest("results_sha256"),
+}
+
+// replicationRecord asks for the members that every reader needs. Payloads of
+// another schema are left to those who know it.
+func (c *checks) replicationRecord(path string, payload canon.Value) {
+	if !c.shape(CodePayloadShape, path, payload, []field{word("schema")}) {
+		return
+	}
+	if payload.Get("schema").Is(ReplicationSchema) {
+		c.shape(CodePayloadShape, path, payload, replicationFields)
+	}
+}

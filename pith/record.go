@@ -1,0 +1,119 @@
+package pith
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"strings"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// Canonical returns the canonical form of one JSON value (spec §1), the bytes
+// that every digest in Pith is taken over. Errors are *SyntaxError.
+func Canonical(data []byte) ([]byte, error) { return canon.Canonical(data) }
+
+// A SyntaxError tells why the strict reader refused its input, and where.
+type SyntaxError = canon.Error
+
+// numberLength is the length of a Pith Number without prefix and year: 26
+// characters of 5 bits are 130 bits, two more than 16 bytes hold.
+const numberLength = 26
+
+// A record is a canonical record together with what follows from it.
+type record struct {
+	canon.Value
+	sha256 string // of the canonical form, in hex
+	suffix string // the 26 characters
+	number string // pith:YYYY:SUFFIX
+}
+
+var recordFields = []field{
+	constant("schema_version", "1.0"),
+	object("metadata"),
+	object("source"),
+}
+
+var metadataFields = []field{
+	hexDigest("abstract_canon_sha256"),
+	strs("cross_cats_sorted"),
+	text("license"), // "" on papers from before licences
+	word("primary_cat"),
+	second("submitted_at"),
+	hexDigest("title_canon_sha256"),
+}
+
+var sourceFields = []field{word("id"), word("kind"), positive("version")}
+
+// record reads a canonical record. It is nil when the record has not the shape
+// from which an identity follows.
+func (c *checks) record(path string, v canon.Value) *record {
+	good := c.shape(CodeRecordShape, path, v, recordFields)
+	if v.Kind() != canon.Object {
+		return nil
+	}
+	good = c.shape(CodeRecordShape, path+"/metadata", v.Get("metadata"), metadataFields) && good
+	good = c.shape(CodeRecordShape, path+"/source", v.Get("source"), sourceFields) && good
+	if !good {
+		return nil
+	}
+	digest := v.Digest()
+	r := &record{Value: v, sha256: hex.EncodeToString(digest[:])}
+	r.suffix = base32.StdEncoding.EncodeToString(digest[:])[:numberLength]
+	// The year is that of submission, not that of the arXiv id.
+	r.number = "pith:" + v.Get("metadata").Get("submitted_at").Text()[:4] + ":" + r.suffix
+	return r
+}
+
+// Number returns the Pith Number, pith:YYYY:<26 characters>, and the SHA-256 in
+// hex of one canonical record (spec §2). The record may be written in any way
+// that the strict reader takes. Errors are *SyntaxError or *CheckError.
+func Number(record []byte) (number, sha256hex string, err error) {
+	doc, err := canon.Parse(record)
+	if err != nil {
+		return "", "", err
+	}
+	var c checks
+	r := c.record("", doc.Root())
+	if r == nil {
+		return "", "", &CheckError{*c.firstFailure()}
+	}
+	return r.number, r.sha256, nil
+}
+
+// alias returns the value that an alias of this kind must have; ok is false for
+// kinds that do not follow from the record.
+func (r *record) alias(kind string) (value string, ok bool) {
+	source := r.Get("source")
+	id := source.Get("id").Text()
+	arxiv := source.Get("kind").Is("arxiv")
+	switch kind {
+	case "arxiv":
+		return id, arxiv
+	case "arxiv_version":
+		return id + "v" + string(source.Get("version").Canonical()), arxiv
+	case "doi":
+		return "10.48550/arxiv." + strings.ToLower(id), arxiv
+	case "pith_short_8":
+		return r.suffix[:8], true
+	case "pith_short_12":
+		return r.suffix[:12], true
+	case "pith_short_16":
+		return r.suffix[:16], true
+	}
+	return "", false
+}
+
+// hexOf returns the SHA-256 of s in hex.
+func hexOf(s string) string {
+	sum := sha256.Sum256([]byte(s))
+	return hex.EncodeToString(sum[:])
+}
+
+// MaxSize is the largest input in bytes that the strict reader takes (spec §10).
+const MaxSize = canon.MaxSize
+
+// SplitValues returns a function that lets a bufio.Scanner cut a stream into
+// the JSON values it consists of. Use a fresh one for every stream.
+func SplitValues() bufio.SplitFunc { return canon.SplitValues() }

@@ -1,0 +1,203 @@
+package pith
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A Result is what a verification found. Its JSON form is described in
+// spec §9 and keeps its meaning.
+type Result struct {
+	PithNumber  string       // recomputed from the record; "" if there is none
+	Title       string       // of the newest valid graph_snapshot whose title has the record's digest
+	Source      string       // "arxiv:1805.07898v3"
+	BuiltAt     string       // as the bundle says
+	Signers     []SignerSeen // in order of appearance; the bundle's signer last unless seen before
+	Events      EventCounts
+	StateSHA256 string // of the state that the events give
+	History     []Statement
+	Checks      []Check
+}
+
+// EventCounts counts the events of a bundle.
+type EventCounts struct {
+	Total         int `json:"total"`
+	Valid         int `json:"valid"`
+	Invalid       int `json:"invalid"`
+	Superseded    int `json:"superseded"`
+	Equivocations int `json:"equivocations"`
+}
+
+// A SignerSeen is a key that signed something in the bundle, with a good
+// signature, under one name.
+type SignerSeen struct {
+	SignerID    string `json:"signer_id"` // "" for a bundle signer that signed no event: bundles name the key alone
+	SignerType  string `json:"signer_type"`
+	KeyID       string `json:"key_id"`
+	Fingerprint string `json:"fingerprint"`
+	Trusted     bool   `json:"trusted"` // for everything it signed here
+	Reason      Code   `json:"reason,omitempty"`
+	Events      int    `json:"events"`
+	Bundle      bool   `json:"bundle"` // signed the bundle
+}
+
+// A Statement is one event as a reader wants to see it.
+type Statement struct {
+	EventID     string
+	Type        string
+	Target      string
+	Signer      Signer
+	Fingerprint string
+	CreatedAt   time.Time
+	Trusted     bool // the policy lets this key sign this; never for invalid events
+	Superseded  bool
+	Invalid     Code            // why the event is invalid, "" if it is valid
+	Payload     json.RawMessage // in canonical form
+}
+
+// Verdict is the gravest consequence of the checks that failed.
+func (r *Result) Verdict() Verdict {
+	v := Valid
+	for _, c := range r.Checks {
+		if !c.OK {
+			v = max(v, c.IfFailed)
+		}
+	}
+	return v
+}
+
+// Failures returns the checks that failed and count, the gravest first.
+func (r *Result) Failures() []Check {
+	var out []Check
+	for _, v := range []Verdict{Unreadable, Rejected, Untrusted} {
+		for _, c := range r.Checks {
+			if !c.OK && c.IfFailed == v {
+				out = append(out, c)
+			}
+		}
+	}
+	return out
+}
+
+// Notes returns the checks that failed and decide nothing.
+func (r *Result) Notes() []Check {
+	var out []Check
+	for _, c := range r.Checks {
+		if !c.OK && c.IfFailed == Valid {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// MarshalJSON writes the result as spec §9 describes it. The history is left
+// out: it repeats the bundle.
+func (r *Result) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Type        string       `json:"result_type"`
+		Version     string       `json:"result_version"`
+		Verdict     Verdict      `json:"verdict"`
+		PithNumber  string       `json:"pith_number"`
+		Title       string       `json:"title"`
+		Source      string       `json:"source"`
+		BuiltAt     string       `json:"built_at"`
+		Signers     []SignerSeen `json:"signers"`
+		Events      EventCounts  `json:"events"`
+		StateSHA256 string       `json:"state_sha256"`
+		Checks      []Check      `json:"checks"`
+	}{"pith_verification_result", "1.0", r.Verdict(), r.PithNumber, r.Title, r.Source, r.BuiltAt, r.Signers, r.Events, r.StateSHA256, r.Checks})
+}
+
+// describe fills in what the bundle says, as far as it was recomputed.
+func (r *Result) describe(b *bundle) {
+	rec, h := b.record, b.history
+	if rec == nil {
+		return
+	}
+	r.PithNumber = rec.number
+	source := rec.Get("source")
+	r.Source = source.Get("kind").Text() + ":" + source.Get("id").Text() + "v" + string(source.Get("version").Canonical())
+	r.BuiltAt = b.root.Get("built_at").Text()
+	r.Events = EventCounts{
+		Total:         len(h.applied) + len(h.invalid),
+		Valid:         len(h.applied),
+		Invalid:       len(h.invalid),
+		Superseded:    len(h.superseded),
+		Equivocations: len(h.equivocations()),
+	}
+	r.StateSHA256 = b.stateSHA256
+	for _, e := range h.applied {
+		if e.title != "" && !h.superseded[e.id] {
+			r.Title = e.title
+		}
+		r.History = append(r.History, e.statement(h))
+	}
+	for _, e := range h.invalid {
+		r.History = append(r.History, e.statement(h))
+	}
+}
+
+func (e *event) statement(h *history) Statement {
+	return Statement{
+		EventID:     e.id,
+		Type:        e.kind,
+		Target:      e.value.Get("target").Text(),
+		Signer:      e.signer,
+		Fingerprint: e.fingerprint,
+		CreatedAt:   e.createdAt,
+		Superseded:  h.superseded[e.id] && e.reason == "",
+		Invalid:     e.reason,
+		Payload:     e.value.Get("payload").Canonical(),
+	}
+}
+
+// judge asks the policy about every valid event and about the bundle.
+func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
+	index := map[SignerSeen]int{} // by names and key alone
+	seen := func(s Signer, fingerprint string) *SignerSeen {
+		id := SignerSeen{SignerID: s.ID, SignerType: s.Type, KeyID: s.KeyID, Fingerprint: fingerprint}
+		i, ok := index[id]
+		if !ok {
+			i = len(r.Signers)
+			index[id] = i
+			id.Trusted = true
+			r.Signers = append(r.Signers, id)
+		}
+		return &r.Signers[i]
+	}
+	note := func(s *SignerSeen, asked checks) bool {
+		*c = append(*c, asked...)
+		failure := asked.firstFailure()
+		if failure != nil && s.Trusted {
+			s.Trusted, s.Reason = false, failure.Code
+		}
+		return failure == nil
+	}
+	if b.history != nil {
+		for i, e := range b.history.applied {
+			s := seen(e.signer, e.fingerprint)
+			s.Events++
+			var asked checks
+			asked.trustEvent(trust, e)
+			r.History[i].Trusted = note(s, asked)
+		}
+	}
+	if b.signer == nil {
+		return
+	}
+	fingerprint := b.signer.Fingerprint()
+	var s *SignerSeen
+	for i := range r.Signers {
+		if r.Signers[i].Fingerprint == fingerprint {
+			s = &r.Signers[i]
+			break
+		}
+	}
+	if s == nil {
+		s = seen(trust.nameOf(fingerprint, b.signer.Signer.KeyID), fingerprint)
+	}
+	s.Bundle = true
+	var asked checks
+	asked.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
+	note(s, asked)
+}

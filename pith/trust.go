@@ -1,0 +1,284 @@
+package pith
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openpith/evidence/pith/internal/canon"
+)
+
+// A Trust is a policy: which keys may speak, under which name, in which kinds
+// of events, and for how long. It is local. Nothing in a bundle can change it.
+type Trust struct {
+	signers []trusted // ordered by fingerprint
+}
+
+// trusted is what the policy says about one key.
+type trusted struct {
+	fingerprint string
+	id, kind    string   // the name and role the key may use
+	eventTypes  []string // sorted; anyType alone means every type
+	bundles     bool
+	from, until time.Time // zero: no limit; until is inclusive
+}
+
+// anyType in a trust file stands for every event type.
+const anyType = "*"
+
+// ErrTrustConflict reports that two policies say different things about a key.
+var ErrTrustConflict = errors.New("trust files contradict each other")
+
+// The key of pith.science, as published on its record pages from 2026-05-17 on.
+// It is pinned here because a key that travels in a bundle proves nothing.
+const (
+	pinnedFingerprint = "8d4b5ee74e4693bcd1df2446408b0d54"
+	pinnedSigner      = "pith.science"
+	pinnedType        = "pith_registry"
+)
+
+// PinnedTrust trusts pith.science with everything, and nobody else.
+func PinnedTrust() *Trust {
+	return &Trust{[]trusted{{
+		fingerprint: pinnedFingerprint,
+		id:          pinnedSigner,
+		kind:        pinnedType,
+		eventTypes:  []string{anyType},
+		bundles:     true,
+	}}}
+}
+
+// TrustFor trusts one key under its own name with events of these types, where
+// "*" stands for all, and with signing bundles if bundles is true. It sets no
+// end; see Within.
+func TrustFor(key PublicKey, eventTypes []string, bundles bool) *Trust {
+	return &Trust{[]trusted{{
+		fingerprint: key.Fingerprint(),
+		id:          key.Signer.ID,
+		kind:        key.Signer.Type,
+		eventTypes:  sortedSet(eventTypes),
+		bundles:     bundles,
+	}}}
+}
+
+// Within returns the same policy with a validity window for all its keys: from
+// the first second to the last, both included. A zero time sets no limit.
+func (t *Trust) Within(from, until time.Time) *Trust {
+	out := &Trust{slices.Clone(t.signers)}
+	for i := range out.signers {
+		out.signers[i].from, out.signers[i].until = from, until
+	}
+	return out
+}
+
+func sortedSet(list []string) []string {
+	out := slices.Clone(list)
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// Merge trusts what either policy trusts. Where both name one key they must
+// agree on its name and window, or the error is ErrTrustConflict; what the key
+// may sign is united.
+func (t *Trust) Merge(other *Trust) (*Trust, error) {
+	out := &Trust{slices.Clone(t.signers)}
+	for _, s := range other.signers {
+		i, found := out.find(s.fingerprint)
+		if !found {
+			out.signers = slices.Insert(out.signers, i, s)
+			continue
+		}
+		old := &out.signers[i]
+		if old.id != s.id || old.kind != s.kind {
+			return nil, fmt.Errorf("key %s is %s (%s) and %s (%s): %w", s.fingerprint, old.id, old.kind, s.id, s.kind, ErrTrustConflict)
+		}
+		if !old.from.Equal(s.from) || !old.until.Equal(s.until) {
+			return nil, fmt.Errorf("key %s of %s has two validity windows: %w", s.fingerprint, s.id, ErrTrustConflict)
+		}
+		old.eventTypes = sortedSet(append(slices.Clone(old.eventTypes), s.eventTypes...))
+		old.bundles = old.bundles || s.bundles
+	}
+	return out, nil
+}
+
+func (t *Trust) find(fingerprint string) (int, bool) {
+	return slices.BinarySearchFunc(t.signers, fingerprint, func(s trusted, f string) int { return cmp.Compare(s.fingerprint, f) })
+}
+
+// nameOf returns the name the policy knows for a key, or none.
+func (t *Trust) nameOf(fingerprint, keyID string) Signer {
+	if i, found := t.find(fingerprint); found {
+		return Signer{t.signers[i].id, t.signers[i].kind, keyID}
+	}
+	return Signer{KeyID: keyID}
+}
+
+// key asks whether the policy knows a key that speaks under a name; "" when no
+// name is given. An unknown key under a known name is called impersonation. It
+// could also be the signer's next key, so it is not rejected, but nobody should
+// believe it before the policy says so.
+func (c *checks) key(t *Trust, path, fingerprint, name string) *trusted {
+	i, found := t.find(fingerprint)
+	if !found {
+		for _, s := range t.signers {
+			if s.id == name {
+				c.add(Check{Code: CodeTrustImpersonation, Path: path, Expected: s.fingerprint, Got: fingerprint,
+					Detail: "a key that the policy does not know signs as " + short(name)})
+				return nil
+			}
+		}
+	}
+	if !c.is(CodeTrustKey, path, found, "the policy does not know the key "+fingerprint) {
+		return nil
+	}
+	return &t.signers[i]
+}
+
+func (c *checks) trustEvent(t *Trust, e *event) {
+	path := e.path + "/signer"
+	s := c.key(t, path, e.fingerprint, e.signer.ID)
+	if s == nil {
+		return
+	}
+	c.equal(CodeTrustName, path+"/signer_id", s.id, e.signer.ID)
+	c.equal(CodeTrustName, path+"/signer_type", s.kind, e.signer.Type)
+	_, may := slices.BinarySearch(s.eventTypes, e.kind)
+	_, any := slices.BinarySearch(s.eventTypes, anyType)
+	c.is(CodeTrustEventType, e.path+"/event_type", may || any, s.id+" may not sign "+short(e.kind))
+	c.window(s, e.path+"/created_at", e.createdAt)
+}
+
+func (c *checks) trustBundle(t *Trust, fingerprint, builtAt string) {
+	s := c.key(t, "/bundle_signature", fingerprint, "")
+	if s == nil {
+		return
+	}
+	c.is(CodeTrustBundle, "/bundle_signature", s.bundles, s.id+" may not sign bundles")
+	at, _ := parseTime(builtAt)
+	c.window(s, "/built_at", at)
+}
+
+func (c *checks) window(s *trusted, path string, at time.Time) {
+	early := !s.from.IsZero() && at.Before(s.from)
+	late := !s.until.IsZero() && at.After(s.until)
+	c.is(CodeTrustWindow, path, !early && !late,
+		fmt.Sprintf("signed at %s, the key is valid from %s to %s", at.Format(time.RFC3339), orOpen(s.from), orOpen(s.until)))
+}
+
+func orOpen(t time.Time) string {
+	if t.IsZero() {
+		return "ever"
+	}
+	return t.UTC().Format(secondsFormat)
+}
+
+const (
+	trustType    = "pith_trust"
+	trustVersion = "1.0"
+)
+
+var trustFields = []field{
+	constant("trust_type", trustType),
+	constant("trust_version", trustVersion),
+	array("signers"),
+}
+
+var trustedFields = []field{
+	field{"fingerprint", "32 lower-case hexadecimal digits", func(v canon.Value) bool { return isHex(v.Text(), 32) }},
+	word("signer_id"),
+	word("signer_type"),
+	strs("event_types"),
+	kindField("bundles", canon.Bool),
+	nullOr(second("valid_from")),
+	nullOr(second("valid_until")),
+}
+
+// ParseTrust reads a trust file (spec §8). It refuses members it does not know:
+// a policy that is only half understood is no policy. Errors are *SyntaxError
+// or *CheckError.
+func ParseTrust(data []byte) (*Trust, error) {
+	doc, err := canon.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	var c checks
+	root := doc.Root()
+	c.closed(CodeTrustFile, "", root, trustFields)
+	t := &Trust{}
+	i := 0
+	for v := range root.Get("signers").Children() {
+		path := fmt.Sprintf("/signers/%d", i)
+		i++
+		if !c.closed(CodeTrustFile, path, v, trustedFields) {
+			continue
+		}
+		s := trusted{
+			fingerprint: v.Get("fingerprint").Text(),
+			id:          v.Get("signer_id").Text(),
+			kind:        v.Get("signer_type").Text(),
+			bundles:     string(v.Get("bundles").Canonical()) == "true",
+		}
+		for e := range v.Get("event_types").Children() {
+			s.eventTypes = append(s.eventTypes, e.Text())
+		}
+		s.eventTypes = sortedSet(s.eventTypes)
+		s.from, _ = parseTime(v.Get("valid_from").Text())
+		s.until, _ = parseTime(v.Get("valid_until").Text())
+		at, twice := t.find(s.fingerprint)
+		if c.is(CodeTrustFile, path, !twice, "the fingerprint appears before") {
+			t.signers = slices.Insert(t.signers, at, s)
+		}
+	}
+	if failure := c.firstFailure(); failure != nil {
+		return nil, &CheckError{*failure}
+	}
+	return t, nil
+}
+
+// JSON returns the policy as a trust file in canonical form.
+func (t *Trust) JSON() []byte {
+	var signers [][]byte
+	for _, s := range t.signers {
+		var types [][]byte
+		for _, e := range s.eventTypes {
+			types = append(types, canon.Quote(e))
+		}
+		bundles := "false"
+		if s.bundles {
+			bundles = "true"
+		}
+		signers = append(signers, canon.Build(
+			canon.Member{Name: "fingerprint", Value: canon.Quote(s.fingerprint)},
+			canon.Member{Name: "signer_id", Value: canon.Quote(s.id)},
+			canon.Member{Name: "signer_type", Value: canon.Quote(s.kind)},
+			canon.Member{Name: "event_types", Value: canon.BuildArray(types...)},
+			canon.Member{Name: "bundles", Value: []byte(bundles)},
+			canon.Member{Name: "valid_from", Value: timeOrNull(s.from)},
+			canon.Member{Name: "valid_until", Value: timeOrNull(s.until)},
+		))
+	}
+	return canon.Build(
+		canon.Member{Name: "trust_type", Value: canon.Quote(trustType)},
+		canon.Member{Name: "trust_version", Value: canon.Quote(trustVersion)},
+		canon.Member{Name: "signers", Value: canon.BuildArray(signers...)},
+	)
+}
+
+func timeOrNull(t time.Time) []byte {
+	if t.IsZero() {
+		return []byte("null")
+	}
+	return canon.Quote(t.UTC().Format(secondsFormat))
+}
+
+// String lists the signers of the policy, for messages.
+func (t *Trust) String() string {
+	var names []string
+	for _, s := range t.signers {
+		names = append(names, s.id+" ("+s.fingerprint+")")
+	}
+	return strings.Join(names, ", ")
+}
