@@ -1,0 +1,177 @@
+package study
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/openpith/evidence/internal/atomicfile"
+)
+
+// Errors of a study's directory.
+var (
+	ErrNoStudy    = errors.New("no study here")        // there is no plan.json
+	ErrOtherStudy = errors.New("another study's home") // plan.json is not the plan asked for
+)
+
+// Dir is the directory of one study. Every file in it is written atomically,
+// so it can be read, and the study continued, at any time.
+type Dir string
+
+// Path is the place of a file of the study, such as "bundle.json".
+func (d Dir) Path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
+
+// RunName is the file of one run, relative to the directory.
+func RunName(arm string, seed uint64) string { return fmt.Sprintf("runs/%s-seed%d.json", arm, seed) }
+
+// CheckpointName is where an unfinished run keeps its state.
+func CheckpointName(arm string, seed uint64) string {
+	return fmt.Sprintf("checkpoints/%s-seed%d.ckpt", arm, seed)
+}
+
+// Create makes the directory ready for plan p. An existing study of the same
+// plan is left as it is, to be continued; one of another plan is refused with
+// [ErrOtherStudy], and so is a directory that holds something else.
+func (d Dir) Create(p *Plan) error {
+	old, err := d.Plan()
+	switch {
+	case err == nil && old.SHA256() == p.SHA256():
+		return d.makeFolders()
+	case err == nil:
+		return fmt.Errorf("%s: %w: its plan is %q (%.12s…)", d, ErrOtherStudy, old.Name, old.SHA256())
+	case !errors.Is(err, ErrNoStudy):
+		return err
+	}
+	if entries, err := os.ReadDir(string(d)); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s: %w: it holds files but no plan.json", d, ErrOtherStudy)
+	}
+	if err := d.makeFolders(); err != nil {
+		return err
+	}
+	return d.Write("plan.json", p.JSON())
+}
+
+func (d Dir) makeFolders() error {
+	for _, sub := range []string{"runs", "checkpoints"} {
+		if err := os.MkdirAll(d.Path(sub), 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Write puts a file of the study in place, atomically.
+func (d Dir) Write(name string, data []byte) error {
+	return atomicfile.Write(d.Path(name), data, 0o644)
+}
+
+// Plan reads plan.json. Without one the error is [ErrNoStudy].
+func (d Dir) Plan() (*Plan, error) {
+	data, err := readBounded(d.Path("plan.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", d, ErrNoStudy)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := ParsePlan(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Path("plan.json"), err)
+	}
+	return p, nil
+}
+
+// WriteRun keeps a finished or failed run.
+func (d Dir) WriteRun(r Run, t Timing, c Code) error {
+	if err := r.check(); err != nil {
+		return err
+	}
+	f := RunFile{Schema: RunSchema, Run: r, Timing: t, Code: c, SHA256: digest(r)}
+	return d.Write(RunName(r.Arm, r.Seed), indented(f))
+}
+
+// ReadRun reads one run of plan p. A run that was not made yet is
+// [fs.ErrNotExist]; one that is torn, altered or foreign is [ErrRunFile].
+func (d Dir) ReadRun(p *Plan, arm string, seed uint64) (*RunFile, error) {
+	path := d.Path(RunName(arm, seed))
+	data, err := readBounded(path)
+	if err != nil {
+		return nil, err
+	}
+	var f RunFile
+	if err := decodeStrict(data, &f); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", path, ErrRunFile, err)
+	}
+	if err := f.check(p, arm, seed); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &f, nil
+}
+
+// Runs reads every run of the plan that is there, in the plan's order.
+func (d Dir) Runs(p *Plan) ([]RunFile, error) {
+	var out []RunFile
+	for _, a := range p.Arms {
+		for _, s := range p.Seeds {
+			f, err := d.ReadRun(p, a.Name, s)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, *f)
+		}
+	}
+	return out, nil
+}
+
+// Results reads results.json.
+func (d Dir) Results() (*Results, error) {
+	data, err := readBounded(d.Path("results.json"))
+	if err != nil {
+		return nil, err
+	}
+	var r Results
+	if err := decodeStrict(data, &r); err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Path("results.json"), err)
+	}
+	return &r, nil
+}
+
+// maxFile bounds what is read into memory: a study of thousands of runs stays
+// far below it.
+const maxFile = 64 << 20
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFile {
+		return nil, fmt.Errorf("%s: larger than %d MiB, which no file of a study is", path, maxFile>>20)
+	}
+	return data, nil
+}
+
+func decodeStrict(data []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one JSON value")
+	}
+	return nil
+}

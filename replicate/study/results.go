@@ -1,0 +1,323 @@
+package study
+
+import (
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+
+	"gonum.org/v1/gonum/stat"
+	"gonum.org/v1/gonum/stat/distuv"
+)
+
+// ResultsSchema names the format of results.json.
+const ResultsSchema = "evidence.results/1"
+
+// Outcome words, after FORRT's replication database.
+const (
+	Successful   = "successful"   // the claimed improvement was seen
+	Failed       = "failed"       // an improvement of the planned size is excluded
+	Mixed        = "mixed"        // seen for some methods of the claim, not for all
+	Inconclusive = "inconclusive" // the runs cannot tell
+)
+
+// Results are the numbers of a study and what follows from them. They are a
+// function of the plan and the runs alone.
+type Results struct {
+	Schema      string       `json:"schema"`
+	PlanSHA256  string       `json:"plan_sha256"`
+	Outcome     string       `json:"outcome"`
+	Statement   string       `json:"statement"` // the outcome in one or two sentences
+	Comparisons []Comparison `json:"comparisons"`
+	Arms        []ArmSummary `json:"arms"`
+	Runs        []Run        `json:"runs"` // all of them, in the order of the plan
+}
+
+// A Summary describes one number over the seeds of an arm.
+type Summary struct {
+	Mean float64 `json:"mean"`
+	SD   float64 `json:"sd"`   // with n-1; 0 for a single run
+	Low  float64 `json:"low"`  // 95 % t-interval of the mean
+	High float64 `json:"high"` // equal to the mean for a single run
+}
+
+// ArmSummary describes an arm over its complete runs. Gap is train minus test
+// accuracy.
+type ArmSummary struct {
+	Arm           string            `json:"arm"`
+	Done          int               `json:"done"`
+	Failed        int               `json:"failed"`
+	TestAccuracy  *Summary          `json:"test_accuracy,omitempty"` // absent when every run failed
+	TrainAccuracy *Summary          `json:"train_accuracy,omitempty"`
+	TestLoss      *Summary          `json:"test_loss,omitempty"`
+	TrainLoss     *Summary          `json:"train_loss,omitempty"`
+	Gap           *Summary          `json:"generalization_gap,omitempty"`
+	LossRise      []LossRiseSummary `json:"loss_rise"`
+}
+
+// LossRiseSummary is the rise of the training loss under one noise, over seeds.
+type LossRiseSummary struct {
+	Noise    string  `json:"noise"`
+	Strength float64 `json:"strength"`
+	Rise     Summary `json:"rise"`
+}
+
+// A Comparison holds an arm against the baseline on the primary outcome,
+// paired by seed. Differences are arm minus baseline, in the order of Seeds.
+type Comparison struct {
+	Arm         string    `json:"arm"`
+	Baseline    string    `json:"baseline"`
+	Metric      string    `json:"metric"`
+	Seeds       []uint64  `json:"seeds"` // those with both runs complete
+	Differences []float64 `json:"differences"`
+	FailedRuns  int       `json:"failed_runs"` // of either arm
+	Effect      *Summary  `json:"effect,omitempty"`
+	T           float64   `json:"t"`
+	P           float64   `json:"p"`          // two-sided
+	PAdjusted   float64   `json:"p_adjusted"` // Holm, over all comparisons
+	Outcome     string    `json:"outcome"`
+}
+
+// Judge turns runs into results by the plan's rule and nothing else. Runs
+// must hold every arm and seed of the plan exactly once, in any order.
+//
+// For each arm against the baseline, with the differences d of the paired
+// runs, their mean m and its 95 % interval:
+//
+//	inconclusive  fewer than [MinimumPairs] complete pairs, or any failed run
+//	failed        the interval ends below the minimum effect: an improvement
+//	              of that size is excluded
+//	successful    m is at least the minimum effect, and the two-sided paired
+//	              t-test is below alpha after Holm's correction
+//	inconclusive  otherwise
+//
+// The study is what all comparisons agree on; mixed when at least one, but not
+// every one, is successful; inconclusive when none is and some could not tell.
+func (p *Plan) Judge(runs []Run) (*Results, error) {
+	ordered, err := p.arrange(runs)
+	if err != nil {
+		return nil, err
+	}
+	res := &Results{Schema: ResultsSchema, PlanSHA256: p.SHA256(), Runs: ordered}
+	for _, a := range p.Arms {
+		res.Arms = append(res.Arms, summarizeArm(a.Name, ordered))
+		if a.Name != p.Baseline {
+			res.Comparisons = append(res.Comparisons, p.compare(a.Name, ordered))
+		}
+	}
+	holm(res.Comparisons)
+	for i := range res.Comparisons {
+		c := &res.Comparisons[i]
+		c.Outcome = p.Outcome.judge(c)
+	}
+	res.Outcome = overall(res.Comparisons)
+	res.Statement = p.statement(res)
+	return res, nil
+}
+
+// arrange puts the runs in the order of the plan and insists on every one.
+func (p *Plan) arrange(runs []Run) ([]Run, error) {
+	type key struct {
+		arm  string
+		seed uint64
+	}
+	byKey := map[key]Run{}
+	for _, r := range runs {
+		k := key{r.Arm, r.Seed}
+		if _, twice := byKey[k]; twice {
+			return nil, fmt.Errorf("%w: %s seed %d is there twice", ErrRunFile, r.Arm, r.Seed)
+		}
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("%s seed %d: %w", r.Arm, r.Seed, err)
+		}
+		byKey[k] = r
+	}
+	var out []Run
+	for _, a := range p.Arms {
+		for _, s := range p.Seeds {
+			r, ok := byKey[key{a.Name, s}]
+			if !ok {
+				return nil, fmt.Errorf("%w: %s seed %d is missing", ErrRunFile, a.Name, s)
+			}
+			out = append(out, r)
+		}
+	}
+	if len(out) != len(runs) {
+		return nil, fmt.Errorf("%w: %d runs are not in the plan", ErrRunFile, len(runs)-len(out))
+	}
+	return out, nil
+}
+
+func (p *Plan) compare(arm string, runs []Run) Comparison {
+	c := Comparison{Arm: arm, Baseline: p.Baseline, Metric: p.Outcome.Metric, T: 0, P: 1, PAdjusted: 1, Seeds: []uint64{}, Differences: []float64{}}
+	base := map[uint64]Run{}
+	for _, r := range runs {
+		if r.Arm == p.Baseline {
+			base[r.Seed] = r
+		}
+	}
+	for _, r := range runs {
+		if r.Arm != arm {
+			continue
+		}
+		b := base[r.Seed]
+		if r.Status == StatusFailed {
+			c.FailedRuns++
+		}
+		if b.Status == StatusFailed {
+			c.FailedRuns++
+		}
+		if r.Final == nil || b.Final == nil {
+			continue
+		}
+		c.Seeds = append(c.Seeds, r.Seed)
+		c.Differences = append(c.Differences, r.Final.TestAccuracy-b.Final.TestAccuracy)
+	}
+	if n := len(c.Differences); n >= 1 {
+		s := summarize(c.Differences)
+		c.Effect = &s
+		if n >= 2 {
+			c.T, c.P = pairedT(s.Mean, s.SD, n)
+		}
+	}
+	return c
+}
+
+// pairedT is the t statistic of mean/(sd/√n) and its two-sided p-value. With
+// no spread at all the test has no scale: equal runs say nothing (p = 1), and
+// a constant difference leaves no doubt (p = 0). t is then 0, since JSON has
+// no infinity.
+func pairedT(mean, sd float64, n int) (t, p float64) {
+	if sd == 0 {
+		if mean == 0 {
+			return 0, 1
+		}
+		return 0, 0
+	}
+	t = mean / (sd / math.Sqrt(float64(n)))
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
+	return t, 2 * student.CDF(-math.Abs(t))
+}
+
+// holm fills PAdjusted by Holm's step-down procedure: the k-th smallest of m
+// p-values is multiplied by m-k+1, and the results are made monotone.
+func holm(cs []Comparison) {
+	order := make([]int, len(cs))
+	for i := range order {
+		order[i] = i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return cs[order[a]].P < cs[order[b]].P })
+	running := 0.0
+	for k, i := range order {
+		running = max(running, min(1, cs[i].P*float64(len(cs)-k)))
+		cs[i].PAdjusted = running
+	}
+}
+
+func (o Outcome) judge(c *Comparison) string {
+	switch {
+	case len(c.Differences) < MinimumPairs || c.FailedRuns > 0:
+		return Inconclusive
+	case c.Effect.High < o.MinimumEffect:
+		return Failed
+	case c.Effect.Mean >= o.MinimumEffect && c.Effect.Mean > 0 && c.PAdjusted < o.Alpha:
+		return Successful
+	}
+	return Inconclusive
+}
+
+func overall(cs []Comparison) string {
+	count := map[string]int{}
+	for _, c := range cs {
+		count[c.Outcome]++
+	}
+	switch {
+	case count[Successful] == len(cs):
+		return Successful
+	case count[Failed] == len(cs):
+		return Failed
+	case count[Successful] > 0:
+		return Mixed
+	}
+	return Inconclusive
+}
+
+// summarize computes mean, standard deviation and the 95 % t-interval.
+func summarize(xs []float64) Summary {
+	n := len(xs)
+	if n == 1 {
+		return Summary{Mean: xs[0], Low: xs[0], High: xs[0]}
+	}
+	mean, sd := stat.MeanStdDev(xs, nil)
+	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
+	half := student.Quantile(0.975) * sd / math.Sqrt(float64(n))
+	return Summary{Mean: mean, SD: sd, Low: mean - half, High: mean + half}
+}
+
+func summarizeArm(arm string, runs []Run) ArmSummary {
+	s := ArmSummary{Arm: arm, LossRise: []LossRiseSummary{}}
+	var finals []*Final
+	for _, r := range runs {
+		switch {
+		case r.Arm != arm:
+		case r.Final == nil:
+			s.Failed++
+		default:
+			s.Done++
+			finals = append(finals, r.Final)
+		}
+	}
+	if len(finals) == 0 {
+		return s
+	}
+	over := func(get func(*Final) float64) *Summary {
+		xs := make([]float64, len(finals))
+		for i, f := range finals {
+			xs[i] = get(f)
+		}
+		sum := summarize(xs)
+		return &sum
+	}
+	s.TestAccuracy = over(func(f *Final) float64 { return f.TestAccuracy })
+	s.TrainAccuracy = over(func(f *Final) float64 { return f.TrainAccuracy })
+	s.TestLoss = over(func(f *Final) float64 { return f.TestLoss })
+	s.TrainLoss = over(func(f *Final) float64 { return f.TrainLoss })
+	s.Gap = over((*Final).Gap)
+	for i, l := range finals[0].LossRise {
+		s.LossRise = append(s.LossRise, LossRiseSummary{
+			Noise: l.Noise, Strength: l.Strength,
+			Rise: *over(func(f *Final) float64 { return f.LossRise[i].Mean }),
+		})
+	}
+	return s
+}
+
+// statement says in words what was seen: the outcome, the effect of every arm,
+// and how many runs stand behind it.
+func (p *Plan) statement(res *Results) string {
+	var parts []string
+	for _, c := range res.Comparisons {
+		label := p.Arm(c.Arm).Label
+		if c.Effect == nil {
+			parts = append(parts, fmt.Sprintf("%s: no complete pair of runs", label))
+			continue
+		}
+		parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s (95 %% interval %+.2f to %+.2f, n = %d, p = %s): %s",
+			label, 100*c.Effect.Mean, p.Arm(c.Baseline).Label, 100*c.Effect.Low, 100*c.Effect.High,
+			len(c.Differences), formatP(c.PAdjusted), c.Outcome))
+	}
+	return fmt.Sprintf("Outcome: %s. %s.", res.Outcome, strings.Join(parts, "; "))
+}
+
+func formatP(p float64) string {
+	if p < 0.001 {
+		return "<0.001"
+	}
+	return fmt.Sprintf("%.3f", p)
+}
+
+// JSON is the content of results.json.
+func (r *Results) JSON() []byte { return indented(r) }
+
+// SHA256 is the digest of the results in canonical form.
+func (r *Results) SHA256() string { return digest(r) }

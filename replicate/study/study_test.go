@@ -1,0 +1,342 @@
+package study
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// examplePlan is a small valid plan with two treatments and five seeds.
+func examplePlan() *Plan {
+	return &Plan{
+		Schema: PlanSchema, Name: "example", Title: "Example",
+		Claim:    Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "It helps.", Source: "abstract"},
+		Data:     Data{Name: "glyphs", Train: 512, Validation: 128, Test: 128},
+		Network:  Network{Name: "f1", Width: 16},
+		Training: Training{Batch: 64, Ghost: 32, Epochs: 2, LearningRate: 0.1, Scaling: "sqrt", Momentum: 0.9, BatchNorm: "recalibrated"},
+		Arms: []Arm{
+			{Name: "sgd", Label: "SGD", Method: MethodSGD},
+			{Name: "so", Label: "SmoothOut", Method: MethodSmoothOut, Strength: 0.01},
+			{Name: "ada", Label: "AdaSmoothOut", Method: MethodAdaSmoothOut, Strength: 0.1},
+		},
+		Baseline: "sgd",
+		Seeds:    []uint64{1, 2, 3, 4, 5},
+		Outcome:  Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.001},
+		Flatness: Flatness{Samples: 100, Draws: 2, SmoothOut: []float64{0.01}, AdaSmoothOut: []float64{0.1}},
+	}
+}
+
+// runsWith gives every arm the test accuracies listed, one per seed; a NaN is
+// a failed run.
+func runsWith(p *Plan, accuracies map[string][]float64) []Run {
+	var runs []Run
+	for _, a := range p.Arms {
+		for i, s := range p.Seeds {
+			r := Run{PlanSHA256: p.SHA256(), Arm: a.Name, Seed: s, Status: StatusDone, Epochs: []Epoch{}}
+			acc := accuracies[a.Name][i]
+			if math.IsNaN(acc) {
+				r.Status, r.Error = StatusFailed, "the loss is not a number at step 3"
+			} else {
+				r.Final = &Final{TrainAccuracy: 1, TrainLoss: 0.1, ValidationAccuracy: acc, ValidationLoss: 0.2, TestAccuracy: acc, TestLoss: 0.3,
+					LossRise: []LossRise{{Noise: MethodSmoothOut, Strength: 0.01, Mean: 0.5, SD: 0.1}}}
+				r.WeightsSHA256 = strings.Repeat("a", 64)
+			}
+			runs = append(runs, r)
+		}
+	}
+	return runs
+}
+
+func TestJudge(t *testing.T) {
+	nan := math.NaN()
+	base := []float64{0.90, 0.91, 0.92, 0.90, 0.91}
+	plus := func(d ...float64) []float64 {
+		out := make([]float64, len(base))
+		for i := range base {
+			out[i] = base[i] + d[i%len(d)]
+		}
+		return out
+	}
+	tests := []struct {
+		name    string
+		so, ada []float64
+		each    []string
+		overall string
+	}{
+		{"both clearly better", plus(0.010, 0.011, 0.009), plus(0.02, 0.021, 0.019), []string{Successful, Successful}, Successful},
+		{"both clearly worse", plus(-0.010, -0.011), plus(-0.02, -0.021), []string{Failed, Failed}, Failed},
+		{"no difference at all excludes the planned effect", plus(0), plus(0), []string{Failed, Failed}, Failed},
+		{"one better, one worse", plus(0.010, 0.011), plus(-0.02, -0.021), []string{Successful, Failed}, Mixed},
+		{"one better, one unclear", plus(0.010, 0.011), plus(-0.02, 0.02), []string{Successful, Inconclusive}, Mixed},
+		{"one worse, one unclear", plus(-0.010, -0.011), plus(-0.02, 0.02), []string{Failed, Inconclusive}, Inconclusive},
+		{"noise", plus(0.03, -0.03), plus(-0.02, 0.02), []string{Inconclusive, Inconclusive}, Inconclusive},
+		{"better, but by less than counts", plus(0.0005, 0.0006), plus(0.0005, 0.0006), []string{Failed, Failed}, Failed},
+		{"a failed run settles nothing", plus(0.010, 0.011), append([]float64{nan}, plus(0.01, 0.011)[1:]...), []string{Successful, Inconclusive}, Mixed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := examplePlan()
+			res, err := p.Judge(runsWith(p, map[string][]float64{"sgd": base, "so": tt.so, "ada": tt.ada}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var each []string
+			for _, c := range res.Comparisons {
+				each = append(each, c.Outcome)
+			}
+			if diff := cmp.Diff(tt.each, each); diff != "" {
+				t.Errorf("comparisons (-want +got):\n%s%s", diff, res.Statement)
+			}
+			if res.Outcome != tt.overall {
+				t.Errorf("overall %s, want %s", res.Outcome, tt.overall)
+			}
+			if !strings.HasPrefix(res.Statement, "Outcome: "+tt.overall) {
+				t.Errorf("statement %q", res.Statement)
+			}
+		})
+	}
+}
+
+func TestFewerThanFiveSeedsAreInconclusive(t *testing.T) {
+	p := examplePlan()
+	p.Seeds = p.Seeds[:4]
+	res, err := p.Judge(runsWith(p, map[string][]float64{
+		"sgd": {0.5, 0.5, 0.5, 0.5}, "so": {0.9, 0.91, 0.92, 0.9}, "ada": {0.1, 0.11, 0.1, 0.11},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Outcome != Inconclusive {
+		t.Errorf("four seeds gave %s", res.Outcome)
+	}
+}
+
+func TestFailedRunsStayListed(t *testing.T) {
+	p := examplePlan()
+	nan := math.NaN()
+	res, err := p.Judge(runsWith(p, map[string][]float64{
+		"sgd": {0.5, 0.5, 0.5, 0.5, 0.5}, "so": {nan, nan, nan, nan, nan}, "ada": {0.6, 0.6, 0.6, 0.6, nan},
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Runs) != 15 || res.Arms[1].Failed != 5 || res.Arms[1].TestAccuracy != nil || res.Comparisons[1].FailedRuns != 1 {
+		t.Errorf("runs %d, arm %+v, comparison %+v", len(res.Runs), res.Arms[1], res.Comparisons[1])
+	}
+	if _, err := json.Marshal(res); err != nil {
+		t.Errorf("results with failed runs do not marshal: %v", err)
+	}
+}
+
+func TestJudgeInsistsOnEveryRun(t *testing.T) {
+	p := examplePlan()
+	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
+	all := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
+	foreign := all[0]
+	foreign.Seed = 99
+	odd := all[0]
+	odd.Final = &Final{TestAccuracy: 1.5}
+	tests := []struct {
+		name string
+		runs []Run
+		want string
+	}{
+		{"missing", all[1:], "sgd seed 1 is missing"},
+		{"twice", append(all[:len(all):len(all)], all[0]), "there twice"},
+		{"foreign", append(all[:len(all):len(all)], foreign), "not in the plan"},
+		{"impossible", append([]Run{odd}, all[1:]...), "accuracy"},
+	}
+	for _, tt := range tests {
+		if _, err := p.Judge(tt.runs); err == nil || !errors.Is(err, ErrRunFile) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want one about %q", tt.name, err, tt.want)
+		}
+	}
+}
+
+// Student's sleep data as R prints it: t.test(extra ~ group, paired = TRUE)
+// gives t = 4.0621, p = 0.002833, mean 1.58, interval 0.7001142 to 2.4598858.
+func TestPairedTAgainstR(t *testing.T) {
+	d := []float64{1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4}
+	s := summarize(d)
+	stat, p := pairedT(s.Mean, s.SD, len(d))
+	for _, c := range []struct {
+		name      string
+		got, want float64
+	}{
+		{"mean", s.Mean, 1.58}, {"low", s.Low, 0.7001142}, {"high", s.High, 2.4598858}, {"t", stat, 4.062128}, {"p", p, 0.002832890},
+	} {
+		if !(math.Abs(c.got-c.want) < 1e-6) {
+			t.Errorf("%s = %.8f, want %.8f", c.name, c.got, c.want)
+		}
+	}
+}
+
+func TestHolm(t *testing.T) {
+	cs := []Comparison{{P: 0.01}, {P: 0.04}, {P: 0.03}}
+	holm(cs)
+	for i, want := range []float64{0.03, 0.06, 0.06} {
+		if math.Abs(cs[i].PAdjusted-want) > 1e-12 {
+			t.Errorf("comparison %d: %v, want %v", i, cs[i].PAdjusted, want)
+		}
+	}
+}
+
+// The verdict must not depend on the order in which runs finished.
+func TestJudgeIgnoresOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := examplePlan()
+		acc := rapid.SliceOfN(rapid.Float64Range(0, 1), 5, 5)
+		runs := runsWith(p, map[string][]float64{
+			"sgd": acc.Draw(t, "sgd"), "so": acc.Draw(t, "so"), "ada": acc.Draw(t, "ada"),
+		})
+		want, err := p.Judge(runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "shuffle"), 0))
+		r.Shuffle(len(runs), func(i, j int) { runs[i], runs[j] = runs[j], runs[i] })
+		got, err := p.Judge(runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want.SHA256() != got.SHA256() {
+			t.Fatalf("results differ:\n%s", cmp.Diff(want, got))
+		}
+	})
+}
+
+func TestParsePlanRefuses(t *testing.T) {
+	valid := string(examplePlan().JSON())
+	if _, err := ParsePlan([]byte(valid)); err != nil {
+		t.Fatalf("the example is refused: %v", err)
+	}
+	tests := []struct{ name, old, new, want string }{
+		{"unknown field", `"baseline"`, `"base_line"`, "base_line"},
+		{"duplicate key", `"name": "example"`, `"name": "example", "name": "other"`, "name"},
+		{"trailing data", "\n}\n", "\n} {}", ""},
+		{"other schema", PlanSchema, "evidence.plan/9", "schema"},
+		{"baseline without arm", `"baseline": "sgd"`, `"baseline": "adam"`, "baseline"},
+		{"seed twice", "1,\n    2", "1,\n    1", "seeds"},
+		{"ghost does not divide", `"batch": 64`, `"batch": 65`, "training.batch"},
+		{"negative rate", `"learning_rate": 0.1`, `"learning_rate": -0.1`, "training.learning_rate"},
+		{"noise on sgd", `"method": "sgd",
+      "strength": 0`, `"method": "sgd",
+      "strength": 0.1`, "plain SGD"},
+		{"path in a name", `"name": "so"`, `"name": "../so"`, "arms"},
+		{"unknown method", `"method": "adasmoothout"`, `"method": "sam"`, "method"},
+		{"no draws", `"draws": 2`, `"draws": 0`, "flatness"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text := strings.Replace(valid, tt.old, tt.new, 1)
+			if text == valid {
+				t.Fatalf("the example does not contain %q", tt.old)
+			}
+			_, err := ParsePlan([]byte(text))
+			if !errors.Is(err, ErrPlan) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want ErrPlan about %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestPlanDigestIgnoresLayoutOnly(t *testing.T) {
+	p := examplePlan()
+	var compact any
+	if err := json.Unmarshal(p.JSON(), &compact); err != nil {
+		t.Fatal(err)
+	}
+	small, _ := json.Marshal(compact)
+	q, err := ParsePlan(small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.SHA256() != q.SHA256() {
+		t.Error("white space and key order change the digest")
+	}
+	q.Outcome.MinimumEffect = 0.002
+	if p.SHA256() == q.SHA256() {
+		t.Error("another threshold has the same digest")
+	}
+}
+
+func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
+	p := examplePlan()
+	d := Dir(filepath.Join(t.TempDir(), "study"))
+	if _, err := d.Plan(); !errors.Is(err, ErrNoStudy) {
+		t.Errorf("an absent study: %v, want ErrNoStudy", err)
+	}
+	if err := d.Create(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Create(p); err != nil {
+		t.Errorf("continuing the same study: %v", err)
+	}
+	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
+	runs := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
+	for _, r := range runs[:2] {
+		if err := d.WriteRun(r, Timing{}, Code{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := d.Runs(p)
+	if err != nil || len(got) != 2 {
+		t.Fatalf("%d runs, error %v; want 2", len(got), err)
+	}
+	if diff := cmp.Diff(runs[0], got[0].Run); diff != "" {
+		t.Errorf("a run changed on its way through the file:\n%s", diff)
+	}
+	if _, err := d.ReadRun(p, "ada", 5); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a run that was not made: %v, want ErrNotExist", err)
+	}
+
+	other := examplePlan()
+	other.Seeds = []uint64{7, 8, 9, 10, 11}
+	if err := d.Create(other); !errors.Is(err, ErrOtherStudy) {
+		t.Errorf("another plan in the same place: %v, want ErrOtherStudy", err)
+	}
+
+	path := d.Path(RunName("sgd", 1))
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := map[string]string{
+		"truncated": string(text[:len(text)/2]),
+		"empty":     "",
+		"altered":   strings.Replace(string(text), `"test_accuracy": 0.5`, `"test_accuracy": 0.9`, 1),
+		"unknown":   strings.Replace(string(text), `"schema"`, `"scheme"`, 1),
+	}
+	for name, content := range damage {
+		if content == string(text) {
+			t.Fatalf("%s: nothing was damaged", name)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := d.ReadRun(p, "sgd", 1)
+		if !errors.Is(err, ErrRunFile) || !strings.Contains(fmt.Sprint(err), path) {
+			t.Errorf("%s: error %v, want ErrRunFile that names %s", name, err, path)
+		}
+	}
+}
+
+func TestForeignDirectoryIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "thesis.tex"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := Dir(dir).Create(examplePlan()); !errors.Is(err, ErrOtherStudy) {
+		t.Errorf("error %v, want ErrOtherStudy", err)
+	}
+}
