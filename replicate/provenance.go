@@ -1,0 +1,89 @@
+package replicate
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/openpith/evidence/replicate/study"
+)
+
+const (
+	modulePath = "github.com/openpith/evidence"
+	gomlxPath  = "github.com/gomlx/gomlx"
+)
+
+// currentCode says which program this is. The revision comes from the build
+// information or, where the go command stamps none ("go run", "go test"), from
+// the checkout that the program was compiled from, if that is still there.
+func currentCode(backend string) study.Code {
+	c := study.Code{Module: modulePath, Version: "unknown", Revision: "unknown", Go: runtime.Version(), GoMLX: "unknown", Backend: backend}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		c.Version = info.Main.Version
+		for _, d := range info.Deps {
+			if d.Path == gomlxPath {
+				c.GoMLX = d.Version
+			}
+		}
+		for _, s := range info.Settings {
+			switch s.Key {
+			case "vcs.revision":
+				c.Revision = s.Value
+			case "vcs.modified":
+				c.Modified = s.Value == "true"
+			}
+		}
+	}
+	if c.Revision == "unknown" {
+		if rev, modified, ok := checkoutRevision(); ok {
+			c.Revision, c.Modified = rev, modified
+		}
+	}
+	return c
+}
+
+// checkoutRevision asks git about the directory this file was compiled from.
+func checkoutRevision() (revision string, modified, ok bool) {
+	_, file, _, _ := runtime.Caller(0)
+	root := filepath.Dir(filepath.Dir(file))
+	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
+	if err != nil || !strings.Contains(string(mod), "module "+modulePath+"\n") {
+		return "", false, false
+	}
+	head, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
+	if err != nil {
+		return "", false, false
+	}
+	status, err := exec.Command("git", "-C", root, "status", "--porcelain").Output()
+	if err != nil {
+		return "", false, false
+	}
+	return strings.TrimSpace(string(head)), len(status) > 0, true
+}
+
+// Environment says where the runs were made: results are reproducible bit for
+// bit on the same machine and backend, and to rounding elsewhere.
+type Environment struct {
+	System  string `json:"system"`  // operating system and architecture
+	Machine string `json:"machine"` // processor, as it names itself
+	Cores   int    `json:"cores"`
+}
+
+func currentEnvironment() Environment {
+	return Environment{System: runtime.GOOS + "/" + runtime.GOARCH, Machine: processor(), Cores: runtime.NumCPU()}
+}
+
+func processor() string {
+	data, err := os.ReadFile("/proc/cpuinfo") // Linux; elsewhere the architecture must do
+	if err == nil {
+		for line := range strings.Lines(string(data)) {
+			if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+				return strings.TrimSpace(value)
+			}
+		}
+	}
+	return runtime.GOARCH
+}

@@ -1,0 +1,126 @@
+package replicate
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/openpith/evidence/replicate/study"
+)
+
+// RecordSchema names the format of the payload of a replication_record event:
+// spec/replication-record.md.
+const RecordSchema = "replication_record/1"
+
+// RecordTarget is the target of a replication_record event.
+const RecordTarget = "replication"
+
+// A Record is the payload that is signed: what was claimed, what was run, what
+// was seen. Everything it leaves out can be recomputed from the files whose
+// digests it holds. The fields follow spec/replication-record.md.
+type Record struct {
+	Schema        string             `json:"schema"`
+	Claim         RecordClaim        `json:"claim"`
+	Outcome       string             `json:"outcome"`
+	Statement     string             `json:"statement"`
+	PlanName      string             `json:"plan_name"`
+	PlanSHA256    string             `json:"plan_sha256"`
+	ResultsSHA256 string             `json:"results_sha256"`
+	Data          study.Data         `json:"data"`
+	Network       study.Network      `json:"network"`
+	Training      study.Training     `json:"training"`
+	Rule          study.Outcome      `json:"rule"`
+	Arms          []RecordArm        `json:"arms"`
+	Comparisons   []study.Comparison `json:"comparisons"`
+	Runs          []RecordRun        `json:"runs"`
+	Code          []study.Code       `json:"code"` // every program that made a run; more than one when a study was continued
+	Environment   Environment        `json:"environment"`
+	StartedAt     string             `json:"started_at"`
+	FinishedAt    string             `json:"finished_at"`
+}
+
+// RecordClaim is the claim under test, without the Pith Number: the event's
+// subject says that.
+type RecordClaim struct {
+	ID     string `json:"id"`
+	Text   string `json:"text"`
+	Source string `json:"source"`
+}
+
+// RecordArm is one method and its numbers over the complete runs.
+type RecordArm struct {
+	Name              string                  `json:"name"`
+	Label             string                  `json:"label"`
+	Method            string                  `json:"method"`
+	Strength          float64                 `json:"strength"`
+	Done              int                     `json:"done"`
+	Failed            int                     `json:"failed"`
+	TestAccuracy      *study.Summary          `json:"test_accuracy,omitempty"`
+	TrainLoss         *study.Summary          `json:"train_loss,omitempty"`
+	GeneralizationGap *study.Summary          `json:"generalization_gap,omitempty"`
+	LossRise          []study.LossRiseSummary `json:"loss_rise"`
+}
+
+// RecordRun is one run with its clean-weight metrics, or the reason why it has
+// none.
+type RecordRun struct {
+	Arm               string   `json:"arm"`
+	Seed              uint64   `json:"seed"`
+	Status            string   `json:"status"`
+	Error             string   `json:"error,omitempty"`
+	TestAccuracy      *float64 `json:"test_accuracy,omitempty"`
+	TestLoss          *float64 `json:"test_loss,omitempty"`
+	TrainAccuracy     *float64 `json:"train_accuracy,omitempty"`
+	TrainLoss         *float64 `json:"train_loss,omitempty"`
+	GeneralizationGap *float64 `json:"generalization_gap,omitempty"`
+	WeightsSHA256     string   `json:"weights_sha256,omitempty"`
+}
+
+// newRecord assembles the payload from a finished study.
+func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env Environment, finished time.Time) (*Record, error) {
+	r := &Record{
+		Schema:        RecordSchema,
+		Claim:         RecordClaim{ID: p.Claim.ID, Text: p.Claim.Text, Source: p.Claim.Source},
+		Outcome:       res.Outcome,
+		Statement:     res.Statement,
+		PlanName:      p.Name,
+		PlanSHA256:    p.SHA256(),
+		ResultsSHA256: res.SHA256(),
+		Data:          p.Data,
+		Network:       p.Network,
+		Training:      p.Training,
+		Rule:          p.Outcome,
+		Comparisons:   res.Comparisons,
+		Environment:   env,
+		FinishedAt:    finished.UTC().Format(time.RFC3339),
+	}
+	for i, a := range p.Arms {
+		s := res.Arms[i]
+		r.Arms = append(r.Arms, RecordArm{
+			Name: a.Name, Label: a.Label, Method: a.Method, Strength: a.Strength, Done: s.Done, Failed: s.Failed,
+			TestAccuracy: s.TestAccuracy, TrainLoss: s.TrainLoss, GeneralizationGap: s.Gap, LossRise: s.LossRise,
+		})
+	}
+	for _, run := range res.Runs {
+		rr := RecordRun{Arm: run.Arm, Seed: run.Seed, Status: run.Status, Error: run.Error, WeightsSHA256: run.WeightsSHA256}
+		if f := run.Final; f != nil {
+			gap := f.Gap()
+			rr.TestAccuracy, rr.TestLoss = &f.TestAccuracy, &f.TestLoss
+			rr.TrainAccuracy, rr.TrainLoss = &f.TrainAccuracy, &f.TrainLoss
+			rr.GeneralizationGap = &gap
+		}
+		r.Runs = append(r.Runs, rr)
+	}
+	for _, f := range files {
+		if !slices.Contains(r.Code, f.Code) {
+			r.Code = append(r.Code, f.Code)
+		}
+		if _, err := time.Parse(time.RFC3339, f.Timing.StartedAt); err != nil {
+			return nil, fmt.Errorf("%s: started_at: %w", study.RunName(f.Run.Arm, f.Run.Seed), err)
+		}
+		if r.StartedAt == "" || f.Timing.StartedAt < r.StartedAt {
+			r.StartedAt = f.Timing.StartedAt
+		}
+	}
+	return r, nil
+}
