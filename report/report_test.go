@@ -1,0 +1,234 @@
+package report
+
+import (
+	"bytes"
+	"image"
+	_ "image/png"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/openpith/evidence/replicate/study"
+)
+
+// exampleStudy writes a concluded study with three arms, five seeds, curves
+// and loss rises, and lets the test change the plan and the runs before.
+func exampleStudy(t *testing.T, change func(*study.Plan, []study.Run)) study.Dir {
+	t.Helper()
+	p := &study.Plan{
+		Schema: study.PlanSchema, Name: "example", Title: "A study of nothing",
+		Claim:    study.Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "Noise helps.", Source: "abstract"},
+		Data:     study.Data{Name: "glyphs", Train: 512, Validation: 128, Test: 128},
+		Network:  study.Network{Name: "f1", Width: 16},
+		Training: study.Training{Batch: 64, Ghost: 32, Epochs: 4, LearningRate: 0.1, Scaling: "sqrt", Momentum: 0.9, BatchNorm: study.Recalibrated},
+		Arms: []study.Arm{
+			{Name: "sgd", Label: "SGD", Method: study.MethodSGD},
+			{Name: "so", Label: "SmoothOut", Method: study.MethodSmoothOut, Strength: 0.01},
+			{Name: "ada", Label: "AdaSmoothOut", Method: study.MethodAdaSmoothOut, Strength: 0.1},
+		},
+		Baseline: "sgd", Seeds: []uint64{1, 2, 3, 4, 5},
+		Outcome:  study.Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.002},
+		Flatness: study.Flatness{Samples: 100, Draws: 2, SmoothOut: []float64{0.01, 0.1}, AdaSmoothOut: []float64{0.1, 1}},
+		Notes:    []string{"A note about the setting."},
+	}
+	var runs []study.Run
+	for i, a := range p.Arms {
+		for k, s := range p.Seeds {
+			acc := 0.9 + 0.01*float64(i) + 0.002*float64(k*k%5)
+			r := study.Run{Arm: a.Name, Seed: s, Status: study.StatusDone, WeightsSHA256: strings.Repeat("ab", 32),
+				Final: &study.Final{TrainAccuracy: 0.99, TrainLoss: 0.05, ValidationAccuracy: acc, ValidationLoss: 0.3, TestAccuracy: acc, TestLoss: 0.31}}
+			for e := 1; e <= 4; e++ {
+				r.Epochs = append(r.Epochs, study.Epoch{Epoch: e, LearningRate: 0.1, TrainLoss: 2 / math.Pow(float64(e), 2+float64(i)), ValidationLoss: 0.5, ValidationAccuracy: acc - 0.3/float64(e)})
+			}
+			for _, x := range []float64{0.01, 0.1} {
+				r.Final.LossRise = append(r.Final.LossRise, study.LossRise{Noise: study.MethodSmoothOut, Strength: x, Mean: x * x * float64(30-10*i)})
+			}
+			for _, x := range []float64{0.1, 1} {
+				r.Final.LossRise = append(r.Final.LossRise, study.LossRise{Noise: study.MethodAdaSmoothOut, Strength: x, Mean: x * x * float64(3-i)})
+			}
+			runs = append(runs, r)
+		}
+	}
+	if change != nil {
+		change(p, runs)
+	}
+	d := study.Dir(filepath.Join(t.TempDir(), "study"))
+	if err := d.Create(p); err != nil {
+		t.Fatal(err)
+	}
+	for i := range runs {
+		runs[i].PlanSHA256 = p.SHA256()
+		if err := d.WriteRun(runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := p.Judge(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write("results.json", res.JSON()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func mustHTML(t *testing.T, d study.Dir) string {
+	t.Helper()
+	page, err := HTML(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(page)
+}
+
+func TestPageStandsAlone(t *testing.T) {
+	page := mustHTML(t, exampleStudy(t, nil))
+	if n := strings.Count(page, "<svg "); n != 6 {
+		t.Errorf("%d pictures, want 6", n)
+	}
+	if n := strings.Count(page, `role="img" aria-label="`); n != 6 {
+		t.Errorf("%d pictures say what they show, want 6", n)
+	}
+	for _, banned := range []string{"<script", "<link", "<img", "@import", "url("} {
+		if strings.Contains(page, banned) {
+			t.Errorf("the page contains %q: it must work alone", banned)
+		}
+	}
+	// Every colour of a picture must follow the page into the dark.
+	if fixed := regexp.MustCompile(`style="[^"]*(fill|stroke):#`).FindString(page); fixed != "" {
+		t.Errorf("a picture has a fixed colour: %s", fixed)
+	}
+	for _, want := range []string{"A study of nothing", "Noise helps.", "A note about the setting.", `class="badge successful"`, "This study is not signed.", "prefers-color-scheme: dark"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+}
+
+// Every run is in the table of runs, also one that failed, and the verdicts
+// are those of the results.
+func TestPageListsEveryRun(t *testing.T) {
+	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
+		runs[7] = study.Run{Arm: "so", Seed: 3, Status: study.StatusFailed, Error: "the loss is not a number at step 3", Epochs: []study.Epoch{}}
+	})
+	page := mustHTML(t, d)
+	for _, label := range []string{"SGD", "SmoothOut", "AdaSmoothOut"} {
+		for _, seed := range []string{"1", "2", "3", "4", "5"} {
+			if !strings.Contains(page, "<tr><td>"+label+"</td><td>"+seed+"</td>") {
+				t.Errorf("run %s seed %s is not listed", label, seed)
+			}
+		}
+	}
+	if !strings.Contains(page, "SmoothOut, seed 3: the loss is not a number at step 3") {
+		t.Error("the failed run is not explained")
+	}
+	if !strings.Contains(page, `<td class="inconclusive">inconclusive</td>`) || !strings.Contains(page, `class="badge mixed"`) {
+		t.Error("the verdicts are not those of the results")
+	}
+}
+
+func TestPageOfOnlyFailures(t *testing.T) {
+	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
+		for i, r := range runs {
+			runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
+		}
+	})
+	if page := mustHTML(t, d); !strings.Contains(page, "no complete pair of runs") {
+		t.Error("the page does not say that nothing could be compared")
+	}
+}
+
+// Plans come from files that people exchange: nothing in them may become
+// markup.
+func TestPageEscapes(t *testing.T) {
+	const evil = `<b onclick="x">&'"`
+	page := mustHTML(t, exampleStudy(t, func(p *study.Plan, _ []study.Run) {
+		p.Title, p.Claim.Text, p.Notes = evil, evil, []string{evil}
+		for i := range p.Arms {
+			p.Arms[i].Label = evil
+		}
+	}))
+	if strings.Contains(page, "<b ") {
+		i := strings.Index(page, "<b ")
+		t.Errorf("markup from the plan reached the page: …%s…", page[max(0, i-80):i+40])
+	}
+}
+
+func TestForeignResultsAreRefused(t *testing.T) {
+	d := exampleStudy(t, nil)
+	other, err := exampleStudy(t, func(p *study.Plan, _ []study.Run) { p.Name = "other" }).Results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Write("results.json", other.JSON()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := HTML(d); err == nil {
+		t.Error("results of another plan were drawn")
+	}
+}
+
+// TestPageInABrowser renders the page as people see it: it must fit a phone
+// and be light or dark as they asked.
+func TestPageInABrowser(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed")
+	}
+	file := filepath.Join(t.TempDir(), "report.html")
+	page := []byte(mustHTML(t, exampleStudy(t, nil)))
+	if err := os.WriteFile(file, page, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	light := screenshot(t, chromium, file, "1")
+	dark := screenshot(t, chromium, file, "0")
+	if l, d := brightness(light), brightness(dark); !(l > 0.85 && d < 0.3) {
+		t.Errorf("brightness %.2f in light and %.2f in dark mode", l, d)
+	}
+	// What reaches beyond the right edge would be cut off: on a phone's width
+	// the margin there shows nothing but the page's background.
+	b := light.Bounds()
+	background := light.At(2, b.Dy()/2)
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		if light.At(b.Max.X-3, y) != background {
+			t.Fatalf("something touches the right edge at line %d", y)
+		}
+	}
+}
+
+func screenshot(t *testing.T, chromium, file, scheme string) image.Image {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "page.png")
+	cmd := exec.Command(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run",
+		"--disable-background-networking", "--user-data-dir="+t.TempDir(), "--blink-settings=preferredColorScheme="+scheme,
+		"--window-size=500,3000", "--screenshot="+out, "file://"+file)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("chromium: %v\n%s", err, text)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// brightness is the mean luminance, 0 to 1.
+func brightness(img image.Image) float64 {
+	b := img.Bounds()
+	sum := 0.0
+	for y := b.Min.Y; y < b.Max.Y; y++ {
+		for x := b.Min.X; x < b.Max.X; x++ {
+			r, g, bl, _ := img.At(x, y).RGBA()
+			sum += float64(r+g+bl) / 3 / 0xffff
+		}
+	}
+	return sum / float64(b.Dx()*b.Dy())
+}

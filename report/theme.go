@@ -1,0 +1,137 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"image/color"
+	"regexp"
+	"strings"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
+)
+
+// Size of every picture, in points. A phone shows it at its natural size, so
+// that the labels stay readable; wider screens put two side by side.
+const (
+	figureWidth  vg.Length = 380
+	figureHeight vg.Length = 270
+)
+
+// The colours of the light page. In the report each one becomes a CSS
+// variable, so that the same picture follows the reader into a dark page; a
+// picture that is taken out of the page keeps these.
+//
+// The colours of the arms are from Okabe and Ito's palette, which stays
+// distinct for colour-blind readers; shapes tell the arms apart as well.
+var (
+	ink    = color.NRGBA{0x22, 0x26, 0x2c, 0xff} // text and axes
+	faint  = color.NRGBA{0xd9, 0xdc, 0xe1, 0xff} // grid
+	muted  = color.NRGBA{0x8a, 0x90, 0x99, 0xff} // reference lines, pairs
+	series = []color.NRGBA{
+		{0x5b, 0x62, 0x6b, 0xff}, // the baseline: grey
+		{0x00, 0x72, 0xb2, 0xff},
+		{0xd5, 0x5e, 0x00, 0xff},
+		{0x00, 0x9e, 0x73, 0xff},
+		{0xcc, 0x79, 0xa7, 0xff},
+		{0xb8, 0x86, 0x0b, 0xff},
+	}
+)
+
+var glyphs = []draw.GlyphDrawer{
+	draw.CircleGlyph{}, draw.BoxGlyph{}, draw.PyramidGlyph{}, draw.RingGlyph{}, draw.SquareGlyph{}, draw.TriangleGlyph{},
+}
+
+func colorOf(i int) color.NRGBA      { return series[i%len(series)] }
+func glyphOf(i int) draw.GlyphDrawer { return glyphs[i%len(glyphs)] }
+func hex(c color.NRGBA) string       { return fmt.Sprintf("#%02X%02X%02X", c.R, c.G, c.B) }
+
+func translucent(c color.NRGBA, alpha uint8) color.NRGBA {
+	c.A = alpha
+	return c
+}
+
+// cssVariable names the variable of the page's style sheet that stands for a
+// colour as the drawing library wrote it. Translucent colours come back with
+// rounding errors, so near is good enough.
+func cssVariable(written string) (name string, ok bool) {
+	var r, g, b uint8
+	if _, err := fmt.Sscanf(written, "#%02X%02X%02X", &r, &g, &b); err != nil {
+		return "", false
+	}
+	near := func(c color.NRGBA) bool {
+		diff := func(x, y uint8) int { return max(int(x)-int(y), int(y)-int(x)) }
+		return max(diff(r, c.R), diff(g, c.G), diff(b, c.B)) <= 2
+	}
+	switch {
+	case near(ink):
+		return "--ink", true
+	case near(faint):
+		return "--faint", true
+	case near(muted):
+		return "--muted", true
+	}
+	for i, c := range series {
+		if near(c) {
+			return fmt.Sprintf("--series-%d", i), true
+		}
+	}
+	return "", false
+}
+
+// newPlot is an empty picture in the report's style.
+func newPlot(xLabel, yLabel string) *plot.Plot {
+	p := plot.New()
+	p.BackgroundColor = nil // the page's
+	p.X.Label.Text, p.Y.Label.Text = xLabel, yLabel
+	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
+		axis.Color = ink
+		axis.Label.TextStyle.Color = ink
+		axis.Label.TextStyle.Font.Variant = "Sans"
+		axis.Label.TextStyle.Font.Size = 11
+		axis.Tick.Label.Color = ink
+		axis.Tick.Label.Font.Variant = "Sans"
+		axis.Tick.Label.Font.Size = 10
+		axis.Tick.Color = ink
+		axis.Tick.Length = 4
+		axis.Padding = 4
+	}
+	p.Legend.TextStyle.Color = ink
+	p.Legend.TextStyle.Font.Variant = "Sans"
+	p.Legend.TextStyle.Font.Size = 10
+	p.Legend.ThumbnailWidth = 22
+	p.Legend.Padding = 2
+	return p
+}
+
+var (
+	anyColor = regexp.MustCompile(`#[0-9A-F]{6}`)
+	svgSize  = regexp.MustCompile(`width="[^"]*" height="[^"]*" viewBox`)
+)
+
+// render draws p as an SVG element for the page. alt says what the picture
+// shows to those who cannot see it.
+func render(p *plot.Plot, alt string) template.HTML {
+	c := vgsvg.New(figureWidth, figureHeight)
+	p.Draw(draw.New(c))
+	var b bytes.Buffer
+	if _, err := c.WriteTo(&b); err != nil {
+		panic(fmt.Sprintf("report: writing to memory failed: %v", err))
+	}
+	svg := b.String()
+	svg = svg[strings.Index(svg, "<svg"):] // drop the XML prolog
+	svg = anyColor.ReplaceAllStringFunc(svg, func(c string) string {
+		if name, ok := cssVariable(c); ok {
+			return "var(" + name + "," + c + ")"
+		}
+		return c
+	})
+	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
+	svg = svgSize.ReplaceAllString(svg, "viewBox")
+	label := template.HTMLEscapeString(alt)
+	svg = strings.Replace(svg, "<svg ", `<svg role="img" aria-label="`+label+`" `, 1)
+	return template.HTML(svg) //nolint:gosec // every text in it was escaped by the drawing library
+}
