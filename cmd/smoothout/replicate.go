@@ -1,0 +1,206 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/openpith/evidence/datasets"
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/replicate"
+	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/report"
+	"github.com/openpith/evidence/train"
+)
+
+type replicateFlags struct {
+	plan, out, data, key, bundle, signer string
+	trust                                []string
+	workers                              int
+	resume                               bool
+}
+
+func replicateCommand() *cobra.Command {
+	var f replicateFlags
+	cmd := &cobra.Command{
+		Use:   "replicate",
+		Short: "Verify the paper's record, re-run its claim, sign what was seen",
+		Long: `Verifies the paper's bundle, trains every method of the plan with every seed,
+compares them by the plan's rule, signs a replication_record with the outcome,
+whatever it is, and appends it to a bundle that pith verify accepts.
+
+Without flags it uses the bundle of arXiv:1805.07898 and the plan "quick": real
+MNIST when a data directory has it, generated digits otherwise.
+
+Everything lands in the --out directory, file by file. An interrupted study is
+continued by the same command: finished runs are kept, an unfinished one goes
+on from its checkpoint, and the numbers are those of an uninterrupted study.
+With --resume the plan is taken from the --out directory, and it is an error
+if there is nothing to continue.
+
+The record is signed with the key in --key, which is made on first use. The
+environment variable PITH_PASSPHRASE unlocks a key that has a passphrase.`,
+		Args: cobra.NoArgs,
+		Example: `  smoothout replicate
+  smoothout replicate --plan mnist-f1 --data ~/data --out runs/mnist
+  smoothout replicate --resume --out runs/mnist`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runReplicate(cmd, f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.plan, "plan", "quick", "built-in `plan` (see smoothout plan) or a plan file")
+	flags.StringVar(&f.out, "out", "", "`directory` of the study (default runs/PLAN)")
+	flags.StringVar(&f.data, "data", "", dataUsage)
+	flags.StringVar(&f.bundle, "bundle", "", "the paper's bundle `file` (default: the built-in one of arXiv:1805.07898)")
+	flags.StringArrayVar(&f.trust, "trust", nil, "trust `file` for --bundle, beside the pinned key of pith.science")
+	flags.StringVar(&f.key, "key", "", "private key `file` to sign with (default: in the user's configuration directory)")
+	flags.StringVar(&f.signer, "signer", "", "`name` to sign as when the key is made (default: the name of the account)")
+	flags.IntVar(&f.workers, "workers", runtime.NumCPU(), "runs made at the same time")
+	flags.BoolVar(&f.resume, "resume", false, "continue the study in --out; fail if there is none")
+	return cmd
+}
+
+func runReplicate(cmd *cobra.Command, f replicateFlags) error {
+	stderr := cmd.ErrOrStderr()
+	f.data = dataDir(f.data)
+	plan, dir, err := choosePlan(cmd, f)
+	if err != nil {
+		return err
+	}
+	// Whatever can fail for want of a file or a permission fails now, not
+	// after the training.
+	bundle, trust, err := paperBundle(f)
+	if err != nil {
+		return err
+	}
+	key, err := signingKey(stderr, f.key, f.signer)
+	if err != nil {
+		return err
+	}
+	name, newBackend, err := backend()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
+		plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
+
+	bar := newProgress(stderr)
+	res, err := replicate.Run(cmd.Context(), plan, replicate.Options{
+		Dir: dir, DataDir: f.data, Bundle: bundle, Trust: trust, Key: key,
+		Backend: newBackend, BackendName: name, Workers: f.workers, Progress: bar.update,
+	})
+	bar.finish()
+	if err != nil {
+		return explain(err, dir)
+	}
+	page, err := report.HTML(dir)
+	if err != nil {
+		return err
+	}
+	if err := dir.Write("report.html", page); err != nil {
+		return err
+	}
+	printResult(cmd.OutOrStdout(), dir, res)
+	return nil
+}
+
+// choosePlan finds the plan and the directory of the study.
+func choosePlan(cmd *cobra.Command, f replicateFlags) (*study.Plan, study.Dir, error) {
+	if f.resume {
+		if f.out == "" && cmd.Flags().Changed("plan") {
+			f.out = filepath.Join("runs", f.plan)
+		} else if f.out == "" {
+			f.out = filepath.Join("runs", "quick")
+		}
+		plan, err := study.Dir(f.out).Plan()
+		if err != nil {
+			return nil, "", cli.Hint(err, "name the directory of an earlier study with --out")
+		}
+		return plan, study.Dir(f.out), nil
+	}
+	plan, err := readPlan(f.plan, f.data)
+	if err != nil {
+		return nil, "", err
+	}
+	if f.out == "" {
+		f.out = filepath.Join("runs", plan.Name)
+	}
+	return plan, study.Dir(f.out), nil
+}
+
+func paperBundle(f replicateFlags) ([]byte, *pith.Trust, error) {
+	trust := pith.PinnedTrust()
+	for _, path := range f.trust {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, nil, cli.Hint(err, "--trust names a trust file")
+		}
+		t, err := pith.ParseTrust(data)
+		if err == nil {
+			trust, err = trust.Merge(t)
+		}
+		if err != nil {
+			return nil, nil, cli.Hint(fmt.Errorf("%s: %w", path, err), "see spec/08-trust.md for the form of a trust file")
+		}
+	}
+	if f.bundle == "" {
+		return seed.Bundle(), trust, nil
+	}
+	bundle, err := os.ReadFile(f.bundle)
+	if err != nil {
+		return nil, nil, cli.Hint(err, "--bundle names the paper's bundle")
+	}
+	return bundle, trust, nil
+}
+
+// explain adds what to do to the errors of a replication.
+func explain(err error, dir study.Dir) error {
+	switch {
+	case errors.Is(err, replicate.ErrInterrupted):
+		return cli.Hint(err, "nothing is lost; continue with: smoothout replicate --resume --out %s", dir)
+	case errors.Is(err, replicate.ErrBundle):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "see what is wrong with it: pith verify FILE; a claim is re-run only for a record that verifies"}
+	case errors.Is(err, study.ErrOtherStudy):
+		return cli.Hint(err, "choose another directory with --out")
+	case errors.Is(err, study.ErrRunFile):
+		return cli.Hint(err, "move that file away and run the same command again; only that run is made anew")
+	case errors.Is(err, train.ErrCheckpointDamaged), errors.Is(err, train.ErrCheckpointForeign):
+		return cli.Hint(err, "delete that checkpoint and run the same command again; only that run starts over")
+	case errors.Is(err, replicate.ErrBusy):
+		return cli.Hint(err, "wait for it, or choose another directory with --out")
+	case errors.Is(err, datasets.ErrMissing):
+		return cli.Hint(err, "name the directory that has the files with --data, or fetch them: smoothout data get NAME")
+	}
+	return err
+}
+
+// printResult ends with the command that checks what was made.
+func printResult(w io.Writer, dir study.Dir, res *replicate.Result) {
+	fmt.Fprintln(w, res.Results.Statement)
+	fmt.Fprintf(w, "Signed as %s.\n", res.EventID)
+	fmt.Fprintf(w, "Report: %s\n", dir.Path("report.html"))
+	fmt.Fprintf(w, "Verify: %s verify --trust %s %s\n", pithCommand(), dir.Path("trust.json"), dir.Path("bundle.json"))
+}
+
+// pithCommand is how pith can be run from here: by name when it is installed,
+// otherwise as this program was probably run, from a checkout.
+func pithCommand() string {
+	if _, err := os.Stat(filepath.Join("cmd", "pith")); err == nil {
+		return "go run ./cmd/pith"
+	}
+	return "pith"
+}
+
+// isTerminal reports whether people look at w.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && !strings.HasPrefix(os.Getenv("TERM"), "dumb")
+}
