@@ -85,14 +85,18 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetUsageTemplate(usageTemplate)
+	understood := false // whether the command line made sense
+	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
 	var e *Error
 	if !errors.As(err, &e) {
-		// cobra's own errors: unknown flags, missing arguments.
-		e = &Error{Code: ExitNotChecked, Err: err, Hint: fmt.Sprintf("see %s --help", cmd.CommandPath())}
+		e = &Error{Code: ExitNotChecked, Err: err}
+		if !understood {
+			e.Hint = fmt.Sprintf("see %s --help", cmd.CommandPath())
+		}
 	}
 	if e.Err != nil {
 		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), strings.TrimSpace(err.Error()))

@@ -23,8 +23,8 @@ func TestRunExitCodesAndWords(t *testing.T) {
 		{"rejected quietly", nil, Exit(ExitRejected), ExitRejected, nil},
 		{"untrusted quietly", nil, Exit(ExitUntrusted), ExitUntrusted, nil},
 		{"hint", nil, Hint(boom, "fetch %s again", "it"), ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: fetch it again\n"}},
-		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: see tool --help\n"}},
-		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope"}},
+		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n"}},
+		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope\n", "tool: hint: see tool --help\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -41,6 +41,9 @@ func TestRunExitCodesAndWords(t *testing.T) {
 				if !strings.Contains(errs.String(), want) {
 					t.Errorf("stderr %q lacks %q", errs.String(), want)
 				}
+			}
+			if strings.Contains(errs.String(), "hint") != strings.Contains(strings.Join(tt.stderr, ""), "hint") {
+				t.Errorf("a hint where none was wanted: %q", errs.String())
 			}
 			if out.Len() > 0 {
 				t.Errorf("stdout should stay empty, has %q", out.String())

@@ -1,0 +1,228 @@
+package archtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/openpith/evidence"
+
+// Names for families of packages, so that the table reads like a sentence.
+// A pattern is an import path; with a trailing "/..." it covers the tree.
+var families = map[string][]string{
+	"GoMLX":    {"github.com/gomlx/gomlx/..."},
+	"compute":  {"github.com/gomlx/compute", "github.com/gomlx/compute/..."},
+	"backends": {"github.com/gomlx/compute/gobackend/...", "github.com/gomlx/go-xla/...", module + "/cpu/..."},
+	"drawing":  {"gonum.org/v1/plot/...", "git.sr.ht/~sbinet/gg/..."},
+	"HTTP":     {"net/http"},
+	"SQL":      {"database/sql", "modernc.org/...", "zombiezen.com/...", "github.com/jackc/..."},
+	"cobra":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
+	"gonum":    {"gonum.org/v1/gonum/..."},
+	"ML": {
+		module + "/smoothout/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
+	},
+	"jsontext": {"github.com/go-json-experiment/json/jsontext"},
+	"cli":      {module + "/internal/cli", module + "/internal/atomicfile", "github.com/spf13/cobra"},
+}
+
+// A rule says what one package may import itself, beyond the standard
+// library, and what must not be reached even through others.
+type rule struct {
+	may  []string // families, import paths, or module-relative packages ("pith")
+	free []string // never, not even indirectly
+}
+
+// rules is the may-import table of docs/map.md. Every package of the module
+// stands here; most specific first is not needed, each path is exact.
+var rules = map[string]rule{
+	"pith":                {may: []string{"pith/internal/canon"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
+	"pith/internal/canon": {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
+	"pith/seed":           {},
+
+	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
+	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
+	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
+	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+
+	"replicate/study": {may: []string{"pith", "gonum", "internal/atomicfile"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
+	"replicate": {
+		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
+		free: []string{"backends", "drawing", "SQL"},
+	},
+	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+
+	"cmd/pith": {
+		may:  []string{"pith", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
+		free: []string{"GoMLX", "compute", "drawing", "ML"},
+	},
+	"cmd/smoothout": {
+		may: []string{"replicate", "replicate/study", "report", "datasets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+		free: []string{"SQL"},
+	},
+
+	"internal/archtest":   {},
+	"internal/atomicfile": {},
+	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
+	"internal/keyfile":    {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
+	"internal/seed":       {},
+}
+
+type pkg struct {
+	ImportPath string
+	Standard   bool
+	Imports    []string
+	Deps       []string
+}
+
+// listPackages asks the go command, so that build constraints and generated
+// files count exactly as they do in a build.
+func listPackages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports,Deps", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return pkgs
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("the go command is not on the PATH")
+	}
+	pkgs := listPackages(t)
+	standard := map[string]bool{"C": true}
+	for _, p := range pkgs {
+		if p.Standard {
+			standard[p.ImportPath] = true
+		}
+	}
+	checked := 0
+	for _, p := range pkgs {
+		rel, ours := strings.CutPrefix(p.ImportPath, module+"/")
+		if !ours {
+			continue
+		}
+		checked++
+		r, ok := rules[rel]
+		if !ok {
+			t.Errorf("%s is not in the table: add it to docs/map.md and to rules, with what it may lean on", rel)
+			continue
+		}
+		for _, v := range violations(rel, r, p, standard) {
+			t.Error(v)
+		}
+	}
+	if checked != len(rules) {
+		t.Errorf("the table has %d packages, the module %d: remove rows of packages that are gone", len(rules), checked)
+	}
+}
+
+// violations compares one package with its rule.
+func violations(rel string, r rule, p pkg, standard map[string]bool) []string {
+	var out []string
+	for _, imp := range p.Imports {
+		if !standard[imp] && !matches(imp, r.may) {
+			out = append(out, rel+" imports "+imp+", which the table does not allow")
+		}
+	}
+	for _, dep := range p.Deps {
+		if matches(dep, r.free) {
+			out = append(out, rel+" depends on "+dep+", which it must stay free of")
+		}
+	}
+	return out
+}
+
+// matches reports whether path is covered by one of the names: a family, an
+// import path, or a package of this module.
+func matches(path string, names []string) bool {
+	for _, name := range names {
+		patterns := families[name]
+		if patterns == nil {
+			patterns = []string{name, module + "/" + name}
+		}
+		for _, pattern := range patterns {
+			if tree, ok := strings.CutSuffix(pattern, "/..."); ok {
+				if path == tree || strings.HasPrefix(path, tree+"/") {
+					return true
+				}
+			} else if path == pattern {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TestTheCheckCanFail proves the checker on packages that break their rule.
+func TestTheCheckCanFail(t *testing.T) {
+	standard := map[string]bool{"fmt": true, "net/http": true}
+	r := rule{may: []string{"cli"}, free: []string{"GoMLX", "HTTP"}}
+	tests := []struct {
+		name string
+		p    pkg
+		want int
+	}{
+		{"clean", pkg{Imports: []string{"fmt", module + "/internal/cli"}, Deps: []string{"fmt"}}, 0},
+		{"foreign import", pkg{Imports: []string{"example.com/x"}}, 1},
+		{"sibling not allowed", pkg{Imports: []string{module + "/train"}}, 1},
+		{"forbidden through another", pkg{Deps: []string{"github.com/gomlx/gomlx/core/graph"}}, 1},
+		{"forbidden from the standard library", pkg{Imports: []string{"net/http"}, Deps: []string{"net/http"}}, 1},
+	}
+	for _, tt := range tests {
+		if got := violations("x", r, tt.p, standard); len(got) != tt.want {
+			t.Errorf("%s: %d violations %q, want %d", tt.name, len(got), got, tt.want)
+		}
+	}
+}
+
+// TestMapNamesEveryFolder keeps docs/map.md honest: a folder with Go code or
+// documents has a line there, and every folder named there exists.
+func TestMapNamesEveryFolder(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "map.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	for line := range strings.Lines(string(text)) {
+		if cell, ok := strings.CutPrefix(line, "| `"); ok {
+			if name, _, ok := strings.Cut(cell, "`"); ok {
+				named = append(named, strings.TrimSuffix(name, "/"))
+			}
+		}
+	}
+	for rel := range rules {
+		if !slices.Contains(named, rel) {
+			t.Errorf("docs/map.md has no line for %s", rel)
+		}
+	}
+	for _, name := range named {
+		if _, err := os.Stat(filepath.Join("..", "..", filepath.FromSlash(name))); err != nil {
+			t.Errorf("docs/map.md names %s, which does not exist", name)
+		}
+	}
+}
