@@ -114,7 +114,7 @@ func mnistF1() *study.Plan {
 			Milestones: []study.Milestone{{Epoch: 10, LearningRate: 0.01}, {Epoch: 20, LearningRate: 0.001}, {Epoch: 30, LearningRate: 0.0001}},
 			Momentum:   0.9, WeightDecay: 1e-4, ClipNorm: 5, BatchNorm: study.Recalibrated,
 		},
-		Arms:     arms(0.05, 0.5),
+		Arms:     arms(0.005, 0.1),
 		Baseline: "sgd",
 		Seeds:    []uint64{1, 2, 3, 4, 5},
 		Outcome:  rule(0.001),
@@ -123,14 +123,21 @@ func mnistF1() *study.Plan {
 			SmoothOut:    []float64{0.01, 0.02, 0.05, 0.1},
 			AdaSmoothOut: []float64{0.1, 0.2, 0.5, 1},
 		},
+		Notes: []string{
+			"The reference's setting for F1: regime, batch, ghost batches, clipping, square-root scaling. It differs where the reference is not to be copied: digits are not mirrored or shifted, the last epoch is taken instead of the best on the test set, batch-norm statistics are recalibrated at clean weights, and 5000 training images are held out.",
+			"Strengths were chosen on the held-out validation images with seeds 101 and 102 and 12 epochs, by mean accuracy, from a in {0.005, 0.01, 0.02} and s in {0.05, 0.1, 0.2}; the strengths of the paper are not known to us.",
+		},
 	}
 }
 
 // mnistF1Part is a stated fraction of mnist-f1 for machines without its hours:
-// fewer samples and epochs, the regime compressed in proportion.
+// two fifths of the epochs, the regime compressed in proportion.
 func mnistF1Part() *study.Plan {
 	p := mnistF1()
 	p.Name = "mnist-f1-part"
-	p.Title = "SmoothOut for F1 on a part of MNIST with batches of 4096"
+	p.Title = "SmoothOut for F1 on MNIST with batches of 4096, two fifths of the epochs"
+	p.Training.Epochs = 20
+	p.Training.Milestones = []study.Milestone{{Epoch: 4, LearningRate: 0.01}, {Epoch: 8, LearningRate: 0.001}, {Epoch: 12, LearningRate: 0.0001}}
+	p.Notes = append(p.Notes, "Two fifths of the reference's 50 epochs, its milestones in proportion.")
 	return p
 }
