@@ -5,8 +5,10 @@ go 1.26.5
 require github.com/spf13/cobra v1.10.2
 
 require (
+	github.com/go-logr/logr v1.4.3 // indirect
 	github.com/gomlx/compute v0.1.3 // indirect
 	github.com/gomlx/gomlx v0.28.1 // indirect
+	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/mmcloughlin/avo v0.6.0 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
@@ -16,5 +18,6 @@ require (
 	golang.org/x/sync v0.20.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/tools v0.44.0 // indirect
+	k8s.io/klog/v2 v2.140.0 // indirect
 	pgregory.net/rapid v1.3.0 // indirect
 )

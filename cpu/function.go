@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"reflect"
 	"slices"
 	"sync/atomic"
 
@@ -148,7 +149,7 @@ func (f *Function) Constant(flat any, dims ...int) (compute.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	dtype := dtypes.FromAny(flat)
+	dtype := dtypes.FromGoType(reflect.TypeOf(flat).Elem())
 	if dtype == dtypes.InvalidDType || slices.ContainsFunc(dims, func(d int) bool { return d < 0 }) {
 		return nil, errors.Errorf("cpu: no constant can be made of %T with dimensions %v", flat, dims)
 	}

@@ -48,6 +48,9 @@ func near(got float32, want, ulps float64) bool {
 	}
 	size := float32(math.Abs(want))
 	ulp := float64(size) - float64(math.Nextafter32(size, 0))
+	if next := math.Nextafter32(size, inf); next <= math.MaxFloat32 {
+		ulp = float64(next) - float64(size) // twice as much at powers of two
+	}
 	return math.Abs(float64(got)-want) <= ulps*max(ulp, math.SmallestNonzeroFloat32)
 }
 

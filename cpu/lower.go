@@ -1,0 +1,119 @@
+package cpu
+
+import (
+	"github.com/gomlx/compute"
+)
+
+// A compiler lowers the nodes of a graph to steps.
+type compiler struct {
+	backend *Backend
+	slots   map[*value]int
+	scratch int // bytes per worker
+	exec    *Executable
+}
+
+// slot is the index of a value's memory in a frame.
+func (c *compiler) slot(v *value) int {
+	i, ok := c.slots[v]
+	if !ok {
+		i = len(c.slots)
+		c.slots[v] = i
+	}
+	return i
+}
+
+func (c *compiler) slotsOf(values []*value) []int {
+	s := make([]int, len(values))
+	for i, v := range values {
+		s[i] = c.slot(v)
+	}
+	return s
+}
+
+// needScratch asks for float32 numbers of private memory per worker.
+func (c *compiler) needScratch(n int) { c.scratch = max(c.scratch, align(4*n)) }
+
+// A lowering makes a step of a node, or returns nil where it has no kernel for
+// the node's types and attributes. It may report floating-point operations.
+type lowering func(c *compiler, n *node) (s step, flops int)
+
+// lowerings are the operations with kernels.
+var lowerings map[opcode]lowering
+
+func init() { // here, as lowerings refer to the compiler that refers to them
+	lowerings = map[opcode]lowering{}
+}
+
+// lower makes the plan of a graph.
+func (b *Backend) lower(g *graph, name string) (*Executable, error) {
+	e := &Executable{backend: b, name: name}
+	c := &compiler{backend: b, slots: map[*value]int{}, exec: e}
+	for _, v := range g.params {
+		c.slot(v)
+		e.paramShapes = append(e.paramShapes, v.shape)
+	}
+	for _, r := range g.results {
+		e.outputShapes = append(e.outputShapes, r.shape)
+	}
+	for _, n := range g.nodes {
+		switch compute.OpType(n.op) {
+		case compute.OpTypeConstant:
+			c.slot(n.outputs[0])
+			continue
+		case compute.OpTypeReshape:
+			c.slot(n.outputs[0])
+			continue
+		}
+		planned := plannedStep{title: n.op.String(), detail: n.describe(), inputs: n.inputs, outputs: n.outputs}
+		for _, v := range n.inputs {
+			planned.bytes += byteSize(v.shape)
+		}
+		for _, v := range n.outputs {
+			planned.bytes += byteSize(v.shape)
+			c.slot(v)
+		}
+		if f := lowerings[n.op]; f != nil {
+			planned.step, planned.flops = f(c, n)
+		}
+		if planned.step == nil {
+			run, finalize, err := b.fallback(n)
+			if err != nil {
+				for _, f := range e.finalizers {
+					f()
+				}
+				return nil, err
+			}
+			e.finalizers = append(e.finalizers, finalize)
+			planned.step = &fallbackStep{c.slotsOf(n.inputs), c.slotsOf(n.outputs), run}
+			planned.fallback = true
+		}
+		e.plan.steps = append(e.plan.steps, planned)
+	}
+	e.plan.placeValues(g, c.slots)
+	e.plan.slots = len(c.slots)
+	e.plan.scratchSize = c.scratch
+	if b.opts.dump {
+		e.dumpPlan()
+	}
+	for i := range e.plan.steps { // values refer to the whole graph
+		e.plan.steps[i].inputs, e.plan.steps[i].outputs = nil, nil
+	}
+	return e, nil
+}
+
+// A fallbackStep runs an operation on the reference backend.
+type fallbackStep struct {
+	inputs, outputs []int
+	call            func(inputs, outputs [][]byte) error
+}
+
+func (s *fallbackStep) run(x *frame) error {
+	pick := func(slots []int) [][]byte {
+		b := make([][]byte, len(slots))
+		for i, slot := range slots {
+			b[i] = x.memory[slot]
+		}
+		return b
+	}
+	return s.call(pick(s.inputs), pick(s.outputs))
+}
