@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
 )
 
 // A compiler lowers the nodes of a graph to steps.
@@ -33,6 +34,13 @@ func (c *compiler) slotsOf(values []*value) []int {
 // needScratch asks for float32 numbers of private memory per worker.
 func (c *compiler) needScratch(n int) { c.scratch = max(c.scratch, align(4*n)) }
 
+// temporary adds a hidden result to a node: memory for the time of its step.
+func (c *compiler) temporary(n *node, shape shapes.Shape) *value {
+	v := &value{node: n, index: len(n.outputs), shape: shape}
+	n.outputs = append(n.outputs, v)
+	return v
+}
+
 // A lowering makes a step of a node, or returns nil where it has no kernel for
 // the node's types and attributes. It may report floating-point operations.
 type lowering func(c *compiler, n *node) (s step, flops int)
@@ -41,7 +49,17 @@ type lowering func(c *compiler, n *node) (s step, flops int)
 var lowerings map[opcode]lowering
 
 func init() { // here, as lowerings refer to the compiler that refers to them
-	lowerings = map[opcode]lowering{}
+	lowerings = map[opcode]lowering{
+		opProgram:                            lowerProgram,
+		opBatchNormCoefficients:              lowerCoefficients,
+		opcode(compute.OpTypeDotGeneral):     lowerDot,
+		opcode(compute.OpTypeTranspose):      lowerTranspose,
+		opcode(compute.OpTypeReverse):        lowerReverse,
+		opcode(compute.OpTypeSlice):          lowerSlice,
+		opcode(compute.OpTypeBroadcastInDim): lowerBroadcast,
+		opcode(compute.OpTypeConcatenate):    lowerConcatenate,
+		opcode(compute.OpTypePad):            lowerPad,
+	}
 }
 
 // lower makes the plan of a graph.
@@ -64,7 +82,7 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 			c.slot(n.outputs[0])
 			continue
 		}
-		planned := plannedStep{title: n.op.String(), detail: n.describe(), inputs: n.inputs, outputs: n.outputs}
+		planned := plannedStep{title: n.op.String(), detail: n.describe(), inputs: n.inputs}
 		for _, v := range n.inputs {
 			planned.bytes += byteSize(v.shape)
 		}
@@ -87,6 +105,7 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 			planned.step = &fallbackStep{c.slotsOf(n.inputs), c.slotsOf(n.outputs), run}
 			planned.fallback = true
 		}
+		planned.outputs = n.outputs
 		e.plan.steps = append(e.plan.steps, planned)
 	}
 	e.plan.placeValues(g, c.slots)

@@ -14,7 +14,7 @@ var available = sync.OnceValue(func() []*Set {
 			sets = append([]*Set{newAVX512()}, sets...)
 		}
 	}
-	return append(sets, portable)
+	return append(sets, Portable)
 })
 
 func newAVX512() *Set {

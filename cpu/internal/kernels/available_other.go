@@ -2,4 +2,4 @@
 
 package kernels
 
-func available() []*Set { return []*Set{portable} }
+func available() []*Set { return []*Set{Portable} }

@@ -6,9 +6,9 @@ import (
 	"unsafe"
 )
 
-// portable is the set for processors without assembly here, and the reference
+// Portable is the set for processors without assembly here, and the reference
 // of the others in tests.
-var portable = newPortable()
+var Portable = newPortable()
 
 func newPortable() *Set {
 	s := &Set{

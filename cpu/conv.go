@@ -1,0 +1,3 @@
+package cpu
+
+func nativeConv(n *node) bool { return false }

@@ -1,5 +1,0 @@
-package cpu
-
-func (g *graph) splitBatchNorm() {}
-func (g *graph) foldLayouts()    {}
-func (g *graph) fuse()           {}
