@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/gomlx/compute"
@@ -29,6 +30,8 @@ type Backend struct {
 	memory    memoryPool
 	reference compute.Backend // the "go" backend: operations without a kernel here
 	finalized atomic.Bool
+
+	dumped sync.Map // *Executable: with the option dump, those not yet finalized
 }
 
 var _ compute.Backend = (*Backend)(nil)
@@ -95,6 +98,10 @@ func (b *Backend) Finalize() {
 	if b.finalized.Swap(true) {
 		return
 	}
+	b.dumped.Range(func(e, _ any) bool {
+		e.(*Executable).dumpProfile()
+		return true
+	})
 	b.pool.stop()
 	b.memory.drop()
 	b.reference.Finalize()

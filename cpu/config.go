@@ -16,7 +16,7 @@ const Help = `cpu: options are separated by commas, as in GOMLX_BACKEND=cpu:work
               results do not depend on it
   isa=NAME    instruction set: avx512, avx2 or go (default: the best present)
   dump        print the compiled plan of every graph to standard error, and its
-              measured times when the executable is finalized
+              measured times when the executable or the backend is finalized
   help        show this text`
 
 // options are the parsed configuration string.

@@ -87,6 +87,7 @@ func (e *Executable) Finalize() {
 	}
 	if e.backend.opts.dump {
 		e.dumpProfile()
+		e.backend.dumped.Delete(e)
 	}
 	e.plan = plan{}
 	for e.frames.Get() != nil {

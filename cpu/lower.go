@@ -53,6 +53,7 @@ func init() { // here, as lowerings refer to the compiler that refers to them
 		opProgram:                            lowerProgram,
 		opBatchNormCoefficients:              lowerCoefficients,
 		opcode(compute.OpTypeDotGeneral):     lowerDot,
+		opcode(compute.OpTypeConvGeneral):    lowerConv,
 		opcode(compute.OpTypeTranspose):      lowerTranspose,
 		opcode(compute.OpTypeReverse):        lowerReverse,
 		opcode(compute.OpTypeSlice):          lowerSlice,
@@ -113,6 +114,7 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 	e.plan.scratchSize = c.scratch
 	if b.opts.dump {
 		e.dumpPlan()
+		b.dumped.Store(e, nil)
 	}
 	for i := range e.plan.steps { // values refer to the whole graph
 		e.plan.steps[i].inputs, e.plan.steps[i].outputs = nil, nil
