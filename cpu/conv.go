@@ -265,7 +265,8 @@ func (s *convStep) image(x *frame, worker, image int) {
 	y := x.f32(s.y)[image*s.oh*s.ow*s.co : (image+1)*s.oh*s.ow*s.co]
 	packed := x.f32(s.packed)
 	// A contiguous run of kernel columns and channels is one walk.
-	t := kernels.Tile{AP: 4 * s.stride[1] * ciGroup, AK: 4, BK: 4 * s.width}
+	t := &x.workers[worker].tile
+	*t = kernels.Tile{AP: 4 * s.stride[1] * ciGroup, AK: 4, BK: 4 * s.width}
 	outer := 1
 	if s.dilation[1] == 1 {
 		t.KI, t.KO = s.kw*ciGroup, s.kh
@@ -297,7 +298,7 @@ func (s *convStep) image(x *frame, worker, image int) {
 						if outer == 1 {
 							t.A = unsafe.Pointer(&padded[(h*s.stride[0]*s.pw+w*s.stride[1])*ciGroup])
 						}
-						runTile(tiles, &t, out, s.co, end-w, cols, s.width, edge)
+						runTile(tiles, t, out, s.co, end-w, cols, s.width, edge)
 					}
 				}
 			}
@@ -355,7 +356,8 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 	if s.width > kernels.Lanes {
 		tiles = s.set.Tile32
 	}
-	t := kernels.Tile{
+	t := &x.workers[worker].tile
+	*t = kernels.Tile{
 		CP: 4 * s.columns, AP: 4,
 		AK: 4 * s.stride[1] * s.ci, AO: 4 * s.stride[0] * s.pw * s.ci,
 		BK: 4 * s.columns, BO: 4 * s.ow * s.columns,
@@ -387,7 +389,7 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 						r, end := rows*tile/count, rows*(tile+1)/count
 						t.A = unsafe.Pointer(&padded[(h*s.dilation[0]*s.pw+o*s.dilation[1])*s.ci+r])
 						t.C = unsafe.Pointer(&sums[((h*s.kw+o)*s.ci+r)*s.columns+col])
-						tiles[end-r-1](&t)
+						tiles[end-r-1](t)
 					}
 				}
 			}

@@ -180,7 +180,8 @@ func (s *dotStep) part(x *frame, worker, i int) {
 	edge := x.workspace(worker, s.scratchTmp, s.width*maxTileRows)
 	a, c := x.f32(s.a)[s.aB[batch]:], x.f32(s.c)[batch*s.m*s.n:]
 	from, to := rowBlock*s.blockRows, min((rowBlock+1)*s.blockRows, s.m)
-	t := kernels.Tile{AP: 4 * s.aM, AK: 4 * s.aK, BK: 4 * width, KO: 1}
+	t := &x.workers[worker].tile
+	*t = kernels.Tile{AP: 4 * s.aM, AK: 4 * s.aK, BK: 4 * width, KO: 1}
 	for k := 0; k < s.k; k += depthBlock {
 		t.KI = min(depthBlock, s.k-k)
 		t.B = unsafe.Pointer(&packed[k*width])
@@ -191,7 +192,7 @@ func (s *dotStep) part(x *frame, worker, i int) {
 		forTiles(to-from, len(tiles), func(row, rows int) {
 			row += from
 			t.A = unsafe.Pointer(&a[row*s.aM+k*s.aK])
-			runTile(tiles, &t, c[row*s.n+j:], s.n, rows, cols, width, edge)
+			runTile(tiles, t, c[row*s.n+j:], s.n, rows, cols, width, edge)
 		})
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"unsafe"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	"github.com/openpith/evidence/cpu/internal/kernels"
 	"github.com/pkg/errors"
 )
 
@@ -42,7 +44,15 @@ type frame struct {
 	memory [][]byte
 	// scratch is private memory of each worker.
 	scratch [][]byte
+	workers []workerState
 	arena   *block
+}
+
+// A workerState holds small things that kernels take by reference.
+type workerState struct {
+	tile  kernels.Tile
+	lanes [kernels.Lanes]float32
+	_     [64]byte // keeps workers off each other's cache lines
 }
 
 // f32 views a value as numbers.
@@ -172,7 +182,8 @@ func (e *Executable) newFrame(inputs []compute.Buffer, donate []bool, device com
 	}
 	x, _ := e.frames.Get().(*frame)
 	if x == nil {
-		x = &frame{exec: e, memory: make([][]byte, e.plan.slots), scratch: make([][]byte, e.backend.opts.workers)}
+		x = &frame{exec: e, memory: make([][]byte, e.plan.slots), scratch: make([][]byte, e.backend.opts.workers),
+			workers: make([]workerState, e.backend.opts.workers)}
 		for slot, data := range e.plan.constants {
 			x.memory[slot] = data
 		}
@@ -227,4 +238,20 @@ func (e *Executable) runProfiled(x *frame) error {
 	}
 	e.profile.add(times)
 	return nil
+}
+
+// u64 views a value as 64-bit words.
+func (x *frame) u64(slot int) []uint64 {
+	b := x.memory[slot]
+	return unsafe.Slice((*uint64)(unsafe.Pointer(&b[0])), len(b)/8)
+}
+
+// putInt sets element i of a tensor of integers.
+func (x *frame) putInt(slot int, dtype dtypes.DType, i, v int) {
+	p := unsafe.Pointer(&x.memory[slot][0])
+	if dtype == dtypes.Int64 {
+		*(*int64)(unsafe.Add(p, 8*i)) = int64(v)
+		return
+	}
+	*(*int32)(unsafe.Add(p, 4*i)) = int32(v)
 }

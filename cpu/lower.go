@@ -50,16 +50,23 @@ var lowerings map[opcode]lowering
 
 func init() { // here, as lowerings refer to the compiler that refers to them
 	lowerings = map[opcode]lowering{
-		opProgram:                            lowerProgram,
-		opBatchNormCoefficients:              lowerCoefficients,
-		opcode(compute.OpTypeDotGeneral):     lowerDot,
-		opcode(compute.OpTypeConvGeneral):    lowerConv,
-		opcode(compute.OpTypeTranspose):      lowerTranspose,
-		opcode(compute.OpTypeReverse):        lowerReverse,
-		opcode(compute.OpTypeSlice):          lowerSlice,
-		opcode(compute.OpTypeBroadcastInDim): lowerBroadcast,
-		opcode(compute.OpTypeConcatenate):    lowerConcatenate,
-		opcode(compute.OpTypePad):            lowerPad,
+		opProgram:                                 lowerProgram,
+		opBatchNormCoefficients:                   lowerCoefficients,
+		opcode(compute.OpTypeDotGeneral):          lowerDot,
+		opcode(compute.OpTypeConvGeneral):         lowerConv,
+		opcode(compute.OpTypeReduceWindow):        lowerReduceWindow,
+		opcode(compute.OpTypeSelectAndScatterMax): lowerSelectAndScatter,
+		opcode(compute.OpTypeReduceSum):           lowerReduce,
+		opcode(compute.OpTypeReduceMax):           lowerReduce,
+		opcode(compute.OpTypeReduceMin):           lowerReduce,
+		opcode(compute.OpTypeArgMinMax):           lowerArgMinMax,
+		opcode(compute.OpTypeRNGBitGenerator):     lowerRandom,
+		opcode(compute.OpTypeTranspose):           lowerTranspose,
+		opcode(compute.OpTypeReverse):             lowerReverse,
+		opcode(compute.OpTypeSlice):               lowerSlice,
+		opcode(compute.OpTypeBroadcastInDim):      lowerBroadcast,
+		opcode(compute.OpTypeConcatenate):         lowerConcatenate,
+		opcode(compute.OpTypePad):                 lowerPad,
 	}
 }
 

@@ -1,6 +1,7 @@
 package cpu_test
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -132,11 +133,29 @@ func (tr training) batches(n int) []train.Batch {
 	return list
 }
 
+// fixedInit draws initial weights on the host, so that they are the same on
+// every backend: uniform with the spread of Glorot's rule, zero for vectors.
+func fixedInit(g *Graph, shape shapes.Shape) *Node {
+	if shape.Rank() <= 1 {
+		return Zeros(g, shape)
+	}
+	rng := rand.New(rand.NewPCG(uint64(shape.Size()), 3))
+	d := shape.Dimensions
+	last := d[len(d)-1]
+	limit := math.Sqrt(6 / float64(shape.Size()/last+last*shape.Size()/last/d[len(d)-2]))
+	w := make([]float32, shape.Size())
+	for i := range w {
+		w[i] = float32((2*rng.Float64() - 1) * limit)
+	}
+	return Const(g, tensors.FromFlatDataAndDimensions(w, d...))
+}
+
 // start prepares the trainer and returns a function that takes a step.
 func (tr training) start(t testing.TB, backend compute.Backend) func(batch train.Batch) float64 {
 	store := model.NewStore()
 	store.SetParams(map[string]any{optimizer.ParamLearningRate: 0.1, initializer.ParamInitialSeed: int64(7)})
-	trainer := train.NewTrainer(backend, store, tr.net, loss.SparseCategoricalCrossEntropyLogits,
+	net := func(scope *model.Scope, x *Node) *Node { return tr.net(scope.WithInitializer(fixedInit), x) }
+	trainer := train.NewTrainer(backend, store, net, loss.SparseCategoricalCrossEntropyLogits,
 		optimizer.StochasticGradientDescent().WithDecay(false).Done(), nil, nil)
 	store.SetRNGStateFromSeed(7)
 	return func(batch train.Batch) float64 {

@@ -151,7 +151,7 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int) {
 			s.stores[i].write(x, unsafe.Slice(at[s.stores[i].reg], n), lo)
 		}
 		for i := range s.reductions {
-			s.reductions[i].add(x, &s.program, s.set, part, lo == start, &at, n)
+			s.reductions[i].add(x, worker, s.set, part, lo == start, &at, n)
 		}
 	}
 }

@@ -46,7 +46,7 @@ func (r *reduction) partial(x *frame, part int) []float32 {
 func (r *reduction) start(x *frame, part int) { clear(r.partial(x, part)) }
 
 // add takes in a block of n elements.
-func (r *reduction) add(x *frame, p *program, set *kernels.Set, part int, first bool, at *[maxRegisters]*float32, n int) {
+func (r *reduction) add(x *frame, worker int, set *kernels.Set, part int, first bool, at *[maxRegisters]*float32, n int) {
 	c, rows := r.cols, n/r.cols
 	sums := r.partial(x, part)
 	src := at[r.x]
@@ -79,7 +79,7 @@ func (r *reduction) add(x *frame, p *program, set *kernels.Set, part int, first 
 			values := floats(src, n)
 			whole := n &^ (kernels.Lanes - 1)
 			if whole > 0 {
-				var lanes [kernels.Lanes]float32
+				lanes := &x.workers[worker].lanes
 				set.RowSum(&lanes[0], src, whole)
 				for i, v := range lanes {
 					sums[i] += v
