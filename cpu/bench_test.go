@@ -1,7 +1,10 @@
+//go:build unix
+
 package cpu_test
 
 import (
 	"os"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -24,12 +27,24 @@ func BenchmarkTrain(b *testing.B) {
 			step(batches[1])
 			least := time.Hour
 			b.ReportAllocs()
+			before := processTime()
 			for i := 0; b.Loop(); i++ {
 				start := time.Now()
 				step(batches[i%2])
 				least = min(least, time.Since(start))
 			}
 			b.ReportMetric(least.Seconds()*1e3, "ms/step")
+			b.ReportMetric((processTime()-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
 		})
 	}
+}
+
+// processTime is the processor time of the process, which other processes on the
+// machine disturb less than they do the clock.
+func processTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/openpith/evidence/cpu/internal/kernels"
 )
 
-// opProgram is a fused group of nodes; its attributes are a *program.
-const opProgram = opcode(compute.OpTypeLast) + 100
-
 // vecOps are the operations that run inside programs.
 var vecOps = map[opcode]struct {
 	op      kernels.Op
@@ -335,6 +332,9 @@ func (g *graph) topological() []*node {
 	}
 	return order
 }
+
+// String lists the operations.
+func (a programAttrs) String() string { return fmt.Sprint(a.ops) }
 
 // programAttrs is what a fused node carries: a program whose slots are indices
 // of the node's operands and results until it is lowered.

@@ -21,6 +21,8 @@ const (
 	// opBatchNormCoefficients(scale, offset, mean, variance) -> a, b with
 	// normalised = x*a + b per channel.
 	opBatchNormCoefficients
+	// opProgram is a fused group of operations; its attributes are programAttrs.
+	opProgram
 )
 
 func (op opcode) String() string {
@@ -31,6 +33,8 @@ func (op opcode) String() string {
 		return "BatchNormGradStats"
 	case opBatchNormCoefficients:
 		return "BatchNormCoefficients"
+	case opProgram:
+		return "Fused"
 	}
 	return compute.OpType(op).String()
 }
@@ -86,8 +90,14 @@ func (n *node) describe() string {
 		}
 		s.WriteString(v.shape.String())
 	}
-	if n.attrs != nil {
-		fmt.Fprintf(&s, " %+v", n.attrs)
+	switch a := n.attrs.(type) {
+	case nil:
+	case fmt.Stringer:
+		s.WriteByte(' ')
+		s.WriteString(a.String())
+	case constantAttrs:
+	default:
+		fmt.Fprintf(&s, " %+v", a)
 	}
 	return s.String()
 }

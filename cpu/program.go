@@ -1,8 +1,6 @@
 package cpu
 
 import (
-	"fmt"
-	"strings"
 	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
@@ -359,17 +357,4 @@ func lcm(a, b int) int {
 		g, r = r, g%r
 	}
 	return a / g * b
-}
-
-// String describes the program for dumps.
-func (p *program) String() string {
-	var s strings.Builder
-	fmt.Fprintf(&s, "%d elements:", p.size)
-	for _, in := range p.instrs {
-		fmt.Fprintf(&s, " %v", in.op)
-	}
-	for _, r := range p.reductions {
-		fmt.Fprintf(&s, " %v", r.op)
-	}
-	return s.String()
 }
