@@ -94,7 +94,14 @@ func convGeometryOf(n *node) (g convGeometry, ok bool) {
 	g.spread, g.before, g.groups = spread, before, a.channelGroups
 	g.h, g.w, g.xH, g.xW = xSize[0], xSize[1], xStride[0], xStride[1]
 
-	if channelsLast(y, a.axes.OutputBatch, a.axes.OutputChannels, ySize, yStride, ys) {
+	rank := y.Rank()
+	// The gradient of the kernel: images of the second operand slide over those of
+	// the first; the batch is summed, so it has the role of channels.
+	g.gradient = a.channelGroups == 1 && !a.reverseKernel &&
+		a.axes.InputChannels == 0 && a.axes.InputBatch == rank-1 && slices.IsSorted(a.axes.InputSpatial) &&
+		a.axes.OutputChannels == rank-1 && a.axes.OutputBatch == rank-2 && slices.IsSorted(a.axes.OutputSpatial) &&
+		a.axes.KernelInputChannels == 0 && a.axes.KernelOutputChannels == rank-1 && slices.IsSorted(a.axes.KernelSpatial)
+	if !g.gradient && channelsLast(y, a.axes.OutputBatch, a.axes.OutputChannels, ySize, yStride, ys) {
 		g.n, g.ci, g.xN, g.xC = x.Dimensions[a.axes.InputBatch], x.Dimensions[a.axes.InputChannels], xs[a.axes.InputBatch], xs[a.axes.InputChannels]
 		g.kh, g.kw, g.kH, g.kW = kSize[0], kSize[1], kStride[0], kStride[1]
 		g.kI, g.kO = ks[a.axes.KernelInputChannels], ks[a.axes.KernelOutputChannels]
@@ -108,16 +115,9 @@ func convGeometryOf(n *node) (g convGeometry, ok bool) {
 		g.pw = (g.ow-1)*g.stride[1] + (g.kw-1)*g.dilation[1] + 1
 		return g, true
 	}
-	// The gradient of the kernel: images of the second operand slide over those of
-	// the first; the batch is summed, so it has the role of channels.
-	rank := y.Rank()
-	isGradient := a.channelGroups == 1 && !a.reverseKernel && a.axes.OutputChannels == rank-1 && a.axes.OutputBatch == rank-2 &&
-		slices.IsSorted(a.axes.OutputSpatial) &&
-		a.axes.KernelInputChannels == 0 && a.axes.KernelOutputChannels == rank-1 && slices.IsSorted(a.axes.KernelSpatial)
-	if !isGradient {
+	if !g.gradient {
 		return g, false
 	}
-	g.gradient = true
 	g.n, g.ci, g.xN, g.xC = x.Dimensions[a.axes.InputChannels], x.Dimensions[a.axes.InputBatch], xs[a.axes.InputChannels], xs[a.axes.InputBatch]
 	g.oh, g.ow, g.co = kSize[0], kSize[1], k.Dimensions[rank-1]
 	g.kh, g.kw = ySize[0], ySize[1]
@@ -310,13 +310,14 @@ func (s *convStep) image(x *frame, worker, image int) {
 // number of parts, each with sums of its own, which are added up in order.
 type convGradStep struct {
 	convGeometry
-	set      *kernels.Set
-	x, dy, y int // slots
-	sums     int // slot of [parts][kh][kw][ci][columns]
-	width    int
-	columns  int // of the sums: co padded to whole panels
-	parts    int
-	adding   convGradAdding
+	set       *kernels.Set
+	x, dy, y  int // slots
+	sums      int // slot of [parts][kh][kw][ci][columns]
+	width     int
+	columns   int // of the sums: co padded to whole panels
+	blockRows int // rows of an image that are walked for all of the window
+	parts     int
+	adding    convGradAdding
 }
 
 // gradParts bounds the parts of a kernel gradient.
@@ -330,6 +331,10 @@ func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 		s.width = kernels.Lanes
 	}
 	s.columns = (g.co + s.width - 1) / s.width * s.width
+	// So many rows of both operands stay in the first cache level.
+	const firstLevel = 40 << 10 / 4
+	x, dy := g.stride[0]*g.pw*g.ci, g.ow*s.columns
+	s.blockRows = max(1, (96+g.ow-1)/g.ow, (firstLevel-g.kh*g.dilation[0]*g.pw*g.ci)/(x+dy))
 	s.parts = min(g.n, gradParts)
 	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts, g.kh*g.kw*g.ci, s.columns)))
 	s.adding.convGradStep = s
@@ -361,7 +366,7 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 		CP: 4 * s.columns, AP: 4,
 		AK: 4 * s.stride[1] * s.ci, AO: 4 * s.stride[0] * s.pw * s.ci,
 		BK: 4 * s.columns, BO: 4 * s.ow * s.columns,
-		KI: s.ow, KO: s.oh, Add: 1,
+		KI: s.ow, Add: 1,
 	}
 	// Columns and channels of the window are rows of the tile, in one walk where
 	// they are contiguous.
@@ -380,16 +385,20 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 			}
 			dy = wide
 		}
-		for h := range s.kh {
-			for o := range outer {
-				for col := 0; col < s.columns; col += s.width {
-					t.B = unsafe.Pointer(&dy[col])
-					count := (rows + len(tiles) - 1) / len(tiles)
-					for tile := range count {
-						r, end := rows*tile/count, rows*(tile+1)/count
-						t.A = unsafe.Pointer(&padded[(h*s.dilation[0]*s.pw+o*s.dilation[1])*s.ci+r])
-						t.C = unsafe.Pointer(&sums[((h*s.kw+o)*s.ci+r)*s.columns+col])
-						tiles[end-r-1](t)
+		for from := 0; from < s.oh; from += s.blockRows {
+			t.KO = min(s.blockRows, s.oh-from)
+			for h := range s.kh {
+				for o := range outer {
+					origin := ((from*s.stride[0]+h*s.dilation[0])*s.pw + o*s.dilation[1]) * s.ci
+					for col := 0; col < s.columns; col += s.width {
+						t.B = unsafe.Pointer(&dy[from*s.ow*s.columns+col])
+						count := (rows + len(tiles) - 1) / len(tiles)
+						for tile := range count {
+							r, end := rows*tile/count, rows*(tile+1)/count
+							t.A = unsafe.Pointer(&padded[origin+r])
+							t.C = unsafe.Pointer(&sums[((h*s.kw+o)*s.ci+r)*s.columns+col])
+							tiles[end-r-1](t)
+						}
 					}
 				}
 			}
