@@ -34,8 +34,8 @@ func (b *Builder) Compile() (exec compute.Executable, err error) {
 	b.compiled = true
 	g := copyGraph(b.main)
 	for _, stage := range stages {
-		stage(g)
 		g.sweep()
+		stage(g)
 	}
 	e, err := b.backend.lower(g, b.name)
 	if err != nil {
@@ -47,13 +47,14 @@ func (b *Builder) Compile() (exec compute.Executable, err error) {
 	return e, nil
 }
 
-// stages of the compiler, in order. After each, dead nodes are swept.
+// stages of the compiler, in order. Before each, dead nodes are swept.
 var stages = []func(*graph){
 	(*graph).simplify,
 	(*graph).splitBatchNorm,
 	(*graph).foldLayouts,
 	(*graph).simplify, // what the two stages above made alike
 	(*graph).fuse,
+	(*graph).schedule,
 }
 
 // copyGraph copies the nodes of a function.

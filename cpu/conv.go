@@ -246,13 +246,23 @@ func (t *convPacking) part(x *frame, _, i int) {
 }
 
 func (s *convStep) run(x *frame) error {
-	x.parallel(s.groups*s.panels, &s.packing)
+	s.prepare(x)
 	x.parallel((s.n+s.imagesPerPart-1)/s.imagesPerPart, s)
 	return nil
 }
 
 func (s *convStep) part(x *frame, worker, i int) {
-	for image := i * s.imagesPerPart; image < min(s.n, (i+1)*s.imagesPerPart); image++ {
+	s.do(x, worker, i, i*s.imagesPerPart, min(s.n, (i+1)*s.imagesPerPart))
+}
+
+func (s *convStep) images() int                        { return s.n }
+func (s *convStep) byImage() (operands, results []int) { return []int{s.x}, []int{s.y} }
+func (s *convStep) prepare(x *frame)                   { x.parallel(s.groups*s.panels, &s.packing) }
+func (s *convStep) begin(*frame, int)                  {}
+func (s *convStep) finish(*frame, int, int)            {}
+
+func (s *convStep) do(x *frame, worker, _, lo, hi int) {
+	for image := lo; image < hi; image++ {
 		s.image(x, worker, image)
 	}
 }
@@ -317,11 +327,9 @@ type convGradStep struct {
 	columns   int // of the sums: co padded to whole panels
 	blockRows int // rows of an image that are walked for all of the window
 	parts     int
+	perPart   int // images
 	adding    convGradAdding
 }
-
-// gradParts bounds the parts of a kernel gradient.
-const gradParts = 16
 
 func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 	s := &convGradStep{convGeometry: g, set: c.backend.opts.isa,
@@ -335,7 +343,8 @@ func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 	const firstLevel = 40 << 10 / 4
 	x, dy := g.stride[0]*g.pw*g.ci, g.ow*s.columns
 	s.blockRows = max(1, (96+g.ow-1)/g.ow, (firstLevel-g.kh*g.dilation[0]*g.pw*g.ci)/(x+dy))
-	s.parts = min(g.n, gradParts)
+	s.perPart = imagesPerPart(g.n)
+	s.parts = (g.n + s.perPart - 1) / s.perPart
 	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts, g.kh*g.kw*g.ci, s.columns)))
 	s.adding.convGradStep = s
 	room := g.ph * g.pw * g.ci
@@ -348,14 +357,30 @@ func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 
 func (s *convGradStep) run(x *frame) error {
 	x.parallel(s.parts, s)
-	x.parallel(s.kh*s.kw, &s.adding)
+	s.finish(x, s.parts, s.perPart)
 	return nil
 }
 
 func (s *convGradStep) part(x *frame, worker, i int) {
+	s.begin(x, i)
+	s.do(x, worker, i, i*s.perPart, min(s.n, (i+1)*s.perPart))
+}
+
+func (s *convGradStep) images() int                        { return s.n }
+func (s *convGradStep) byImage() (operands, results []int) { return []int{s.x, s.dy}, nil }
+func (s *convGradStep) prepare(*frame)                     {}
+func (s *convGradStep) finish(x *frame, _, _ int)          { x.parallel(s.kh*s.kw, &s.adding) }
+
+// sumsOf is the memory of a part.
+func (s *convGradStep) sumsOf(x *frame, part int) []float32 {
 	size := s.kh * s.kw * s.ci * s.columns
-	sums := x.f32(s.sums)[i*size : (i+1)*size]
-	clear(sums)
+	return x.f32(s.sums)[part*size : (part+1)*size]
+}
+
+func (s *convGradStep) begin(x *frame, part int) { clear(s.sumsOf(x, part)) }
+
+func (s *convGradStep) do(x *frame, worker, part, lo, hi int) {
+	sums := s.sumsOf(x, part)
 	padded := x.workspace(worker, 0, s.ph*s.pw*s.ci)
 	tiles := s.set.Tile16
 	if s.width > kernels.Lanes {
@@ -374,7 +399,7 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 	if s.dilation[1] != 1 {
 		rows, outer = s.ci, s.kw
 	}
-	for image := s.n * i / s.parts; image < s.n*(i+1)/s.parts; image++ {
+	for image := lo; image < hi; image++ {
 		s.padImage(padded, x.f32(s.x)[image*s.xN:], 0, s.ci)
 		dy := x.f32(s.dy)[image*s.oh*s.ow*s.co : (image+1)*s.oh*s.ow*s.co]
 		if s.columns != s.co {

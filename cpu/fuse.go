@@ -634,7 +634,7 @@ func (b *programBuilder) reduction(n *node, kept []*value, fused *node) {
 	for _, out := range n.outputs {
 		r.outputs = append(r.outputs, slices.Index(kept, out))
 	}
-	parts := b.program.parts()
+	parts := max(b.program.parts(), imageParts)
 	r.partials = len(fused.outputs)
 	fused.outputs = append(fused.outputs, &value{node: fused, index: r.partials,
 		shape: shapes.Make(dtypes.Float32, parts, r.perPart())})
@@ -730,5 +730,37 @@ func lowerProgram(c *compiler, n *node) (step, int) {
 		r.partials = outputs[r.partials]
 	}
 	c.needScratch(p.buffers * p.bufferSize())
-	return &programStep{*p, c.backend.opts.isa}, 0
+	s := &programStep{program: *p, set: c.backend.opts.isa}
+	s.batch = p.images(n)
+	return s, 0
+}
+
+// images is the size of the batch if the program can run image by image: its
+// tensors have one first axis, and an image is whole rows of whole registers.
+func (p *program) images(n *node) int {
+	batch := 0
+	for _, v := range slices.Concat(n.inputs, n.outputs) {
+		if v.shape.Size() != p.size || v.shape.Rank() < 2 {
+			continue
+		}
+		if d := v.shape.Dimensions[0]; batch == 0 {
+			batch = d
+		} else if batch != d {
+			return 0
+		}
+	}
+	if batch == 0 || p.size/batch%kernels.Lanes != 0 {
+		return 0
+	}
+	for _, l := range p.loads {
+		if l.kind == loadRow && p.size/batch%l.width != 0 {
+			return 0
+		}
+	}
+	for _, r := range p.reductions {
+		if r.cols == 1 || p.size/batch%r.cols != 0 {
+			return 0
+		}
+	}
+	return batch
 }

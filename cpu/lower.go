@@ -114,8 +114,14 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 			planned.fallback = true
 		}
 		planned.outputs = n.outputs
+		planned.heavy = planned.flops > 0
+		for _, in := range n.inputs {
+			planned.inputSlots = append(planned.inputSlots, c.slot(root(in)))
+		}
+		planned.outputSlots = c.slotsOf(n.outputs)
 		e.plan.steps = append(e.plan.steps, planned)
 	}
+	e.plan.loopImages()
 	e.plan.placeValues(g, c.slots)
 	e.plan.slots = len(c.slots)
 	e.plan.scratchSize = c.scratch

@@ -32,8 +32,11 @@ type plannedStep struct {
 	flops    int    // of matrix products and convolutions
 	bytes    int    // of operands and results
 	fallback bool
+	heavy    bool // does much arithmetic on each image
 	inputs   []*value
 	outputs  []*value
+
+	inputSlots, outputSlots []int
 }
 
 type resultCopy struct{ output, slot int }

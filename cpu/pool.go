@@ -87,7 +87,7 @@ type poolStep struct {
 	window
 	set       *kernels.Set
 	kind      poolKind
-	x, src, y int // slots; src for the gradient
+	x, src, y int // slots; src is x unless for the gradient
 }
 
 func lowerReduceWindow(c *compiler, n *node) (step, int) {
@@ -105,7 +105,7 @@ func lowerReduceWindow(c *compiler, n *node) (step, int) {
 	if !ok || x.DType != dtypes.Float32 || x.Size() == 0 || y.Size() == 0 {
 		return nil, 0
 	}
-	return &poolStep{window: p, set: c.backend.opts.isa, kind: kind, x: c.slot(n.inputs[0]), y: c.slot(n.outputs[0])}, 0
+	return &poolStep{window: p, set: c.backend.opts.isa, kind: kind, x: c.slot(n.inputs[0]), src: c.slot(n.inputs[0]), y: c.slot(n.outputs[0])}, 0
 }
 
 func lowerSelectAndScatter(c *compiler, n *node) (step, int) {
@@ -123,7 +123,23 @@ func (s *poolStep) run(x *frame) error {
 	return nil
 }
 
-func (s *poolStep) part(x *frame, _, image int) {
+func (s *poolStep) part(x *frame, worker, image int) { s.image(x, image) }
+
+func (s *poolStep) images() int { return s.n }
+func (s *poolStep) byImage() (operands, results []int) {
+	return []int{s.x, s.src}, []int{s.y}
+}
+func (s *poolStep) prepare(*frame)          {}
+func (s *poolStep) begin(*frame, int)       {}
+func (s *poolStep) finish(*frame, int, int) {}
+
+func (s *poolStep) do(x *frame, _, _, lo, hi int) {
+	for image := lo; image < hi; image++ {
+		s.image(x, image)
+	}
+}
+
+func (s *poolStep) image(x *frame, image int) {
 	large, small := s.h*s.w*s.c, s.oh*s.ow*s.c
 	in := x.f32(s.x)[image*large : (image+1)*large]
 	row, pixel := 4*s.w*s.c, 4*s.c

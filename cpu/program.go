@@ -1,6 +1,7 @@
 package cpu
 
 import (
+	"slices"
 	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
@@ -79,7 +80,8 @@ type store struct {
 // A programStep runs a program.
 type programStep struct {
 	program
-	set *kernels.Set
+	set   *kernels.Set
+	batch int // images, or 0 if the tensors are not seen as images
 }
 
 func (p *program) parts() int { return (p.size + p.chunk - 1) / p.chunk }
@@ -90,19 +92,67 @@ func (p *program) bufferSize() int { return (p.block + kernels.Lanes - 1) &^ (ke
 func (s *programStep) run(x *frame) error {
 	x.parallel(s.parts(), s)
 	for i := range s.reductions {
-		s.reductions[i].finish(x, &s.program)
+		r := &s.reductions[i]
+		r.finish(x, s.parts(), s.chunk/r.cols, s.size/r.cols)
 	}
 	return nil
 }
 
 func (s *programStep) part(x *frame, worker, i int) {
+	s.begin(x, i)
 	start := i * s.chunk
-	s.runRange(x, worker, i, start, min(start+s.chunk, s.size))
+	s.runRange(x, worker, i, start, min(start+s.chunk, s.size), true)
+}
+
+func (s *programStep) images() int { return s.batch }
+
+func (s *programStep) byImage() (operands, results []int) {
+	for _, l := range s.loads {
+		if l.kind == loadFull {
+			operands = append(operands, l.slot)
+		}
+	}
+	for _, l := range s.loads { // one that is also read otherwise is not
+		if l.kind != loadFull && l.kind != loadLiteral {
+			operands = slices.DeleteFunc(operands, func(slot int) bool { return slot == l.slot })
+		}
+	}
+	for _, in := range s.instrs {
+		if in.out >= 0 {
+			results = append(results, in.out)
+		}
+	}
+	for _, st := range s.stores {
+		results = append(results, st.slot)
+	}
+	return operands, results
+}
+
+func (s *programStep) prepare(*frame) {}
+
+func (s *programStep) begin(x *frame, part int) {
+	for i := range s.reductions {
+		s.reductions[i].start(x, part)
+	}
+}
+
+func (s *programStep) do(x *frame, worker, part, lo, hi int) {
+	each := s.size / s.batch
+	s.runRange(x, worker, part, lo*each, hi*each, lo%imagesPerPart(s.batch) == 0)
+}
+
+func (s *programStep) finish(x *frame, _, perPart int) {
+	each := s.size / s.batch
+	for i := range s.reductions {
+		r := &s.reductions[i]
+		r.finish(x, (s.batch+perPart-1)/perPart, perPart*each/r.cols, s.size/r.cols)
+	}
 }
 
 // runRange computes the elements from start, a multiple of the width of rows, up
-// to end, and leaves the sums of reductions as part number part.
-func (s *programStep) runRange(x *frame, worker, part, start, end int) {
+// to end, and adds to the sums of the given part, which start begins if first is
+// set.
+func (s *programStep) runRange(x *frame, worker, part, start, end int, first bool) {
 	room := s.bufferSize()
 	scratch := x.workspace(worker, 0, s.buffers*room)
 	buffer := func(reg int) *float32 { return &scratch[s.bufferOf[reg]*room] }
@@ -112,9 +162,6 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int) {
 			l.fill(x, unsafe.Slice(buffer(r), room))
 			at[r] = buffer(r)
 		}
-	}
-	for i := range s.reductions {
-		s.reductions[i].start(x, part)
 	}
 	for lo := start; lo < end; lo += s.block {
 		n := min(s.block, end-lo)
@@ -149,7 +196,7 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int) {
 			s.stores[i].write(x, unsafe.Slice(at[s.stores[i].reg], n), lo)
 		}
 		for i := range s.reductions {
-			s.reductions[i].add(x, worker, s.set, part, lo == start, &at, n)
+			s.reductions[i].add(x, worker, s.set, part, first && lo == start, &at, n)
 		}
 	}
 }

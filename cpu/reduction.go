@@ -99,14 +99,9 @@ func (r *reduction) add(x *frame, worker int, set *kernels.Set, part int, first 
 	}
 }
 
-// finish adds up the parts, in float64, and derives the results.
-func (r *reduction) finish(x *frame, p *program) {
-	r.finishParts(x, p.parts(), p.chunk/r.cols, p.size/r.cols)
-}
-
-// finishParts does so for parts of the given number of rows; the last may be
-// shorter.
-func (r *reduction) finishParts(x *frame, parts, rowsPerPart, rows int) {
+// finish adds up the parts, in float64, and derives the results. Parts have the
+// given number of rows; the last may be shorter.
+func (r *reduction) finish(x *frame, parts, rowsPerPart, rows int) {
 	c := r.cols
 	switch r.op {
 	case opBatchNormStats:
