@@ -136,6 +136,14 @@ func channelsLast(s shapes.Shape, batch, channels int, size, stride [2]int, own 
 	return ordered && (s.Dimensions[batch] == 1 || own[batch] == c*size[0]*size[1])
 }
 
+// imagesOf returns the slot of the input if its images lie one after the other.
+func (g *convGeometry) imagesOf(slot int) []int {
+	if g.xN == g.h*g.w*g.ci {
+		return []int{slot}
+	}
+	return nil
+}
+
 // padImage copies channels from..from+channels of one image into a padded one,
 // [ph][pw][channels].
 func (g *convGeometry) padImage(dst, x []float32, from, channels int) {
@@ -255,11 +263,13 @@ func (s *convStep) part(x *frame, worker, i int) {
 	s.do(x, worker, i, i*s.imagesPerPart, min(s.n, (i+1)*s.imagesPerPart))
 }
 
-func (s *convStep) images() int                        { return s.n }
-func (s *convStep) byImage() (operands, results []int) { return []int{s.x}, []int{s.y} }
-func (s *convStep) prepare(x *frame)                   { x.parallel(s.groups*s.panels, &s.packing) }
-func (s *convStep) begin(*frame, int)                  {}
-func (s *convStep) finish(*frame, int, int)            {}
+func (s *convStep) images() int { return s.n }
+func (s *convStep) byImage() (operands, results []int) {
+	return s.imagesOf(s.x), []int{s.y}
+}
+func (s *convStep) prepare(x *frame)        { x.parallel(s.groups*s.panels, &s.packing) }
+func (s *convStep) begin(*frame, int)       {}
+func (s *convStep) finish(*frame, int, int) {}
 
 func (s *convStep) do(x *frame, worker, _, lo, hi int) {
 	for image := lo; image < hi; image++ {
@@ -272,7 +282,7 @@ func (s *convStep) image(x *frame, worker, image int) {
 	ciGroup, coGroup := s.ci/s.groups, s.co/s.groups
 	padded := x.workspace(worker, 0, s.ph*s.pw*ciGroup)
 	edge := x.workspace(worker, s.ph*s.pw*ciGroup, s.width*maxTileRows)
-	y := x.f32(s.y)[image*s.oh*s.ow*s.co : (image+1)*s.oh*s.ow*s.co]
+	y := x.tensor(worker, s.y, image*s.oh*s.ow*s.co)[:s.oh*s.ow*s.co]
 	packed := x.f32(s.packed)
 	// A contiguous run of kernel columns and channels is one walk.
 	t := &x.workers[worker].tile
@@ -287,7 +297,7 @@ func (s *convStep) image(x *frame, worker, image int) {
 		t.AO, t.BO = 4*s.dilation[1]*ciGroup, 4*ciGroup*s.width
 	}
 	for group := range s.groups {
-		s.padImage(padded, x.f32(s.x)[image*s.xN:], group*ciGroup, ciGroup)
+		s.padImage(padded, x.tensor(worker, s.x, image*s.xN), group*ciGroup, ciGroup)
 		for panel := range s.panels {
 			first := panel * s.width
 			cols := min(s.width, coGroup-first)
@@ -366,10 +376,12 @@ func (s *convGradStep) part(x *frame, worker, i int) {
 	s.do(x, worker, i, i*s.perPart, min(s.n, (i+1)*s.perPart))
 }
 
-func (s *convGradStep) images() int                        { return s.n }
-func (s *convGradStep) byImage() (operands, results []int) { return []int{s.x, s.dy}, nil }
-func (s *convGradStep) prepare(*frame)                     {}
-func (s *convGradStep) finish(x *frame, _, _ int)          { x.parallel(s.kh*s.kw, &s.adding) }
+func (s *convGradStep) images() int { return s.n }
+func (s *convGradStep) byImage() (operands, results []int) {
+	return append(s.imagesOf(s.x), s.dy), nil
+}
+func (s *convGradStep) prepare(*frame)            {}
+func (s *convGradStep) finish(x *frame, _, _ int) { x.parallel(s.kh*s.kw, &s.adding) }
 
 // sumsOf is the memory of a part.
 func (s *convGradStep) sumsOf(x *frame, part int) []float32 {
@@ -400,8 +412,8 @@ func (s *convGradStep) do(x *frame, worker, part, lo, hi int) {
 		rows, outer = s.ci, s.kw
 	}
 	for image := lo; image < hi; image++ {
-		s.padImage(padded, x.f32(s.x)[image*s.xN:], 0, s.ci)
-		dy := x.f32(s.dy)[image*s.oh*s.ow*s.co : (image+1)*s.oh*s.ow*s.co]
+		s.padImage(padded, x.tensor(worker, s.x, image*s.xN), 0, s.ci)
+		dy := x.tensor(worker, s.dy, image*s.oh*s.ow*s.co)[:s.oh*s.ow*s.co]
 		if s.columns != s.co {
 			wide := x.workspace(worker, s.ph*s.pw*s.ci, s.oh*s.ow*s.columns)
 			for p := range s.oh * s.ow {

@@ -52,7 +52,12 @@ type frame struct {
 type workerState struct {
 	tile  kernels.Tile
 	lanes [kernels.Lanes]float32
-	_     [64]byte // keeps workers off each other's cache lines
+	// Where this worker finds tensors, by slot: memory holds the elements from
+	// origin on. They differ from the frame's for tensors that live only between
+	// the steps of an image loop.
+	memory [][]byte
+	origin []int
+	_      [64]byte // keeps workers off each other's cache lines
 }
 
 // f32 views a value as numbers.
@@ -62,6 +67,14 @@ func (x *frame) f32(slot int) []float32 {
 		return nil
 	}
 	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)
+}
+
+// tensor views a value from an element on, as a worker sees it.
+func (x *frame) tensor(worker, slot, element int) []float32 {
+	w := &x.workers[worker]
+	b := w.memory[slot]
+	skip := element - w.origin[slot]
+	return unsafe.Slice((*float32)(unsafe.Pointer(&b[0])), len(b)/4)[skip:]
 }
 
 // parallel runs the parts of a task on the backend's workers.
@@ -143,8 +156,8 @@ func (e *Executable) Execute(inputs []compute.Buffer, donate []bool, device comp
 			x.memory[slot] = buffer.bytes
 		}
 	}
-	for _, v := range e.plan.views {
-		x.memory[v.slot] = x.memory[v.of]
+	for w := range x.workers {
+		copy(x.workers[w].memory, x.memory)
 	}
 	if e.backend.opts.dump {
 		err = e.runProfiled(x)
@@ -187,6 +200,9 @@ func (e *Executable) newFrame(inputs []compute.Buffer, donate []bool, device com
 		for slot, data := range e.plan.constants {
 			x.memory[slot] = data
 		}
+		for w := range x.workers {
+			x.workers[w].memory, x.workers[w].origin = make([][]byte, e.plan.slots), make([]int, e.plan.slots)
+		}
 	}
 	for i, in := range inputs {
 		b, ok := in.(*Buffer)
@@ -222,6 +238,9 @@ func (e *Executable) release(x *frame) {
 	clear(x.scratch)
 	for _, slot := range e.plan.transient {
 		x.memory[slot] = nil
+	}
+	for w := range x.workers {
+		clear(x.workers[w].memory)
 	}
 	e.frames.Put(x)
 }

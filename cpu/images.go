@@ -1,6 +1,10 @@
 package cpu
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/gomlx/compute/dtypes"
+)
 
 // Neighbouring steps that work image by image run as one loop over the batch:
 // what one step writes the next reads while it is still in cache. A chain such as
@@ -34,6 +38,15 @@ type imageLoop struct {
 	n       int // images
 	perPart int
 	portion int // images at a time, so that what passes between steps stays in cache
+	local   []localTensor
+}
+
+// A localTensor is written and read within a loop only. A worker keeps it for the
+// images of one portion, in scratch memory, and it never reaches main memory.
+type localTensor struct {
+	slot   int
+	each   int // elements of an image
+	offset int // in scratch memory, bytes
 }
 
 // imageParts bounds the parts of a loop, and with it the workers of use.
@@ -62,15 +75,31 @@ func (l *imageLoop) part(x *frame, worker, i int) {
 		s.begin(x, i)
 	}
 	end := min(l.n, (i+1)*l.perPart)
+	w := &x.workers[worker]
+	for _, t := range l.local {
+		w.memory[t.slot] = x.scratch[worker][t.offset : t.offset+4*t.each*l.portion]
+	}
 	for lo := i * l.perPart; lo < end; lo += l.portion {
+		for _, t := range l.local {
+			w.origin[t.slot] = lo * t.each
+		}
 		for _, s := range l.steps {
 			s.do(x, worker, i, lo, min(lo+l.portion, end))
 		}
 	}
 }
 
-// loopImages gathers neighbouring image steps of the plan into loops.
-func (p *plan) loopImages() {
+// loopImages gathers neighbouring image steps of the plan into loops. results are
+// the slots that the graph returns.
+func (p *plan) loopImages(results map[int]bool) {
+	uses := map[int]int{} // steps that read a slot
+	for _, s := range p.steps {
+		for _, slot := range unique(s.inputSlots) {
+			uses[slot]++
+		}
+	}
+	p.local = map[int]bool{}
+	room := p.scratchSize // of steps; local tensors lie beyond
 	var steps []plannedStep
 	var loop []plannedStep
 	var whole, late []int // slots the loop writes: image by image, and at its end
@@ -92,6 +121,28 @@ func (p *plan) loopImages() {
 				joined.outputs = append(joined.outputs, s.outputs...)
 				joined.detail += "{" + s.detail + "} "
 			}
+			inside := map[int]int{}
+			for _, s := range loop {
+				for _, slot := range unique(s.inputSlots) {
+					inside[slot]++
+				}
+			}
+			offset := room
+			for _, s := range loop {
+				_, written := s.step.(imageStep).byImage()
+				for i, slot := range s.outputSlots {
+					shape := s.outputs[i].shape
+					if !slices.Contains(written, slot) || results[slot] || inside[slot] == 0 || inside[slot] != uses[slot] ||
+						shape.DType != dtypes.Float32 {
+						continue
+					}
+					t := localTensor{slot: slot, each: shape.Size() / l.n, offset: offset}
+					offset += align(4 * t.each * l.portion)
+					l.local = append(l.local, t)
+					p.local[slot] = true
+				}
+			}
+			p.scratchSize = max(p.scratchSize, offset)
 			steps = append(steps, joined)
 		}
 		loop, whole, late, bytes = nil, nil, nil, 0
@@ -106,8 +157,7 @@ func (p *plan) loopImages() {
 		operands, results := is.byImage()
 		if len(loop) > 0 {
 			joins := is.images() == loop[0].step.(imageStep).images()
-			for i, slot := range s.inputSlots {
-				_ = i
+			for _, slot := range s.inputSlots {
 				if slices.Contains(late, slot) || slices.Contains(whole, slot) && !slices.Contains(operands, slot) {
 					joins = false
 				}
@@ -128,4 +178,10 @@ func (p *plan) loopImages() {
 	}
 	flush()
 	p.steps = steps
+}
+
+func unique(list []int) []int {
+	sorted := slices.Clone(list)
+	slices.Sort(sorted)
+	return slices.Compact(sorted)
 }

@@ -13,8 +13,10 @@ type compiler struct {
 	exec    *Executable
 }
 
-// slot is the index of a value's memory in a frame.
+// slot is the index of a value's memory in a frame. A reshaped value shares that
+// of the original.
 func (c *compiler) slot(v *value) int {
+	v = root(v)
 	i, ok := c.slots[v]
 	if !ok {
 		i = len(c.slots)
@@ -87,7 +89,6 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 			c.slot(n.outputs[0])
 			continue
 		case compute.OpTypeReshape:
-			c.slot(n.outputs[0])
 			continue
 		}
 		planned := plannedStep{title: n.op.String(), detail: n.describe(), inputs: n.inputs}
@@ -116,15 +117,19 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 		planned.outputs = n.outputs
 		planned.heavy = planned.flops > 0
 		for _, in := range n.inputs {
-			planned.inputSlots = append(planned.inputSlots, c.slot(root(in)))
+			planned.inputSlots = append(planned.inputSlots, c.slot(in))
 		}
 		planned.outputSlots = c.slotsOf(n.outputs)
 		e.plan.steps = append(e.plan.steps, planned)
 	}
-	e.plan.loopImages()
+	results := map[int]bool{}
+	for _, r := range g.results {
+		results[c.slot(r)] = true
+	}
+	e.plan.scratchSize = c.scratch
+	e.plan.loopImages(results)
 	e.plan.placeValues(g, c.slots)
 	e.plan.slots = len(c.slots)
-	e.plan.scratchSize = c.scratch
 	if b.opts.dump {
 		e.dumpPlan()
 		b.dumped.Store(e, nil)

@@ -16,7 +16,7 @@ type plan struct {
 	constants   map[int][]byte
 	outputSlots []int // per result: the slot computed in its buffer, or -1 for a copy
 	copies      []resultCopy
-	views       []view // in an order in which a view may show an earlier one
+	local       map[int]bool // slots that live between the steps of an image loop
 	temporaries []temporary
 	transient   []int // slots that must not keep memory alive between runs
 
@@ -40,8 +40,6 @@ type plannedStep struct {
 }
 
 type resultCopy struct{ output, slot int }
-
-type view struct{ slot, of int }
 
 // A temporary lives in the arena from the step that makes it to its last use.
 type temporary struct {
@@ -67,13 +65,9 @@ func (p *plan) placeValues(g *graph, slotOf map[*value]int) {
 		fixed[v] = true
 	}
 	for _, n := range g.nodes {
-		switch compute.OpType(n.op) {
-		case compute.OpTypeConstant:
+		if n.op == opcode(compute.OpTypeConstant) {
 			fixed[n.outputs[0]] = true
 			p.constants[slotOf[n.outputs[0]]] = n.attrs.(constantAttrs).data
-		case compute.OpTypeReshape:
-			p.views = append(p.views, view{slotOf[n.outputs[0]], slotOf[root(n.outputs[0])]})
-			p.transient = append(p.transient, slotOf[n.outputs[0]])
 		}
 	}
 	for i, r := range g.results {
@@ -92,7 +86,7 @@ func (p *plan) placeValues(g *graph, slotOf map[*value]int) {
 	var order []*temporary
 	for i, s := range p.steps {
 		for _, out := range s.outputs {
-			if fixed[out] {
+			if fixed[out] || p.local[slotOf[out]] {
 				continue
 			}
 			t := &temporary{slot: slotOf[out], size: byteSize(out.shape), first: i, last: i}

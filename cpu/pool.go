@@ -123,7 +123,7 @@ func (s *poolStep) run(x *frame) error {
 	return nil
 }
 
-func (s *poolStep) part(x *frame, worker, image int) { s.image(x, image) }
+func (s *poolStep) part(x *frame, worker, image int) { s.image(x, worker, image) }
 
 func (s *poolStep) images() int { return s.n }
 func (s *poolStep) byImage() (operands, results []int) {
@@ -133,15 +133,15 @@ func (s *poolStep) prepare(*frame)          {}
 func (s *poolStep) begin(*frame, int)       {}
 func (s *poolStep) finish(*frame, int, int) {}
 
-func (s *poolStep) do(x *frame, _, _, lo, hi int) {
+func (s *poolStep) do(x *frame, worker, _, lo, hi int) {
 	for image := lo; image < hi; image++ {
-		s.image(x, image)
+		s.image(x, worker, image)
 	}
 }
 
-func (s *poolStep) image(x *frame, image int) {
+func (s *poolStep) image(x *frame, worker, image int) {
 	large, small := s.h*s.w*s.c, s.oh*s.ow*s.c
-	in := x.f32(s.x)[image*large : (image+1)*large]
+	in := x.tensor(worker, s.x, image*large)[:large]
 	row, pixel := 4*s.w*s.c, 4*s.c
 	// Channels beyond a multiple of 16 go through the portable kernels.
 	main := s.c &^ (kernels.Lanes - 1)
@@ -155,12 +155,12 @@ func (s *poolStep) image(x *frame, image int) {
 		}
 		switch s.kind {
 		case poolMax:
-			out := x.f32(s.y)[image*small : (image+1)*small]
+			out := x.tensor(worker, s.y, image*small)[:small]
 			s.each(func(large, small, kh, kw int) {
 				part.set.MaxPool(&out[small+from], &in[large+from], row, pixel, kh, kw, cols)
 			})
 		case poolSum:
-			out := x.f32(s.y)[image*small : (image+1)*small]
+			out := x.tensor(worker, s.y, image*small)[:small]
 			s.each(func(large, small, kh, kw int) {
 				clear(out[small+from : small+from+cols])
 				for i := range kh {
@@ -168,11 +168,11 @@ func (s *poolStep) image(x *frame, image int) {
 				}
 			})
 		case poolMaxGrad:
-			out := x.f32(s.y)[image*large : (image+1)*large]
+			out := x.tensor(worker, s.y, image*large)[:large]
 			if from == 0 {
 				clear(out)
 			}
-			src := x.f32(s.src)[image*small : (image+1)*small]
+			src := x.tensor(worker, s.src, image*small)[:small]
 			s.each(func(large, small, kh, kw int) {
 				part.set.MaxPoolGrad(&out[large+from], &in[large+from], &src[small+from], row, pixel, kh, kw, cols)
 			})

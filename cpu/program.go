@@ -172,10 +172,10 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int, first boo
 			switch {
 			case l.once(s.block):
 			case l.kind == loadFull && l.dtype == dtypes.Float32 && whole:
-				at[r] = &x.f32(l.slot)[lo]
+				at[r] = &x.tensor(worker, l.slot, lo)[0]
 			default:
 				b := unsafe.Slice(buffer(r), room)
-				l.convert(x, s.set, b[:n], lo)
+				l.convert(x, worker, s.set, b[:n], lo)
 				clear(b[n:padded])
 				at[r] = &b[0]
 			}
@@ -184,16 +184,16 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int, first boo
 			in := &s.instrs[i]
 			dst := buffer(in.dst)
 			if in.out >= 0 && whole {
-				dst = &x.f32(in.out)[lo]
+				dst = &x.tensor(worker, in.out, lo)[0]
 			}
 			at[in.dst] = dst
 			s.set.Vec[in.op](dst, at[in.a], at[in.b], at[in.c], padded)
 			if in.out >= 0 && !whole {
-				copy(x.f32(in.out)[lo:lo+n], unsafe.Slice(dst, n))
+				copy(x.tensor(worker, in.out, lo)[:n], unsafe.Slice(dst, n))
 			}
 		}
 		for i := range s.stores {
-			s.stores[i].write(x, unsafe.Slice(at[s.stores[i].reg], n), lo)
+			s.stores[i].write(x, worker, unsafe.Slice(at[s.stores[i].reg], n), lo)
 		}
 		for i := range s.reductions {
 			s.reductions[i].add(x, worker, s.set, part, first && lo == start, &at, n)
@@ -250,13 +250,13 @@ func (l *load) element(x *frame, i int) float32 {
 }
 
 // convert writes the operand's block that starts at element lo.
-func (l *load) convert(x *frame, set *kernels.Set, dst []float32, lo int) {
+func (l *load) convert(x *frame, worker int, set *kernels.Set, dst []float32, lo int) {
 	if l.kind == loadFull {
 		whole := len(dst) &^ (kernels.Lanes - 1)
 		src := x.memory[l.slot]
 		switch l.dtype {
 		case dtypes.Float32:
-			copy(dst, x.f32(l.slot)[lo:])
+			copy(dst, x.tensor(worker, l.slot, lo))
 			return
 		case dtypes.Int32:
 			set.FromInt32(&dst[0], &src[4*lo], whole)
@@ -316,7 +316,7 @@ func (l *load) gather(x *frame, dst []float32, lo int) {
 	}
 }
 
-func (s *store) write(x *frame, src []float32, lo int) {
+func (s *store) write(x *frame, worker int, src []float32, lo int) {
 	if s.dtype == dtypes.Bool {
 		dst := x.memory[s.slot][lo : lo+len(src)]
 		for i, v := range src {
@@ -327,7 +327,7 @@ func (s *store) write(x *frame, src []float32, lo int) {
 		}
 		return
 	}
-	copy(x.f32(s.slot)[lo:], src)
+	copy(x.tensor(worker, s.slot, lo), src)
 }
 
 // allocateBuffers gives each register a block of scratch memory, reused after
