@@ -180,7 +180,7 @@ func (g *graph) repeatCheap(fusable map[*node]bool) {
 		list := users[out]
 		repeat := full <= 1 && len(list) > 1
 		for _, u := range list {
-			repeat = repeat && fusable[u] && iterations(u) == iterations(n)
+			repeat = repeat && (fusable[u] && iterations(u) == iterations(n) || readsImages(u, out))
 		}
 		if !repeat {
 			continue
@@ -195,7 +195,8 @@ func (g *graph) repeatCheap(fusable map[*node]bool) {
 				} else {
 					c = newNode(n.op, n.attrs, slices.Clone(n.inputs), out.shape)
 					fusable[c] = true
-					result = append(result, c)
+					// Just before its user; the list runs backwards.
+					result = slices.Insert(result, slices.Index(result, u)+1, c)
 					for _, in := range c.inputs {
 						users[in] = append(users[in], c)
 					}
@@ -212,6 +213,16 @@ func (g *graph) repeatCheap(fusable map[*node]bool) {
 	}
 	slices.Reverse(result)
 	g.nodes = result
+}
+
+// readsImages reports whether a convolution takes a value image by image, so that
+// a copy computed for it alone can stay in cache.
+func readsImages(n *node, v *value) bool {
+	geometry, ok := convGeometryOf(n)
+	if !ok || geometry.n < 2 {
+		return false
+	}
+	return n.inputs[0] == v && (geometry.gradient || n.inputs[1] != v) || geometry.gradient && n.inputs[1] == v
 }
 
 // merge makes one group of two if no path leads from one through other nodes to
@@ -295,8 +306,8 @@ func (g *graph) buildPrograms(groupOf map[*node]*group, order map[*node]int) {
 			continue
 		}
 		slices.SortFunc(gr.nodes, func(a, b *node) int { return order[a] - order[b] })
-		if n != gr.nodes[0] {
-			continue // built with the first
+		if n != gr.nodes[len(gr.nodes)-1] {
+			continue // built in the place of the last
 		}
 		fused, outputs := g.buildProgram(gr, groupOf, users)
 		for i, v := range outputs {
