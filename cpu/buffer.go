@@ -135,10 +135,14 @@ type block struct {
 	class int
 }
 
-// A memoryPool keeps blocks for reuse, by size class. What is not used between
-// two garbage collections is freed by them.
+// A memoryPool keeps blocks for reuse. It keeps no more bytes idle than were ever
+// in use at once; the rest is left to the garbage collector.
 type memoryPool struct {
-	classes [4 * 64]sync.Pool
+	mu    sync.Mutex
+	idle  [4 * 64][]*block // by size class
+	used  int              // bytes handed out; less what is lost to the garbage collector
+	most  int              // the most of used
+	spare int              // bytes idle
 }
 
 // sizeClass rounds up to one of four steps per power of two, so that at most a
@@ -153,23 +157,55 @@ func sizeClass(n int) (class, size int) {
 	return shift<<2 + steps - 4, steps << shift
 }
 
+// looseFit is how many size classes larger a block may be that serves a request:
+// up to four times, where blocks are large and few.
+const looseFit, large = 8, 1 << 20
+
 func (p *memoryPool) get(n int) *block {
 	class, size := sizeClass(n)
-	if b, _ := p.classes[class].Get().(*block); b != nil {
-		return b
+	last := class
+	if size >= large {
+		last += looseFit
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := class; c <= last; c++ {
+		if list := p.idle[c]; len(list) > 0 {
+			b := list[len(list)-1]
+			list[len(list)-1] = nil
+			p.idle[c] = list[:len(list)-1]
+			p.spare -= len(b.bytes)
+			p.take(len(b.bytes))
+			return b
+		}
+	}
+	p.take(size)
 	const align = 64
 	raw := make([]byte, size+align)
+	hugePages(raw)
 	skip := int(-uintptr(unsafe.Pointer(&raw[0])) & (align - 1))
 	return &block{bytes: raw[skip : skip+size : skip+size], class: class}
 }
 
-func (p *memoryPool) put(b *block) { p.classes[b.class].Put(b) }
+func (p *memoryPool) take(n int) {
+	p.used += n
+	p.most = max(p.most, p.used)
+}
+
+func (p *memoryPool) put(b *block) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.used = max(0, p.used-len(b.bytes))
+	if p.spare+len(b.bytes) > p.most {
+		return
+	}
+	p.spare += len(b.bytes)
+	p.idle[b.class] = append(p.idle[b.class], b)
+}
 
 // drop forgets all blocks.
 func (p *memoryPool) drop() {
-	for i := range p.classes {
-		for p.classes[i].Get() != nil {
-		}
-	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.idle, p.spare = [4 * 64][]*block{}, 0
 }
