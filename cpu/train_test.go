@@ -5,7 +5,11 @@ import (
 	"testing"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/gobackend"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/openpith/evidence/cpu"
 )
 
@@ -40,6 +44,86 @@ func TestLossesFollowReference(t *testing.T) {
 				// Rounding differences grow from step to step.
 				if tolerance := 2e-6 * math.Pow(6, float64(i)); !(math.Abs(got-want) <= tolerance*want) {
 					t.Errorf("step %d: loss %.7f, the reference has %.7f", i, got, want)
+				}
+			}
+		})
+	}
+}
+
+// Along its own direction the gradient is the slope of the loss: for every whole
+// network, with the forward pass that training uses.
+func TestGradientsOfNetworks(t *testing.T) {
+	const step = 1e-3
+	for _, tr := range smallNets {
+		t.Run(tr.name, func(t *testing.T) {
+			backend := newBackend(t, "")
+			store := model.NewStore()
+			exec, err := model.NewExec(backend, store, func(scope *model.Scope, x, labels, along *Node) (*Node, *Node) {
+				g := x.Graph()
+				store.SetTraining(g, true)
+				lossAt := func() *Node {
+					logits := tr.net(scope.ResetVisited().WithInitializer(fixedInit), x)
+					return ReduceAllMean(loss.SparseCategoricalCrossEntropyLogits([]*Node{labels}, []*Node{logits}))
+				}
+				start := lossAt()
+				var weights []*model.Variable
+				var values []*Node
+				for v := range store.IterVariables() {
+					if v.Trainable && v.InUseByGraph(g) {
+						weights = append(weights, v)
+						values = append(values, v.NodeValue(g))
+					}
+				}
+				gradients := Gradient(start, values...)
+				square := ScalarZero(g, dtypes.Float32)
+				for _, d := range gradients {
+					square = Add(square, ReduceAllSum(Square(d)))
+				}
+				norm := Sqrt(square)
+				for i, v := range weights {
+					v.SetNodeValue(Add(values[i], Mul(along, StopGradient(Div(gradients[i], norm)))))
+				}
+				there := lossAt()
+				for i, v := range weights {
+					v.SetNodeValue(values[i])
+				}
+				return norm, there
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			batch := tr.batches(1)[0]
+			at := func(along float32) (norm, loss float64) {
+				out, err := exec.Call(batch.Inputs[0], batch.Labels[0], along)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return float64(out[0].Value().(float32)), float64(out[1].Value().(float32))
+			}
+			norm, above := at(step)
+			_, below := at(-step)
+			slope := (above - below) / (2 * step)
+			if !(math.Abs(slope-norm) <= 0.01*norm) {
+				t.Errorf("the gradient has length %.5f, the loss changes by %.5f per unit along it", norm, slope)
+			}
+		})
+	}
+}
+
+// Any number of workers gives the same bits.
+func TestWorkersDoNotMatter(t *testing.T) {
+	for _, tr := range smallNets {
+		t.Run(tr.name, func(t *testing.T) {
+			var want []float64
+			for _, workers := range []string{"workers=1", "workers=2", "workers=7"} {
+				take := tr.start(t, newBackend(t, workers))
+				for i, batch := range tr.batches(3) {
+					loss := take(batch)
+					if workers == "workers=1" {
+						want = append(want, loss)
+					} else if loss != want[i] {
+						t.Errorf("%s: loss %d is %v, with one worker %v", workers, i, loss, want[i])
+					}
 				}
 			}
 		})
