@@ -2,6 +2,7 @@ package cpu_test
 
 import (
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -9,7 +10,9 @@ import (
 	"github.com/gomlx/compute/gobackend"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
+	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/loss"
+	"github.com/openpith/evidence/bench"
 	"github.com/openpith/evidence/cpu"
 )
 
@@ -22,24 +25,36 @@ func newBackend(t testing.TB, config string) compute.Backend {
 	return b
 }
 
-var smallNets = []training{
-	{"F1", f1(5, 64), []int{32, 28, 28, 1}},
-	{"C1", c1(16, 32, 24), []int{8, 32, 32, 3}},
-	{"ResNet", resnet(1, 16, 32, 64), []int{8, 16, 16, 3}},
+var smallNets = []bench.Training{
+	{Name: "F1", Net: bench.F1(5, 64), Shape: []int{32, 28, 28, 1}},
+	{Name: "C1", Net: bench.C1(16, 32, 24), Shape: []int{8, 32, 32, 3}},
+	{Name: "ResNet", Net: bench.ResNet(1, 16, 32, 64), Shape: []int{8, 16, 16, 3}},
+}
+
+// start prepares a training whose failures are the test's.
+func start(t *testing.T, tr bench.Training, backend compute.Backend) func(train.Batch) float64 {
+	step := tr.Start(backend)
+	return func(batch train.Batch) float64 {
+		loss, err := step(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return loss
+	}
 }
 
 // The first losses of a training are those of the reference backend.
 func TestLossesFollowReference(t *testing.T) {
 	for _, tr := range smallNets {
-		t.Run(tr.name, func(t *testing.T) {
+		t.Run(tr.Name, func(t *testing.T) {
 			reference, err := gobackend.New("ops_sequential")
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer reference.Finalize()
-			ours, theirs := tr.start(t, newBackend(t, "")), tr.start(t, reference)
-			other := tr.batches(4) // tensors belong to one backend
-			for i, batch := range tr.batches(4) {
+			ours, theirs := start(t, tr, newBackend(t, "")), start(t, tr, reference)
+			other := tr.Batches(4) // tensors belong to one backend
+			for i, batch := range tr.Batches(4) {
 				got, want := ours(batch), theirs(other[i])
 				// Rounding differences grow from step to step.
 				if tolerance := 2e-6 * math.Pow(6, float64(i)); !(math.Abs(got-want) <= tolerance*want) {
@@ -55,14 +70,14 @@ func TestLossesFollowReference(t *testing.T) {
 func TestGradientsOfNetworks(t *testing.T) {
 	const step = 1e-3
 	for _, tr := range smallNets {
-		t.Run(tr.name, func(t *testing.T) {
+		t.Run(tr.Name, func(t *testing.T) {
 			backend := newBackend(t, "")
 			store := model.NewStore()
 			exec, err := model.NewExec(backend, store, func(scope *model.Scope, x, labels, along *Node) (*Node, *Node) {
 				g := x.Graph()
 				store.SetTraining(g, true)
 				lossAt := func() *Node {
-					logits := tr.net(scope.ResetVisited().WithInitializer(fixedInit), x)
+					logits := tr.Net(scope.ResetVisited().WithInitializer(bench.FixedInit), x)
 					return ReduceAllMean(loss.SparseCategoricalCrossEntropyLogits([]*Node{labels}, []*Node{logits}))
 				}
 				start := lossAt()
@@ -92,7 +107,7 @@ func TestGradientsOfNetworks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			batch := tr.batches(1)[0]
+			batch := tr.Batches(1)[0]
 			at := func(along float32) (norm, loss float64) {
 				out, err := exec.Call(batch.Inputs[0], batch.Labels[0], along)
 				if err != nil {
@@ -113,19 +128,22 @@ func TestGradientsOfNetworks(t *testing.T) {
 // Any number of workers gives the same bits.
 func TestWorkersDoNotMatter(t *testing.T) {
 	for _, tr := range smallNets {
-		t.Run(tr.name, func(t *testing.T) {
-			var want []float64
-			for _, workers := range []string{"workers=1", "workers=2", "workers=7"} {
-				take := tr.start(t, newBackend(t, workers))
-				for i, batch := range tr.batches(3) {
-					loss := take(batch)
-					if workers == "workers=1" {
-						want = append(want, loss)
-					} else if loss != want[i] {
-						t.Errorf("%s: loss %d is %v, with one worker %v", workers, i, loss, want[i])
+		for _, isa := range []string{"", ",isa=go"} {
+			t.Run(tr.Name+isa, func(t *testing.T) {
+				losses := func(config string) (list []float64) {
+					take := start(t, tr, newBackend(t, config+isa))
+					for _, batch := range tr.Batches(3) {
+						list = append(list, take(batch))
+					}
+					return list
+				}
+				want := losses("workers=1")
+				for _, config := range []string{"workers=2", "workers=7"} {
+					if got := losses(config); !slices.Equal(got, want) {
+						t.Errorf("%s: losses %v, with one worker %v", config, got, want)
 					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
