@@ -55,7 +55,7 @@ func BenchmarkCPU(b *testing.B) {
 	}
 }
 
-//go:embed torch.py
+//go:embed pytorch_nets.py
 var torchScript string
 
 // BenchmarkTorch reports the least time of the same steps in PyTorch, in both

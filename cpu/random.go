@@ -18,10 +18,9 @@ type randomStep struct {
 	state, next, y int
 	words          int // 32-bit words needed
 	narrow         int // bytes of a number that takes part of a word, or 0
-	scratchWords   int
 }
 
-// countersPerPart is a multiple of 8, as the kernel wants.
+// countersPerPart is a multiple of 32, as the kernel wants.
 const countersPerPart = 2048
 
 func lowerRandom(c *compiler, n *node) (step, int) {
@@ -69,12 +68,12 @@ func (s *randomStep) part(x *frame, worker, i int) {
 	}
 	out := x.memory[s.y]
 	buffer := unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(x.workspace(worker, 0, 4*countersPerPart)))), 4*countersPerPart)
-	whole := s.narrow == 0 && 4*(first+count) <= s.words && count%8 == 0
+	whole := s.narrow == 0 && 4*(first+count) <= s.words && count%32 == 0
 	dst := buffer
 	if whole {
 		dst = unsafe.Slice((*uint32)(unsafe.Pointer(&out[16*first])), 4*count)
 	}
-	padded := (count + 7) &^ 7
+	padded := (count + 31) &^ 31
 	if start > math.MaxUint64-uint64(padded) { // the counter carries within the part
 		for j := range count {
 			h := high

@@ -1,5 +1,5 @@
 # One network of bench_test.go in PyTorch: least time of a training step.
-# usage: torch.py NAME contiguous|channels_last; TORCH_THREADS, TORCH_STEPS
+# usage: pytorch_nets.py NAME contiguous|channels_last; TORCH_THREADS, TORCH_STEPS
 import json, os, resource, sys, time
 import torch
 import torch.nn as nn
