@@ -12,7 +12,7 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
-	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/layers"
 	"github.com/gomlx/gomlx/ml/model"
@@ -23,13 +23,13 @@ import (
 )
 
 // A Network computes logits [batch, 10] of images [batch, height, width, channels].
-type Network = func(scope *model.Scope, x *Node) *Node
+type Network = func(scope *model.Scope, x *graph.Node) *graph.Node
 
-func relu(x *Node) *Node { return Max(x, ZerosLike(x)) }
+func relu(x *graph.Node) *graph.Node { return graph.Max(x, graph.ZerosLike(x)) }
 
 // batchNorm normalises the last axis, by the operation of the backend if there
 // is one, else by basic operations.
-func batchNorm(scope *model.Scope, x *Node) *Node {
+func batchNorm(scope *model.Scope, x *graph.Node) *graph.Node {
 	g := x.Graph()
 	d := x.Shape().Dimensions
 	c := d[len(d)-1]
@@ -37,21 +37,21 @@ func batchNorm(scope *model.Scope, x *Node) *Node {
 	offset := scope.WithInitializer(initializer.Zero).VariableWithShape("offset", shapes.Make(dtypes.Float32, c)).NodeValue(g)
 	const epsilon = 1e-5
 	if g.Backend().Capabilities().Operations[compute.OpTypeBatchNormForTraining] {
-		y, _, _ := InternalBatchNormForTraining(x, scale, offset, epsilon, -1)
+		y, _, _ := graph.InternalBatchNormForTraining(x, scale, offset, epsilon, -1)
 		return y
 	}
-	rows := Reshape(x, x.Shape().Size()/c, c)
-	centered := Sub(rows, ReduceAndKeep(rows, ReduceMean, 0))
-	variance := ReduceAndKeep(Square(centered), ReduceMean, 0)
-	y := Mul(centered, Div(Reshape(scale, 1, c), Sqrt(AddScalar(variance, epsilon))))
-	return Reshape(Add(y, Reshape(offset, 1, c)), d...)
+	rows := graph.Reshape(x, x.Shape().Size()/c, c)
+	centered := graph.Sub(rows, graph.ReduceAndKeep(rows, graph.ReduceMean, 0))
+	variance := graph.ReduceAndKeep(graph.Square(centered), graph.ReduceMean, 0)
+	y := graph.Mul(centered, graph.Div(graph.Reshape(scale, 1, c), graph.Sqrt(graph.AddScalar(variance, epsilon))))
+	return graph.Reshape(graph.Add(y, graph.Reshape(offset, 1, c)), d...)
 }
 
 // F1 has hidden layers of the given width, each with batch norm and ReLU. The
 // experiments use five layers of 512.
 func F1(layersCount, width int) Network {
-	return func(scope *model.Scope, x *Node) *Node {
-		x = Reshape(x, x.Shape().Dimensions[0], -1)
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
+		x = graph.Reshape(x, x.Shape().Dimensions[0], -1)
 		for i := range layersCount {
 			s := scope.In("l%d", i)
 			x = relu(batchNorm(s, layers.DenseWithBias(s, x, width)))
@@ -60,21 +60,21 @@ func F1(layersCount, width int) Network {
 	}
 }
 
-func conv(s *model.Scope, x *Node, channels, kernel, stride int) *Node {
+func conv(s *model.Scope, x *graph.Node, channels, kernel, stride int) *graph.Node {
 	return layers.Convolution(s, x).Channels(channels).KernelSize(kernel).Strides(stride).UseBias(false).PadSame().Done()
 }
 
 // C1 has two convolutions with max pooling and two hidden layers. The
 // experiments use 64 channels and layers of 384 and 192.
 func C1(channels, wide, narrow int) Network {
-	return func(scope *model.Scope, x *Node) *Node {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		for i := range 2 {
 			s := scope.In("c%d", i)
 			x = conv(s, x, channels, 5, 1)
-			x = MaxPool(x).Window(3).Strides(2).NoPadding().Done()
+			x = graph.MaxPool(x).Window(3).Strides(2).NoPadding().Done()
 			x = relu(batchNorm(s, x))
 		}
-		x = Reshape(x, x.Shape().Dimensions[0], -1)
+		x = graph.Reshape(x, x.Shape().Dimensions[0], -1)
 		for i, n := range []int{wide, narrow} {
 			s := scope.In("f%d", i)
 			x = relu(batchNorm(s, layers.Dense(s, x, false, n)))
@@ -86,7 +86,7 @@ func C1(channels, wide, narrow int) Network {
 // ResNet has a stage of the given number of blocks of two convolutions for each
 // width. ResNet-44 has seven blocks of 16, 32 and 64 channels.
 func ResNet(blocks int, widths ...int) Network {
-	return func(scope *model.Scope, x *Node) *Node {
+	return func(scope *model.Scope, x *graph.Node) *graph.Node {
 		channels := widths[0]
 		x = relu(batchNorm(scope.In("bn0"), conv(scope.In("c0"), x, channels, 3, 1)))
 		for stage, out := range widths {
@@ -102,10 +102,10 @@ func ResNet(blocks int, widths ...int) Network {
 					x = batchNorm(s.In("bd"), conv(s.In("cd"), x, out, 1, stride))
 				}
 				channels = out
-				x = relu(Add(x, y))
+				x = relu(graph.Add(x, y))
 			}
 		}
-		return layers.DenseWithBias(scope.In("out"), ReduceMean(x, 1, 2), 10)
+		return layers.DenseWithBias(scope.In("out"), graph.ReduceMean(x, 1, 2), 10)
 	}
 }
 
@@ -140,9 +140,9 @@ func (tr Training) Batches(n int) []train.Batch {
 
 // FixedInit draws initial weights on the host, so that they are the same on
 // every backend: uniform with the spread of Glorot's rule, zero for vectors.
-func FixedInit(g *Graph, shape shapes.Shape) *Node {
+func FixedInit(g *graph.Graph, shape shapes.Shape) *graph.Node {
 	if shape.Rank() <= 1 {
-		return Zeros(g, shape)
+		return graph.Zeros(g, shape)
 	}
 	rng := rand.New(rand.NewPCG(uint64(shape.Size()), 3))
 	d := shape.Dimensions
@@ -152,7 +152,7 @@ func FixedInit(g *Graph, shape shapes.Shape) *Node {
 	for i := range w {
 		w[i] = float32((2*rng.Float64() - 1) * limit)
 	}
-	return Const(g, tensors.FromFlatDataAndDimensions(w, d...))
+	return graph.Const(g, tensors.FromFlatDataAndDimensions(w, d...))
 }
 
 // Start prepares a trainer with stochastic gradient descent and returns a function
@@ -160,7 +160,9 @@ func FixedInit(g *Graph, shape shapes.Shape) *Node {
 func (tr Training) Start(backend compute.Backend) func(batch train.Batch) (float64, error) {
 	store := model.NewStore()
 	store.SetParams(map[string]any{optimizer.ParamLearningRate: 0.1})
-	net := func(scope *model.Scope, x *Node) *Node { return tr.Net(scope.WithInitializer(FixedInit), x) }
+	net := func(scope *model.Scope, x *graph.Node) *graph.Node {
+		return tr.Net(scope.WithInitializer(FixedInit), x)
+	}
 	trainer := train.NewTrainer(backend, store, net, loss.SparseCategoricalCrossEntropyLogits,
 		optimizer.StochasticGradientDescent().WithDecay(false).Done(), nil, nil)
 	return func(batch train.Batch) (float64, error) {

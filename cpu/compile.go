@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/shapes"
 	"github.com/pkg/errors"
 )
 
@@ -178,5 +177,3 @@ func root(v *value) *value {
 	}
 	return v
 }
-
-func sameDims(a, b shapes.Shape) bool { return slices.Equal(a.Dimensions, b.Dimensions) }

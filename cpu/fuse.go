@@ -124,6 +124,9 @@ func (g *graph) fuse() {
 	for _, n := range g.nodes {
 		fusable[n] = inProgram(n) || reducible(n)
 		if fusable[n] {
+			if n.op == opcode(compute.OpTypeReduceSum) {
+				n.attrs = rowSumAttrs{leadingReduction(n)}
+			}
 			for i, in := range n.inputs { // flat, so reshapes do not matter
 				if fullInput(n, in) {
 					n.inputs[i] = root(in)
