@@ -226,6 +226,54 @@ func TestRandomBits(t *testing.T) {
 	})
 }
 
+// Words that are only converted to float32 are drawn inside programs; they are
+// the same, and so is the next state.
+func TestRandomFloats(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		for _, n := range []int{1, 130, 5000, 40001} {
+			state := []uint64{5, math.MaxUint64 - 3, 8}
+			builder := backend.Builder("random")
+			f := builder.Main()
+			s, _ := f.Parameter("state", compute.RNGStateShape, nil)
+			next, bits, err := f.RNGBitGenerator(s, shapes.Make(dtypes.Uint32, n))
+			if err != nil {
+				t.Fatal(err)
+			}
+			numbers, _ := f.ConvertDType(bits, dtypes.Float32)
+			scale, _ := f.Constant([]float32{0x1p-32})
+			numbers, _ = f.Mul(numbers, scale)
+			if err := f.Return([]compute.Value{next, numbers}, nil); err != nil {
+				t.Fatal(err)
+			}
+			exec, err := builder.Compile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			in, _ := backend.BufferFromFlatData(0, state, compute.RNGStateShape)
+			out, err := exec.Execute([]compute.Buffer{in}, nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flat, _ := out[1].Data()
+			low, high := state[1], state[2]
+			for i := 0; i < n; i += 4 {
+				for j, w := range kernels.Philox4x32(state[0], low, high) {
+					if i+j < n && flat.([]float32)[i+j] != float32(w)*0x1p-32 {
+						t.Fatalf("number %d of %d is %v, want %v", i+j, n, flat.([]float32)[i+j], float32(w)*0x1p-32)
+					}
+				}
+				if low++; low == 0 {
+					high++
+				}
+			}
+			flat, _ = out[0].Data()
+			if got := [3]uint64(flat.([]uint64)); got != [3]uint64{5, low, high} {
+				t.Errorf("state becomes %x, want %x", got, []uint64{5, low, high})
+			}
+		}
+	})
+}
+
 // NaN and infinities go through chains as arithmetic says.
 func TestSpecialValues(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))

@@ -52,6 +52,7 @@ var stages = []func(*graph){
 	(*graph).splitBatchNorm,
 	(*graph).foldLayouts,
 	(*graph).simplify, // what the two stages above made alike
+	(*graph).fuseRandom,
 	(*graph).fuse,
 	(*graph).schedule,
 }

@@ -55,6 +55,7 @@ var vecOps = map[opcode]struct {
 	opcode(compute.OpTypeBroadcastInDim): {op: kernels.Copy},
 	opcode(compute.OpTypeConvertDType):   {op: kernels.Copy},
 	opcode(compute.OpTypeLogicalNot):     {op: kernels.Equal}, // to the literal 0
+	opRandomFloat:                        {op: kernels.Copy},  // of a load that draws
 }
 
 // maxFused bounds the nodes of a group, so that its blocks stay in cache.
@@ -64,6 +65,9 @@ const maxFused = 32
 func inProgram(n *node) bool {
 	if _, ok := vecOps[n.op]; !ok || len(n.outputs) != 1 || n.outputs[0].shape.Size() == 0 {
 		return false
+	}
+	if n.op == opRandomFloat {
+		return true
 	}
 	native := func(t dtypes.DType) bool { return t == dtypes.Float32 || t == dtypes.Bool }
 	if !native(n.outputs[0].shape.DType) {
@@ -103,6 +107,9 @@ func fullInput(n *node, v *value) bool {
 
 // cheap operations are rather repeated than stored and read again.
 func cheap(n *node) bool {
+	if n.op == opRandomFloat {
+		return false
+	}
 	switch vecOps[n.op].op {
 	case kernels.Div, kernels.Sqrt, kernels.Rsqrt, kernels.Exp, kernels.Log, kernels.Expm1, kernels.Log1p, kernels.Tanh,
 		kernels.Logistic, kernels.Erf, kernels.Sin, kernels.Cos, kernels.Pow, kernels.Rem:
@@ -462,6 +469,9 @@ func (b *programBuilder) literal(v float32) int { return b.addLoad(load{kind: lo
 // load returns the register of operand i of a node, which is computed outside.
 func (b *programBuilder) load(n *node, i int) int {
 	v := n.inputs[i]
+	if n.op == opRandomFloat {
+		return b.addLoad(load{slot: b.input(v), dtype: v.shape.DType, kind: loadRandom})
+	}
 	if c, ok := root(v).node.attrs.(constantAttrs); ok && v.shape.Size() == 1 && v.shape.DType == dtypes.Float32 {
 		return b.literal(flatOf(c.data, v.shape).([]float32)[0])
 	}
