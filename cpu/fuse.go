@@ -142,13 +142,16 @@ func (g *graph) fuse() {
 		}
 	}
 	g.sweep()
+	for v, list := range g.users() {
+		v.node.shared = v.node.shared || len(list) > 1 || g.isResult(v)
+	}
 	g.repeatCheap(fusable)
 	g.sweep()
 
 	groupOf := map[*node]*group{}
 	order := map[*node]int{}
 	for i, n := range g.nodes {
-		order[n] = i
+		order[n] = i * (largestClosure + 1)
 		if fusable[n] {
 			groupOf[n] = &group{nodes: []*node{n}, size: iterations(n)}
 		}
@@ -166,6 +169,7 @@ func (g *graph) fuse() {
 			g.merge(producer, groupOf[n], groupOf, users)
 		}
 	}
+	g.recompute(groupOf, order, users)
 	g.buildPrograms(groupOf, order)
 }
 
@@ -204,6 +208,7 @@ func (g *graph) repeatCheap(fusable map[*node]bool) {
 					c = n
 				} else {
 					c = newNode(n.op, n.attrs, slices.Clone(n.inputs), out.shape)
+					c.shared = n.shared
 					fusable[c] = true
 					// Just before its user; the list runs backwards.
 					result = slices.Insert(result, slices.Index(result, u)+1, c)
@@ -611,7 +616,7 @@ func (b *programBuilder) made(v *value) *instr {
 
 // product returns the multiplication behind a value that has one use.
 func (b *programBuilder) product(v *value) *instr {
-	if in := b.made(v); in != nil && in.op == kernels.Mul && b.uses[v] == 1 {
+	if in := b.made(v); in != nil && in.op == kernels.Mul && b.uses[v] == 1 && !v.node.shared {
 		return in
 	}
 	return nil

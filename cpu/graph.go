@@ -58,6 +58,10 @@ type node struct {
 	// emit adds the same operation to a function of another backend. It is nil
 	// for parameters, constants and nodes made by the compiler.
 	emit emitter
+
+	// shared marks a value that the graph uses more than once. All uses must see
+	// the same rounding, so it is not contracted into one of them.
+	shared bool
 }
 
 // A value is one output of a node: a tensor in the graph.
