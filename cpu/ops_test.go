@@ -359,6 +359,13 @@ var opCases = []struct {
 	}},
 	{"transpose large", []shapes.Shape{f32(300, 200)}, func(f compute.Function, in []compute.Value) (compute.Value, error) { return f.Transpose(in[0], 1, 0) }},
 	{"reverse", []shapes.Shape{f32(5, 7, 3)}, func(f compute.Function, in []compute.Value) (compute.Value, error) { return f.Reverse(in[0], 0, 2) }},
+	{"reverse last", []shapes.Shape{f32(5, 7)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		x, err := f.Reverse(in[0], 1)
+		if err != nil {
+			return nil, err
+		}
+		return f.ReduceMax(x, 0)
+	}},
 	{"slice", []shapes.Shape{f32(9, 10)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		return f.Slice(in[0], []int{1, 2}, []int{9, 9}, []int{3, 2})
 	}},

@@ -190,7 +190,7 @@ func leadingReduction(n *node) int {
 		x, axes := n.inputs[0].shape, n.attrs.(axesAttrs).axes
 		reduced := make([]bool, x.Rank())
 		for _, a := range axes {
-			reduced[(a+x.Rank())%x.Rank()] = true
+			reduced[a] = true
 		}
 		cols, kept := 1, false
 		for i, d := range x.Dimensions {
