@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/compute/shapes"
 	"github.com/pkg/errors"
 )
 
@@ -53,6 +52,7 @@ var stages = []func(*graph){
 	(*graph).splitBatchNorm,
 	(*graph).foldLayouts,
 	(*graph).simplify, // what the two stages above made alike
+	(*graph).fuseRandom,
 	(*graph).fuse,
 	(*graph).schedule,
 }
@@ -178,5 +178,3 @@ func root(v *value) *value {
 	}
 	return v
 }
-
-func sameDims(a, b shapes.Shape) bool { return slices.Equal(a.Dimensions, b.Dimensions) }

@@ -16,8 +16,12 @@
 //	simplify.go   dead code, common subexpressions, reshapes as views
 //	batchnorm.go  batch normalisation as statistics plus elementwise apply
 //	layout.go     transposes and reversals folded into dot-general and conv
+//	random.go     random numbers drawn inside the loops that use them
 //	fuse.go       chains of elementwise operations become one loop program
+//	recompute.go  what a program can derive for itself is not stored for it
+//	schedule.go   gradients of weights next to what they are made of
 //	lower.go      every remaining node becomes a step that calls kernels
+//	images.go     neighbouring steps run image by image
 //	memory.go     buffers by last use: one arena per running step
 //
 // What has no kernel here runs as a one-operation executable of GoMLX's "go"

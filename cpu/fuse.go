@@ -55,6 +55,7 @@ var vecOps = map[opcode]struct {
 	opcode(compute.OpTypeBroadcastInDim): {op: kernels.Copy},
 	opcode(compute.OpTypeConvertDType):   {op: kernels.Copy},
 	opcode(compute.OpTypeLogicalNot):     {op: kernels.Equal}, // to the literal 0
+	opRandomFloat:                        {op: kernels.Copy},  // of a load that draws
 }
 
 // maxFused bounds the nodes of a group, so that its blocks stay in cache.
@@ -64,6 +65,9 @@ const maxFused = 32
 func inProgram(n *node) bool {
 	if _, ok := vecOps[n.op]; !ok || len(n.outputs) != 1 || n.outputs[0].shape.Size() == 0 {
 		return false
+	}
+	if n.op == opRandomFloat {
+		return true
 	}
 	native := func(t dtypes.DType) bool { return t == dtypes.Float32 || t == dtypes.Bool }
 	if !native(n.outputs[0].shape.DType) {
@@ -103,6 +107,9 @@ func fullInput(n *node, v *value) bool {
 
 // cheap operations are rather repeated than stored and read again.
 func cheap(n *node) bool {
+	if n.op == opRandomFloat {
+		return false
+	}
 	switch vecOps[n.op].op {
 	case kernels.Div, kernels.Sqrt, kernels.Rsqrt, kernels.Exp, kernels.Log, kernels.Expm1, kernels.Log1p, kernels.Tanh,
 		kernels.Logistic, kernels.Erf, kernels.Sin, kernels.Cos, kernels.Pow, kernels.Rem:
@@ -124,6 +131,9 @@ func (g *graph) fuse() {
 	for _, n := range g.nodes {
 		fusable[n] = inProgram(n) || reducible(n)
 		if fusable[n] {
+			if n.op == opcode(compute.OpTypeReduceSum) {
+				n.attrs = rowSumAttrs{leadingReduction(n)}
+			}
 			for i, in := range n.inputs { // flat, so reshapes do not matter
 				if fullInput(n, in) {
 					n.inputs[i] = root(in)
@@ -132,13 +142,16 @@ func (g *graph) fuse() {
 		}
 	}
 	g.sweep()
+	for v, list := range g.users() {
+		v.node.shared = v.node.shared || len(list) > 1 || g.isResult(v)
+	}
 	g.repeatCheap(fusable)
 	g.sweep()
 
 	groupOf := map[*node]*group{}
 	order := map[*node]int{}
 	for i, n := range g.nodes {
-		order[n] = i
+		order[n] = i * (largestClosure + 1)
 		if fusable[n] {
 			groupOf[n] = &group{nodes: []*node{n}, size: iterations(n)}
 		}
@@ -156,6 +169,7 @@ func (g *graph) fuse() {
 			g.merge(producer, groupOf[n], groupOf, users)
 		}
 	}
+	g.recompute(groupOf, order, users)
 	g.buildPrograms(groupOf, order)
 }
 
@@ -194,6 +208,7 @@ func (g *graph) repeatCheap(fusable map[*node]bool) {
 					c = n
 				} else {
 					c = newNode(n.op, n.attrs, slices.Clone(n.inputs), out.shape)
+					c.shared = n.shared
 					fusable[c] = true
 					// Just before its user; the list runs backwards.
 					result = slices.Insert(result, slices.Index(result, u)+1, c)
@@ -459,6 +474,9 @@ func (b *programBuilder) literal(v float32) int { return b.addLoad(load{kind: lo
 // load returns the register of operand i of a node, which is computed outside.
 func (b *programBuilder) load(n *node, i int) int {
 	v := n.inputs[i]
+	if n.op == opRandomFloat {
+		return b.addLoad(load{slot: b.input(v), dtype: v.shape.DType, kind: loadRandom})
+	}
 	if c, ok := root(v).node.attrs.(constantAttrs); ok && v.shape.Size() == 1 && v.shape.DType == dtypes.Float32 {
 		return b.literal(flatOf(c.data, v.shape).([]float32)[0])
 	}
@@ -598,7 +616,7 @@ func (b *programBuilder) made(v *value) *instr {
 
 // product returns the multiplication behind a value that has one use.
 func (b *programBuilder) product(v *value) *instr {
-	if in := b.made(v); in != nil && in.op == kernels.Mul && b.uses[v] == 1 {
+	if in := b.made(v); in != nil && in.op == kernels.Mul && b.uses[v] == 1 && !v.node.shared {
 		return in
 	}
 	return nil

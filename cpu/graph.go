@@ -21,6 +21,10 @@ const (
 	// opBatchNormCoefficients(scale, offset, mean, variance) -> a, b with
 	// normalised = x*a + b per channel.
 	opBatchNormCoefficients
+	// opRandomFloat(state) -> the 32-bit words that RNGBitGenerator draws, as float32.
+	opRandomFloat
+	// opRandomNext(state) -> the state after drawing randomAttrs.words words.
+	opRandomNext
 	// opProgram is a fused group of operations; its attributes are programAttrs.
 	opProgram
 )
@@ -33,6 +37,10 @@ func (op opcode) String() string {
 		return "BatchNormGradStats"
 	case opBatchNormCoefficients:
 		return "BatchNormCoefficients"
+	case opRandomFloat:
+		return "RandomFloat"
+	case opRandomNext:
+		return "RandomNext"
 	case opProgram:
 		return "Fused"
 	}
@@ -50,6 +58,10 @@ type node struct {
 	// emit adds the same operation to a function of another backend. It is nil
 	// for parameters, constants and nodes made by the compiler.
 	emit emitter
+
+	// shared marks a value that the graph uses more than once. All uses must see
+	// the same rounding, so it is not contracted into one of them.
+	shared bool
 }
 
 // A value is one output of a node: a tensor in the graph.

@@ -53,6 +53,7 @@ var lowerings map[opcode]lowering
 func init() { // here, as lowerings refer to the compiler that refers to them
 	lowerings = map[opcode]lowering{
 		opProgram:                                 lowerProgram,
+		opRandomNext:                              lowerRandomNext,
 		opBatchNormCoefficients:                   lowerCoefficients,
 		opcode(compute.OpTypeDotGeneral):          lowerDot,
 		opcode(compute.OpTypeConvGeneral):         lowerConv,

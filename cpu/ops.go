@@ -76,6 +76,19 @@ func single(n *node, err error) (compute.Value, error) {
 	return n.outputs[0], nil
 }
 
+// axesOf copies axes of a value, negative ones counted from the end.
+func axesOf(x compute.Value, axes []int) []int {
+	axes = slices.Clone(axes)
+	if v, ok := x.(*value); ok && v != nil {
+		for i, a := range axes {
+			if a < 0 {
+				axes[i] = a + v.shape.Rank()
+			}
+		}
+	}
+	return axes
+}
+
 // list makes a slice of the results of a method that returns one value.
 func list(v compute.Value, err error) ([]compute.Value, error) { return []compute.Value{v}, err }
 
@@ -92,7 +105,7 @@ func (f *Function) binary(op compute.OpType, method func(compute.Function, compu
 }
 
 func (f *Function) reduction(op compute.OpType, method func(compute.Function, compute.Value, ...int) (compute.Value, error), x compute.Value, axes []int) (compute.Value, error) {
-	axes = slices.Clone(axes)
+	axes = axesOf(x, axes)
 	return single(f.inferred(opcode(op), axesAttrs{axes}, []compute.Value{x},
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(method(g, in[0], axes...))
@@ -135,6 +148,9 @@ func (f *Function) Clamp(lowest, x, highest compute.Value) (compute.Value, error
 
 // Concatenate records the operation of that name.
 func (f *Function) Concatenate(axis int, operands ...compute.Value) (compute.Value, error) {
+	if len(operands) > 0 {
+		axis = axesOf(operands[0], []int{axis})[0]
+	}
 	return single(f.inferred(opcode(compute.OpTypeConcatenate), concatAttrs{axis}, operands,
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.Concatenate(axis, in...))
@@ -165,7 +181,7 @@ func (f *Function) ConvGeneral(input, kernel compute.Value, axes compute.Convolv
 // DotGeneral records the operation of that name.
 func (f *Function) DotGeneral(lhs compute.Value, lhsContracting, lhsBatch []int, rhs compute.Value, rhsContracting, rhsBatch []int,
 	config compute.DotGeneralConfig) (compute.Value, error) {
-	a := dotAttrs{slices.Clone(lhsContracting), slices.Clone(lhsBatch), slices.Clone(rhsContracting), slices.Clone(rhsBatch), config}
+	a := dotAttrs{axesOf(lhs, lhsContracting), axesOf(lhs, lhsBatch), axesOf(rhs, rhsContracting), axesOf(rhs, rhsBatch), config}
 	return single(f.inferred(opcode(compute.OpTypeDotGeneral), a, []compute.Value{lhs, rhs},
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.DotGeneral(in[0], a.lhsContracting, a.lhsBatch, in[1], a.rhsContracting, a.rhsBatch, config))
@@ -264,7 +280,7 @@ func (f *Function) Reshape(x compute.Value, dims ...int) (compute.Value, error) 
 
 // Reverse records the operation of that name.
 func (f *Function) Reverse(x compute.Value, axes ...int) (compute.Value, error) {
-	axes = slices.Clone(axes)
+	axes = axesOf(x, axes)
 	return single(f.inferred(opcode(compute.OpTypeReverse), axesAttrs{axes}, []compute.Value{x},
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.Reverse(in[0], axes...))
@@ -347,7 +363,7 @@ func (f *Function) Slice(x compute.Value, starts, limits, strides []int) (comput
 
 // Transpose records the operation of that name.
 func (f *Function) Transpose(x compute.Value, permutation ...int) (compute.Value, error) {
-	permutation = slices.Clone(permutation)
+	permutation = axesOf(x, permutation)
 	return single(f.inferred(opcode(compute.OpTypeTranspose), axesAttrs{permutation}, []compute.Value{x},
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.Transpose(in[0], permutation...))

@@ -61,6 +61,7 @@ const (
 	loadLiteral                 // a constant of the program
 	loadRow                     // element i is at i mod width
 	loadStrided
+	loadRandom // random words drawn from a state, as numbers
 )
 
 // An instr computes dst = op(a, b, c) on a block.
@@ -87,7 +88,20 @@ type programStep struct {
 func (p *program) parts() int { return (p.size + p.chunk - 1) / p.chunk }
 
 // bufferSize is the room of a block with its padding.
-func (p *program) bufferSize() int { return (p.block + kernels.Lanes - 1) &^ (kernels.Lanes - 1) }
+func (p *program) bufferSize() int {
+	for _, l := range p.loads {
+		if l.kind == loadRandom {
+			return randomRoom(p.block)
+		}
+	}
+	return (p.block + kernels.Lanes - 1) &^ (kernels.Lanes - 1)
+}
+
+// randomRoom is the number of words that drawing n takes room for.
+func randomRoom(n int) int {
+	const unit = 4 * philoxUnit
+	return (n + unit - 1) / unit * unit
+}
 
 func (s *programStep) run(x *frame) error {
 	x.parallel(s.parts(), s)
@@ -251,6 +265,13 @@ func (l *load) element(x *frame, i int) float32 {
 
 // convert writes the operand's block that starts at element lo.
 func (l *load) convert(x *frame, worker int, set *kernels.Set, dst []float32, lo int) {
+	if l.kind == loadRandom {
+		// Blocks start at whole counters; their buffers have room for whole units.
+		const words = 4 // per counter
+		drawWords(set, unsafe.Slice((*uint32)(unsafe.Pointer(&dst[0])), randomRoom(len(dst))), x.u64(l.slot), lo/words, (len(dst)+words-1)/words)
+		set.FromUint32(&dst[0], (*byte)(unsafe.Pointer(&dst[0])), (len(dst)+kernels.Lanes-1)&^(kernels.Lanes-1))
+		return
+	}
 	if l.kind == loadFull {
 		whole := len(dst) &^ (kernels.Lanes - 1)
 		src := x.memory[l.slot]

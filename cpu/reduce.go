@@ -31,7 +31,7 @@ func lowerReduce(c *compiler, n *node) (step, int) {
 	axes := n.attrs.(axesAttrs).axes
 	reduced := make([]bool, in.Rank())
 	for _, a := range axes {
-		reduced[(a+in.Rank())%in.Rank()] = true
+		reduced[a] = true
 	}
 	phase := 0 // 0: outer, 1: middle, 2: inner
 	for i, d := range in.Dimensions {

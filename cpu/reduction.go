@@ -173,18 +173,24 @@ func (r *reduction) finish(x *frame, parts, rowsPerPart, rows int) {
 	}
 }
 
+// rowSumAttrs replace the axes of a sum over leading axes, once its operand is
+// seen flat.
+type rowSumAttrs struct{ cols int }
+
 // leadingReduction returns the width of the rows that a node sums up, or 0 if it
 // is not a sum over leading axes.
 func leadingReduction(n *node) int {
-	x := n.inputs[0].shape
 	switch n.op {
 	case opBatchNormStats, opBatchNormGradStats:
-		return x.Dimensions[x.Rank()-1]
+		return n.inputs[1].shape.Size() // the scale
 	case opcode(compute.OpTypeReduceSum):
-		axes := n.attrs.(axesAttrs).axes
+		if a, ok := n.attrs.(rowSumAttrs); ok {
+			return a.cols
+		}
+		x, axes := n.inputs[0].shape, n.attrs.(axesAttrs).axes
 		reduced := make([]bool, x.Rank())
 		for _, a := range axes {
-			reduced[(a+x.Rank())%x.Rank()] = true
+			reduced[a] = true
 		}
 		cols, kept := 1, false
 		for i, d := range x.Dimensions {

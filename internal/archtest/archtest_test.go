@@ -59,6 +59,7 @@ var rules = map[string]rule{
 	},
 	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
+	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
 		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
 		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},

@@ -10,7 +10,7 @@ import (
 
 // philox writes n counters' worth of Philox4x32-10 (Salmon et al., "Parallel
 // Random Numbers: As Easy as 1, 2, 3", SC 2011), four words each, n a multiple
-// of 8. The counter is low+i in its lower half, which must not wrap, and high in
+// of 32. The counter is low+i in its lower half, which must not wrap, and high in
 // its upper half.
 func (g *generator) philox() {
 	g.function("philox", "func(dst *uint32, key, low, high uint64, n int)")
@@ -46,7 +46,6 @@ func (g *generator) philox() {
 	g.TESTQ(n, n)
 	g.JLE(operand.LabelRef(done))
 	g.Label(top)
-	x0, x1, x2, x3, k0, k1 := g.vec(), g.vec(), g.vec(), g.vec(), g.vec(), g.vec()
 	move := func(src, dst operand.Op) {
 		if g.wide {
 			g.VMOVDQU32(src, dst)
@@ -54,10 +53,29 @@ func (g *generator) philox() {
 			g.VMOVDQU(src, dst)
 		}
 	}
-	move(counter, x0)
-	g.VPSRLQ(operand.Imm(32), counter, x1)
-	move(highVec, x2)
-	g.VPSRLQ(operand.Imm(32), highVec, x3)
+	xor3 := func(a, b, dst operand.Op) { // dst ^= a ^ b
+		if g.wide {
+			g.VPTERNLOGD(operand.U8(0x96), a, b, dst)
+			return
+		}
+		g.VPXOR(a, dst, dst)
+		g.VPXOR(b, dst, dst)
+	}
+	// Groups of counters hide each other's latency; as many as registers allow.
+	type group [4]reg.VecVirtual
+	x := make([]group, 2)
+	if g.wide {
+		x = make([]group, 4)
+	}
+	for i := range x {
+		x[i] = group{g.vec(), g.vec(), g.vec(), g.vec()}
+		move(counter, x[i][0])
+		g.VPSRLQ(operand.Imm(32), counter, x[i][1])
+		move(highVec, x[i][2])
+		g.VPSRLQ(operand.Imm(32), highVec, x[i][3])
+		g.VPADDQ(step, counter, counter)
+	}
+	k0, k1 := g.vec(), g.vec()
 	move(keyVec, k0)
 	g.VPSRLQ(operand.Imm(32), keyVec, k1)
 	for round := range 10 {
@@ -65,31 +83,33 @@ func (g *generator) philox() {
 			g.VPADDD(g.words(0x9e3779b9, 0), k0, k0)
 			g.VPADDD(g.words(0xbb67ae85, 0), k1, k1)
 		}
-		// Upper halves of lanes hold leftovers, which the multiplication ignores.
-		p0, p1 := g.vec(), g.vec()
-		g.VPMULUDQ(g.words(0xd2511f53, 0), x0, p0)
-		g.VPMULUDQ(g.words(0xcd9e8d57, 0), x2, p1)
-		g.VPSRLQ(operand.Imm(32), p1, x0)
-		g.xor(x1, x0, x0)
-		g.xor(k0, x0, x0)
-		g.VPSRLQ(operand.Imm(32), p0, x2)
-		g.xor(x3, x2, x2)
-		g.xor(k1, x2, x2)
-		x1, x3 = p1, p0
+		for i := range x {
+			// Upper halves of lanes hold leftovers, which the multiplication ignores.
+			p0, p1 := g.vec(), g.vec()
+			g.VPMULUDQ(g.words(0xd2511f53, 0), x[i][0], p0)
+			g.VPMULUDQ(g.words(0xcd9e8d57, 0), x[i][2], p1)
+			const upperToLower = 0xf5
+			g.VPSHUFD(operand.U8(upperToLower), p1, x[i][0])
+			xor3(x[i][1], k0, x[i][0])
+			g.VPSHUFD(operand.U8(upperToLower), p0, x[i][2])
+			xor3(x[i][3], k1, x[i][2])
+			x[i][1], x[i][3] = p1, p0
+		}
 	}
-	for _, pair := range [][2]reg.VecVirtual{{x0, x1}, {x2, x3}} {
-		g.and(wordMask, pair[0], pair[0])
-		g.VPSLLQ(operand.Imm(32), pair[1], pair[1])
-		g.or(pair[1], pair[0], pair[0])
+	for i := range x {
+		for w := 0; w < 4; w += 2 {
+			g.and(wordMask, x[i][w], x[i][w])
+			g.VPSLLQ(operand.Imm(32), x[i][w+1], x[i][w+1])
+			g.or(x[i][w+1], x[i][w], x[i][w])
+		}
+		first, second := g.vec(), g.vec()
+		g.VPUNPCKLQDQ(x[i][2], x[i][0], first)
+		g.VPUNPCKHQDQ(x[i][2], x[i][0], second)
+		move(first, operand.Mem{Base: dst, Disp: 2 * i * g.width()})
+		move(second, operand.Mem{Base: dst, Disp: (2*i + 1) * g.width()})
 	}
-	first, second := g.vec(), g.vec()
-	g.VPUNPCKLQDQ(x2, x0, first)
-	g.VPUNPCKHQDQ(x2, x0, second)
-	move(first, operand.Mem{Base: dst})
-	move(second, operand.Mem{Base: dst, Disp: g.width()})
-	g.ADDQ(operand.U32(2*g.width()), dst)
-	g.VPADDQ(step, counter, counter)
-	g.SUBQ(operand.U32(perRegister), n)
+	g.ADDQ(operand.U32(2*len(x)*g.width()), dst)
+	g.SUBQ(operand.U32(len(x)*perRegister), n)
 	g.JG(operand.LabelRef(top))
 	g.Label(done)
 	g.end()

@@ -113,7 +113,7 @@ type Set struct {
 	Transpose8 func(dst *float32, dstStride int, src *float32, srcStride, n int)
 
 	// Philox writes four words for each of n counters low+i, high; n is a multiple
-	// of 8 and low+n does not wrap.
+	// of 32 and low+n does not wrap.
 	Philox func(dst *uint32, key, low, high uint64, n int)
 }
 

@@ -372,7 +372,7 @@ func TestPhilox(t *testing.T) {
 	forEachSet(t, func(t *testing.T, s *Set) {
 		for _, c := range []struct{ key, low, high uint64 }{
 			{0, 0, 0}, {0x0123456789abcdef, math.MaxUint32 - 3, 77}, {math.MaxUint64, 1 << 63, math.MaxUint64}} {
-			for _, n := range []int{0, 8, 24, 64} {
+			for _, n := range []int{0, 32, 96} {
 				got := make([]uint32, 4*n)
 				s.Philox(unsafe.SliceData(got), c.key, c.low, c.high, n)
 				for i := range n {
@@ -430,4 +430,16 @@ func BenchmarkPeak(b *testing.B) {
 			copy(dst, src)
 		}
 	})
+}
+
+func BenchmarkPhilox(b *testing.B) {
+	for _, s := range Sets() {
+		b.Run(s.Name, func(b *testing.B) {
+			dst := make([]uint32, 4*2048)
+			b.SetBytes(int64(4 * len(dst)))
+			for b.Loop() {
+				s.Philox(&dst[0], 1, 2, 3, len(dst)/4)
+			}
+		})
+	}
 }
