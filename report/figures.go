@@ -178,6 +178,8 @@ func curveFigure(p *study.Plan, res *study.Results, title, yLabel, caption strin
 	if scale == 1 && lowest > 0 && !math.IsInf(lowest, 1) {
 		logarithmic(&plt.Y)
 		plt.Legend.Top = true
+	} else {
+		widen(&plt.Y)
 	}
 	table.Rows = rows
 	return Figure{Title: title, Caption: caption, SVG: render(plt, title+" by epoch for every method"), Table: table}
@@ -238,12 +240,14 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	lowest, highest := 1.0, 1.0
 	for _, a := range p.Arms {
 		for _, x := range strengths {
-			if mean, _, high, ok := ratio(a.Name, x); ok {
-				lowest, highest = math.Min(lowest, mean), math.Max(highest, math.Min(high, 2*mean))
+			if mean, low, high, ok := ratio(a.Name, x); ok {
+				// A very long whisker is cut, so that the means stay apart.
+				lowest = math.Min(lowest, math.Max(low, mean/2))
+				highest = math.Max(highest, math.Min(high, 2*mean))
 			}
 		}
 	}
-	lowest, highest = math.Max(lowest/1.3, 1e-6), math.Min(highest*1.15, 1e6)
+	lowest, highest = math.Max(lowest/1.05, 1e-6), math.Min(highest*1.05, 1e6)
 	plt := newPlot(symbol+": "+meaning, "rise of the loss, "+base+" = 1")
 	plt.Add(grid())
 	drawn := false
@@ -273,7 +277,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	plt.X.Scale, plt.X.Tick.Marker = plot.LogScale{}, ticksAt(table.Rows)
 	plt.X.Min, plt.X.Max = strengths[0]/1.3, strengths[len(strengths)-1]*1.3
 	plt.Y.Scale, plt.Y.Tick.Marker = plot.LogScale{}, ratioTicks{}
-	plt.Y.Min, plt.Y.Max = lowest, highest
+	plt.Y.Min, plt.Y.Max = lowest*math.Pow(lowest/highest, 0.3), highest // room for the legend
 	plt.Legend.Left = true
 
 	// The sentence: at the measured strength nearest to that of training.
@@ -286,7 +290,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	var parts []string
 	for _, a := range p.Arms {
 		if mean, _, _, ok := ratio(a.Name, at); ok && a.Name != p.Baseline {
-			parts = append(parts, fmt.Sprintf("%.3g times with %s", mean, a.Label))
+			parts = append(parts, fmt.Sprintf("%.2g times with %s", mean, a.Label))
 		}
 	}
 	if len(parts) > 0 {
@@ -294,7 +298,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 		if trained > 0 && trained != at {
 			why = fmt.Sprintf(" (of those measured the nearest to training's %v)", trained)
 		}
-		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises %s as much as with %s.", symbol, at, why, strings.Join(parts, ", "), base)
+		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises, against %s, %s.", symbol, at, why, base, strings.Join(parts, " and "))
 	}
 	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean. The rises themselves, in nats, are in the table.",
 		base, p.Flatness.Draws, seeds(p), base)
@@ -310,9 +314,9 @@ func (ratioTicks) Ticks(low, high float64) []plot.Tick {
 	if !(low > 0 && high >= low) {
 		return nil
 	}
-	grids := [][]float64{{1, 1.2, 1.5, 2, 3, 4, 5, 6, 7, 8, 9}, {1, 2, 5}, {1}}
+	grids := [][]float64{{1, 1.5, 2, 3, 5, 7}, {1, 2, 5}, {1}}
 	if high/low < 2 {
-		grids = [][]float64{{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 5, 6, 7, 8, 8.5, 9, 9.5}}
+		grids = [][]float64{{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9}}
 	}
 	var ticks []plot.Tick
 	for _, grid := range grids {
