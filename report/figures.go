@@ -290,7 +290,11 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	var parts []string
 	for _, a := range p.Arms {
 		if mean, _, _, ok := ratio(a.Name, at); ok && a.Name != p.Baseline {
-			parts = append(parts, fmt.Sprintf("%.2g times with %s", mean, a.Label))
+			form := "%.2g times with %s"
+			if len(parts) == 0 {
+				form = "%.2g times as much with %s as with " + strings.ReplaceAll(base, "%", "%%")
+			}
+			parts = append(parts, fmt.Sprintf(form, mean, a.Label))
 		}
 	}
 	if len(parts) > 0 {
@@ -298,7 +302,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 		if trained > 0 && trained != at {
 			why = fmt.Sprintf(" (of those measured the nearest to training's %v)", trained)
 		}
-		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises, against %s, %s.", symbol, at, why, base, strings.Join(parts, " and "))
+		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises %s.", symbol, at, why, strings.Join(parts, ", "))
 	}
 	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean. The rises themselves, in nats, are in the table.",
 		base, p.Flatness.Draws, seeds(p), base)

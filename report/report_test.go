@@ -201,7 +201,7 @@ func TestRisesAreFoundByStrength(t *testing.T) {
 	if !slices.EqualFunc(f.Table.Rows, want, slices.Equal[[]string]) {
 		t.Errorf("rows %q, want %q", f.Table.Rows, want)
 	}
-	if want := "At a = 0.01 the loss rises, against SGD, 0.33 times with AdaSmoothOut."; f.Answer != want {
+	if want := "At a = 0.01 the loss rises 0.33 times as much with AdaSmoothOut as with SGD."; f.Answer != want {
 		t.Errorf("the answer is %q, want %q", f.Answer, want)
 	}
 }
