@@ -51,7 +51,10 @@ func signingKey(stderr io.Writer, path, signer string) (*pith.PrivateKey, error)
 	if err != nil {
 		return nil, cli.Hint(err, "choose another name with --signer")
 	}
-	if err := keyfile.Create(path, key, ""); err != nil {
+	switch err := keyfile.Create(path, key, ""); {
+	case errors.Is(err, keyfile.ErrExists):
+		return signingKey(stderr, path, "") // another process was first: one key serves both
+	case err != nil:
 		return nil, cli.Hint(err, hint)
 	}
 	fmt.Fprintf(stderr, "smoothout: made a signing key for %s in %s (fingerprint %s); another name: --signer NAME with a new --key FILE\n",
