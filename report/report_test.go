@@ -63,7 +63,7 @@ func exampleStudy(t *testing.T, change func(*study.Plan, []study.Run)) study.Dir
 	}
 	for i := range runs {
 		runs[i].PlanSHA256 = p.SHA256()
-		if err := d.WriteRun(runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
+		if err := d.WriteRun(p, runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
 			t.Fatal(err)
 		}
 	}
