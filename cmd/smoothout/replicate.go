@@ -109,7 +109,7 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
 			plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
 	}
-	_, err = os.Stat(dir.Path("record.json"))
+	_, err = os.Stat(dir.Path("bundle.json"))
 	signed := err == nil
 
 	bar := newProgress(stderr)
