@@ -259,8 +259,6 @@ func trustFrom(paths []string) (*pith.Trust, error) {
 // explain adds what to do to the errors of a replication.
 func explain(err error, dir study.Dir) error {
 	switch {
-	case errors.Is(err, replicate.ErrInterrupted):
-		return cli.Hint(err, "nothing is lost; continue with: smoothout replicate --resume --out %s", dir)
 	case errors.Is(err, replicate.ErrOtherPaper):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name the bundle of the plan's paper with --bundle"}
 	case errors.Is(err, replicate.ErrCheck):
