@@ -36,7 +36,8 @@ def verify(request):
         answer |= {
             "pith_number": r.record.number, "state_sha256": r.state["state_sha256"], "applied": [e.id for e in h.applied],
             "invalid": sorted(e.reason for e in h.invalid), "superseded": len(h.superseded),
-            "equivocations": len(h.equivocations()), "completeness": r.completeness}
+            "equivocations": len(h.equivocations()), "title": r.title,
+            "timestamps": {n: r.completeness[0][n] for n in ("valid", "trusted", "confirmed", "pending")}}
     return answer
 
 

@@ -32,6 +32,10 @@ class Result:
         return max((v for v in RANK if self.failed.get(v)), key=RANK.index, default="valid")
 
     @property
+    def title(self):
+        return next((e.title for e in reversed(self.history.standing("graph_snapshot")) if e.title), "")
+
+    @property
     def failures(self):
         return sorted(set().union(*self.failed.values()))
 
@@ -212,7 +216,7 @@ class Policy:
             if d["document_type"] == "pith_key_revocation":
                 f = public_key(d["key"])[0]
                 at = when(d["revoked_at"])
-                revoked[f] = min(at, revoked.get(f, at)), d
+                revoked[f] = min(at, revoked.get(f, at))
         named = set(self.signers)
         for f in [f for f in step if f not in {n for n, _ in step.values()}]:  # heads of chains
             while f in step:
@@ -221,7 +225,7 @@ class Policy:
         for d in documents:
             if d["document_type"] == "pith_key_revocation" and (s := self.signers.get(public_key(d["key"])[0])):
                 self.agree(s, d)
-                s["revoked"] = revoked[public_key(d["key"])[0]][0]
+                s["revoked"] = revoked[public_key(d["key"])[0]]
 
     def agree(self, s, d):
         if (s["signer_id"], s["signer_type"]) != (d["signer_id"], d["signer_type"]):
@@ -233,7 +237,7 @@ class Policy:
             return
         self.agree(s, d)
         made, end = when(d["created_at"]), when(d["old_valid_until"])
-        if (s["from"] and made < s["from"]) or (s["until"] and made > s["until"]) or (old in revoked and made >= revoked[old][0]):
+        if (s["from"] and made < s["from"]) or (s["until"] and made > s["until"]) or (old in revoked and made >= revoked[old]):
             raise Refused("key_rotation")
         if new in named:
             self.agree(self.signers[new], d)
