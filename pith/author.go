@@ -103,7 +103,7 @@ func checkNew(what string, raw []byte, b *bundle) error {
 		return err
 	}
 	var c checks
-	c.event("", doc.Root(), b.record, b.keys)
+	c.event(c.root(), doc.Root(), b.record, b.keys)
 	if failure := c.firstFailure(); failure != nil {
 		return &RefusedError{what, *failure}
 	}
@@ -208,10 +208,10 @@ func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
 		return nil, err
 	}
 	var c checks
-	ring := c.keyring("", keys.Root())
+	ring := c.keyring(c.root(), keys.Root())
 	var all []*event
 	for v := range events.Root().Children() {
-		all = append(all, c.event("", v, b.record, ring))
+		all = append(all, c.event(c.root(), v, b.record, ring))
 	}
 	state, _ := replay(all).state(b.record, joinAliases(b.root.Get("source_aliases")))
 	return state, nil

@@ -165,9 +165,8 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		}
 		return &r.Signers[i]
 	}
-	note := func(s *SignerSeen, asked checks) bool {
-		*c = append(*c, asked...)
-		failure := asked.firstFailure()
+	note := func(s *SignerSeen, from int) bool { // what was asked from there on
+		failure := c.firstFailureFrom(from)
 		if failure != nil && s.Trusted {
 			s.Trusted, s.Reason = false, failure.Code
 		}
@@ -177,9 +176,9 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		for i, e := range b.history.applied {
 			s := seen(e.signer, e.fingerprint)
 			s.Events++
-			var asked checks
-			asked.trustEvent(trust, e)
-			r.History[i].Trusted = note(s, asked)
+			from := len(c.answers)
+			c.trustEvent(trust, e)
+			r.History[i].Trusted = note(s, from)
 		}
 	}
 	if b.signer == nil {
@@ -197,7 +196,7 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		s = seen(trust.nameOf(fingerprint, b.signer.Signer.KeyID), fingerprint)
 	}
 	s.Bundle = true
-	var asked checks
-	asked.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
-	note(s, asked)
+	from := len(c.answers)
+	c.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
+	note(s, from)
 }

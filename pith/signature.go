@@ -37,22 +37,24 @@ var (
 
 // signature asks whether v signs digest under a key of the keyring, and returns
 // that key. Its members were checked before.
-func (c *checks) signature(path string, v canon.Value, digest [32]byte, keys keyring) (PublicKey, bool) {
+func (c *checks) signature(path place, v canon.Value, digest [32]byte, keys keyring) (PublicKey, bool) {
 	fingerprint := v.Get("public_key_fingerprint").Text()
 	key, found := keys[fingerprint]
 	if !found {
-		return key, c.is(CodeSignatureKey, pointer(path, "public_key_fingerprint"), false, "no key with the fingerprint "+fingerprint+" is in public_keys")
+		return key, c.fail(CodeSignatureKey, path.at("public_key_fingerprint"), "no key with the fingerprint "+fingerprint+" is in public_keys")
 	}
-	if !c.equal(CodeSignatureKey, pointer(path, "key_id"), key.Signer.KeyID, v.Get("key_id").Text()) {
+	if !c.equal(CodeSignatureKey, path.at("key_id"), key.Signer.KeyID, v.Get("key_id").Text()) {
 		return key, false
 	}
 	sig, err := decodeBase64(v.Get("signature_b64").Text(), ed25519.SignatureSize)
-	path = pointer(path, "signature_b64")
+	path = path.at("signature_b64")
 	if err != nil {
-		return key, c.is(CodeSignature, path, false, err.Error())
+		return key, c.fail(CodeSignature, path, err.Error())
 	}
-	return key, c.is(CodeSignature, path, ed25519.Verify(key.Key, digest[:], sig),
-		"not a signature by "+fingerprint+" of the digest "+hex.EncodeToString(digest[:]))
+	if !ed25519.Verify(key.Key, digest[:], sig) {
+		return key, c.fail(CodeSignature, path, "not a signature by "+fingerprint+" of the digest "+hex.EncodeToString(digest[:]))
+	}
+	return key, c.pass(CodeSignature, path)
 }
 
 // sign returns a signature object for digest, with more members if any.
