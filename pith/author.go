@@ -104,6 +104,7 @@ func checkNew(what string, raw []byte, b *bundle) error {
 	}
 	var c checks
 	c.event(c.root(), doc.Root(), b.record, b.keys)
+	c.settle()
 	if failure := c.firstFailure(); failure != nil {
 		return &RefusedError{what, *failure}
 	}
@@ -209,10 +210,9 @@ func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
 	}
 	var c checks
 	ring := c.keyring(c.root(), keys.Root())
-	var all []*event
-	for v := range events.Root().Children() {
-		all = append(all, c.event(c.root(), v, b.record, ring))
-	}
+	all := c.readEvents(c.root(), events.Root(), b.record, ring)
+	c.settle()
+	c.reasons(all)
 	state, _ := replay(all).state(b.record, joinAliases(b.root.Get("source_aliases")))
 	return state, nil
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/internal/ed25519x"
 )
 
 // A Code names a check and, where the check failed, the reason. Codes are
@@ -206,6 +207,11 @@ func (e *CheckError) Error() string {
 type checks struct {
 	answers []answer
 	steps   []step
+
+	// Signatures that settle will check, and the numbers of the answers that
+	// depend on them.
+	claims  []ed25519x.Claim
+	claimed []int
 }
 
 type answer struct {
@@ -321,14 +327,19 @@ func isHexOf(digest [sha256.Size]byte, text string) bool {
 }
 
 // firstFailure returns the first failure that counts, or nil.
-func (c *checks) firstFailure() *Check { return c.firstFailureFrom(0) }
+func (c *checks) firstFailure() *Check {
+	a := firstFailure(c.answers)
+	if a == nil {
+		return nil
+	}
+	check := a.spell(place{c, a.at}.String())
+	return &check
+}
 
-// firstFailureFrom is firstFailure among the answers from number i on.
-func (c *checks) firstFailureFrom(i int) *Check {
-	for _, a := range c.answers[i:] {
-		if !a.ok && a.ifFailed != Valid {
-			check := a.spell(place{c, a.at}.String())
-			return &check
+func firstFailure(answers []answer) *answer {
+	for i := range answers {
+		if a := &answers[i]; !a.ok && a.ifFailed != Valid {
+			return a
 		}
 	}
 	return nil

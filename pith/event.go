@@ -23,6 +23,8 @@ type event struct {
 	title       string // of a graph_snapshot whose title has the record's digest
 
 	reason Code // why the event is invalid, "" if it is valid
+
+	from, to int // the answers about the event alone
 }
 
 var eventFields = []field{
@@ -51,11 +53,28 @@ var signerFields = []field{
 // id, and the signature over it.
 var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
 
-// event reads one event and asks everything that can be asked of it alone. The
-// first failure that counts becomes its reason for being invalid.
+// readEvents reads events and asks everything that can be asked of each alone.
+func (c *checks) readEvents(path place, list canon.Value, rec *record, keys keyring) []*event {
+	var events []*event
+	for v := range list.Children() {
+		events = append(events, c.event(path.item(len(events)), v, rec, keys))
+	}
+	return events
+}
+
+// reasons gives events their reasons for being invalid alone: the first failure
+// that counts. The signatures must be settled.
+func (c *checks) reasons(events []*event) {
+	for _, e := range events {
+		if failure := firstFailure(c.answers[e.from:e.to]); failure != nil {
+			e.reason = failure.code
+		}
+	}
+}
+
+// event is readEvents for one.
 func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *event {
-	from := len(c.answers)
-	e := &event{value: v, path: path}
+	e := &event{value: v, path: path, from: len(c.answers)}
 	entry := v.Digest()
 	e.entry = hex.EncodeToString(entry[:])
 	if c.shape(CodeEventShape, path, v, eventFields) &&
@@ -78,9 +97,7 @@ func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *ev
 		}
 		c.payload(path.at("payload"), e, rec, keys)
 	}
-	if failure := c.firstFailureFrom(from); failure != nil {
-		e.reason = failure.Code
-	}
+	e.to = len(c.answers)
 	return e
 }
 

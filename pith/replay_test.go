@@ -228,6 +228,8 @@ func TestCopies(t *testing.T) {
 			}
 			events = append(events, c.event(c.root(), doc.Root(), l.b.record, ring))
 		}
+		c.settle()
+		c.reasons(events)
 		h := replay(events)
 		if len(h.applied) != 1 || len(h.invalid) != 0 || h.applied[0].id != id || !bytes.Equal(h.applied[0].value.Canonical(), early) {
 			t.Errorf("%d applied, %d invalid, or not the earlier signature", len(h.applied), len(h.invalid))

@@ -166,9 +166,9 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		return &r.Signers[i]
 	}
 	note := func(s *SignerSeen, from int) bool { // what was asked from there on
-		failure := c.firstFailureFrom(from)
+		failure := firstFailure(c.answers[from:])
 		if failure != nil && s.Trusted {
-			s.Trusted, s.Reason = false, failure.Code
+			s.Trusted, s.Reason = false, failure.code
 		}
 		return failure == nil
 	}
@@ -181,22 +181,21 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 			r.History[i].Trusted = note(s, from)
 		}
 	}
-	if b.signer == nil {
+	if b.signer == "" {
 		return
 	}
-	fingerprint := b.signer.Fingerprint()
 	var s *SignerSeen
 	for i := range r.Signers {
-		if r.Signers[i].Fingerprint == fingerprint {
+		if r.Signers[i].Fingerprint == b.signer {
 			s = &r.Signers[i]
 			break
 		}
 	}
 	if s == nil {
-		s = seen(trust.nameOf(fingerprint, b.signer.Signer.KeyID), fingerprint)
+		s = seen(trust.nameOf(b.signer, b.keys[b.signer].Signer.KeyID), b.signer)
 	}
 	s.Bundle = true
 	from := len(c.answers)
-	c.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
+	c.trustBundle(trust, b.signer, b.root.Get("built_at").Text())
 	note(s, from)
 }

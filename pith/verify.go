@@ -88,7 +88,7 @@ type bundle struct {
 
 	stateSHA256 string // of the state that the events give
 
-	signer *PublicKey // whose signature over the bundle is good, or nil
+	signer string // fingerprint of the key whose signature over the bundle is good, or ""
 }
 
 // bundle asks everything about a bundle but trust. It is nil when there is too
@@ -112,10 +112,20 @@ func (c *checks) bundle(root canon.Value) *bundle {
 	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))
 	if b.record != nil {
 		c.identity(root, b.record)
-		c.events(b)
+		b.events = c.readEvents(c.at("events"), root.Get("events"), b.record, b.keys)
+	}
+	from := len(c.answers)
+	c.bundleSignature(root, b.keys)
+	to := len(c.answers)
+	c.settle()
+	if firstFailure(c.answers[from:to]) == nil {
+		b.signer = root.Get("bundle_signature").Get("public_key_fingerprint").Text()
+	}
+	if b.record != nil {
+		c.reasons(b.events)
+		c.meet(b)
 		c.state(b)
 	}
-	b.signer = c.bundleSignature(root, b.keys)
 	return b
 }
 
@@ -172,22 +182,13 @@ func (c *checks) locators(path place, v canon.Value, rec *record) {
 	}
 }
 
-// events reads and replays the events.
-func (c *checks) events(b *bundle) {
+// meet asks what can be asked of the events together, and replays them.
+func (c *checks) meet(b *bundle) {
 	declared := declaredInvalid(b.root.Get("state"))
 	seen := map[string]bool{}
-	type span struct{ from, to int }
-	var spans []span
-	i := 0
-	for v := range b.root.Get("events").Children() {
-		path := c.at("events").item(i)
-		i++
-		from := len(c.answers)
-		e := c.event(path, v, b.record, b.keys)
-		spans = append(spans, span{from, len(c.answers)})
-		b.events = append(b.events, e)
+	for _, e := range b.events {
 		if e.id != "" && e.reason == "" {
-			c.is(CodeEventDuplicate, path.at("event_id"), !seen[e.id], "the event appears before")
+			c.is(CodeEventDuplicate, e.path.at("event_id"), !seen[e.id], "the event appears before")
 			seen[e.id] = true
 		}
 	}
@@ -205,7 +206,7 @@ func (c *checks) events(b *bundle) {
 		// bundle tells the truth, and the failures below are no reason to
 		// reject it.
 		if e.reason != "" && declared[string(e.invalidEntry())] {
-			forgive(c.answers[spans[i].from:spans[i].to])
+			forgive(c.answers[e.from:e.to])
 			forgive(c.answers[from:])
 		}
 	}
@@ -301,17 +302,12 @@ func (c *checks) difference(path place, want, got canon.Value) {
 // bundleSignature asks whether the signature over the whole bundle is good. No
 // digest covers this object itself, so it may hold nothing unknown, and its
 // signed_at is a claim that nobody signed.
-func (c *checks) bundleSignature(root canon.Value, keys keyring) *PublicKey {
+func (c *checks) bundleSignature(root canon.Value, keys keyring) {
 	path := c.at("bundle_signature")
 	v := root.Get("bundle_signature")
 	digest := root.DigestWithout("bundle_signature")
-	good := c.digest(CodeBundleDigest, path.at("bundle_sha256"), "", digest, v.Get("bundle_sha256").Text())
-	if !c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
-		return nil
+	c.digest(CodeBundleDigest, path.at("bundle_sha256"), "", digest, v.Get("bundle_sha256").Text())
+	if c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
+		c.signature(path, v, digest, keys)
 	}
-	key, ok := c.signature(path, v, digest, keys)
-	if !ok || !good {
-		return nil
-	}
-	return &key
 }
