@@ -103,7 +103,8 @@ func checkNew(what string, raw []byte, b *bundle) error {
 		return err
 	}
 	var c checks
-	c.event("", doc.Root(), b.record, b.keys)
+	c.event(c.root(), doc.Root(), b.record, b.keys)
+	c.settle()
 	if failure := c.firstFailure(); failure != nil {
 		return &RefusedError{what, *failure}
 	}
@@ -208,11 +209,10 @@ func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
 		return nil, err
 	}
 	var c checks
-	ring := c.keyring("", keys.Root())
-	var all []*event
-	for v := range events.Root().Children() {
-		all = append(all, c.event("", v, b.record, ring))
-	}
+	ring := c.keyring(c.root(), keys.Root())
+	all := c.readEvents(c.root(), events.Root(), b.record, ring)
+	c.settle()
+	c.reasons(all)
 	state, _ := replay(all).state(b.record, joinAliases(b.root.Get("source_aliases")))
 	return state, nil
 }

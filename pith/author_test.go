@@ -175,7 +175,7 @@ func TestPublicKeyEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c checks
-	key, ok := c.publicKey("", doc.Root())
+	key, ok := c.publicKey(c.root(), doc.Root())
 	if !ok || !key.Key.Equal(ada.Public().Key) || key.Fingerprint() != ada.Public().Fingerprint() {
 		t.Errorf("%+v %v", key, c)
 	}

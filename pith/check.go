@@ -1,11 +1,16 @@
 package pith
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/internal/ed25519x"
 )
 
 // A Code names a check and, where the check failed, the reason. Codes are
@@ -196,39 +201,173 @@ func (e *CheckError) Error() string {
 	return s
 }
 
-// checks collects answers in the order of asking.
-type checks []Check
+// checks collects answers in the order of asking. Nearly all of them are yes,
+// and nobody reads those one by one: so an answer stays small, and its path a
+// number, until list spells both out.
+type checks struct {
+	answers []answer
+	steps   []step
 
-func (c *checks) add(check Check) bool {
-	check.IfFailed = codes[check.Code].ifFailed
-	*c = append(*c, check)
-	return check.OK
+	// Signatures that settle will check, and the numbers of the answers that
+	// depend on them.
+	claims  []ed25519x.Claim
+	claimed []int
 }
 
-// equal asks whether got, which stands in the bundle, is what we expect.
-func (c *checks) equal(code Code, path, expected, got string) bool {
-	if expected == got {
-		return c.add(Check{Code: code, Path: path, OK: true})
+type answer struct {
+	code                  Code
+	at                    int32 // the place, see place.at
+	ok                    bool
+	ifFailed              Verdict // for failures alone
+	expected, got, detail string
+}
+
+// A place is what a check asks about: the path to it through the input.
+type place struct {
+	c      *checks
+	number int32 // of the last step, counted from 1; 0 is the whole input
+}
+
+// A step leads from one place to a place inside it.
+type step struct {
+	from int32  // the number of the step before
+	item int32  // which element of an array
+	name string // which member of an object, when item is -1
+}
+
+// root is the whole input.
+func (c *checks) root() place { return place{c, 0} }
+
+// at is a member of the whole input.
+func (c *checks) at(name string) place { return c.root().at(name) }
+
+// at is the member of that name.
+func (p place) at(name string) place { return p.step(step{p.number, -1, name}) }
+
+// item is the element of that index.
+func (p place) item(i int) place { return p.step(step{p.number, int32(i), ""}) }
+
+func (p place) step(s step) place {
+	p.c.steps = append(p.c.steps, s)
+	return place{p.c, int32(len(p.c.steps))}
+}
+
+// String gives the place as a JSON Pointer (RFC 6901).
+func (p place) String() string { return string(p.appendTo(nil)) }
+
+func (p place) appendTo(dst []byte) []byte {
+	if p.number == 0 {
+		return dst
 	}
-	return c.add(Check{Code: code, Path: path, Expected: short(expected), Got: short(got)})
+	s := p.c.steps[p.number-1]
+	dst = append(place{p.c, s.from}.appendTo(dst), '/')
+	switch {
+	case s.item >= 0:
+		return strconv.AppendInt(dst, int64(s.item), 10)
+	case strings.ContainsAny(s.name, "~/"):
+		return append(dst, strings.NewReplacer("~", "~0", "/", "~1").Replace(s.name)...)
+	}
+	return append(dst, s.name...)
+}
+
+// pass notes that the answer is yes.
+func (c *checks) pass(code Code, path place) bool {
+	c.answers = append(c.answers, answer{code: code, at: path.number, ok: true})
+	return true
+}
+
+// fail notes that the answer is no, and says why in words.
+func (c *checks) fail(code Code, path place, detail string) bool {
+	return c.failure(answer{code: code, at: path.number, detail: detail})
+}
+
+func (c *checks) failure(a answer) bool {
+	a.ifFailed = codes[a.code].ifFailed
+	c.answers = append(c.answers, a)
+	return false
 }
 
 // is asks whether ok holds, which detail denies in words.
-func (c *checks) is(code Code, path string, ok bool, detail string) bool {
+func (c *checks) is(code Code, path place, ok bool, detail string) bool {
 	if ok {
-		detail = ""
+		return c.pass(code, path)
 	}
-	return c.add(Check{Code: code, Path: path, OK: ok, Detail: detail})
+	return c.fail(code, path, detail)
+}
+
+// equal asks whether got, which stands in the bundle, is what we expect.
+func (c *checks) equal(code Code, path place, expected, got string) bool {
+	if expected == got {
+		return c.pass(code, path)
+	}
+	return c.failure(answer{code: code, at: path.number, expected: short(expected), got: short(got)})
+}
+
+// same is equal for values.
+func (c *checks) same(code Code, path place, expected, got canon.Value) bool {
+	if bytes.Equal(expected.Canonical(), got.Canonical()) {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, string(expected.Canonical()), string(got.Canonical()))
+}
+
+// digest is equal for a SHA-256, which bundles hold in hex behind a prefix.
+func (c *checks) digest(code Code, path place, prefix string, expected [sha256.Size]byte, got string) bool {
+	if digits, ok := strings.CutPrefix(got, prefix); ok && isHexOf(expected, digits) {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, prefix+hex.EncodeToString(expected[:]), got)
+}
+
+// isHexOf reports whether text is the digest in lower-case hexadecimal digits.
+func isHexOf(digest [sha256.Size]byte, text string) bool {
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], digest[:])
+	return string(digits[:]) == text
 }
 
 // firstFailure returns the first failure that counts, or nil.
-func (c checks) firstFailure() *Check {
-	for i := range c {
-		if !c[i].OK && c[i].IfFailed != Valid {
-			return &c[i]
+func (c *checks) firstFailure() *Check {
+	a := firstFailure(c.answers)
+	if a == nil {
+		return nil
+	}
+	check := a.spell(place{c, a.at}.String())
+	return &check
+}
+
+func firstFailure(answers []answer) *answer {
+	for i := range answers {
+		if a := &answers[i]; !a.ok && a.ifFailed != Valid {
+			return a
 		}
 	}
 	return nil
+}
+
+func (a *answer) spell(path string) Check {
+	check := Check{Code: a.code, Path: path, OK: a.ok, IfFailed: a.ifFailed, Expected: a.expected, Got: a.got, Detail: a.detail}
+	if a.ok {
+		check.IfFailed = codes[a.code].ifFailed
+	}
+	return check
+}
+
+// list spells out all answers. The paths are pieces of one string.
+func (c *checks) list() []Check {
+	var text []byte
+	ends := make([]int, len(c.answers))
+	for i, a := range c.answers {
+		text = place{c, a.at}.appendTo(text)
+		ends[i] = len(text)
+	}
+	paths, start := string(text), 0
+	list := make([]Check, len(c.answers))
+	for i, end := range ends {
+		list[i] = c.answers[i].spell(paths[start:end])
+		start = end
+	}
+	return list
 }
 
 // short cuts a text for display: strangers decide how long it is. The digest
@@ -243,12 +382,4 @@ func short(s string) string {
 		cut--
 	}
 	return fmt.Sprintf("%s… (%d bytes, sha256 %s…)", s[:cut], len(s), hexOf(s)[:16])
-}
-
-// pointer appends a name to a JSON Pointer.
-func pointer(path, name string) string {
-	if strings.ContainsAny(name, "~/") {
-		name = strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
-	}
-	return path + "/" + name
 }

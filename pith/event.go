@@ -10,7 +10,7 @@ import (
 // An event is one signed statement about a record, as it was received.
 type event struct {
 	value       canon.Value
-	path        string // where it stands in its bundle
+	path        place  // where it stands in its bundle
 	entry       string // SHA-256 in hex of everything received, signature included
 	id          string
 	kind        string
@@ -23,6 +23,8 @@ type event struct {
 	title       string // of a graph_snapshot whose title has the record's digest
 
 	reason Code // why the event is invalid, "" if it is valid
+
+	from, to int // the answers about the event alone
 }
 
 var eventFields = []field{
@@ -51,38 +53,51 @@ var signerFields = []field{
 // id, and the signature over it.
 var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
 
-// event reads one event and asks everything that can be asked of it alone. The
-// first failure that counts becomes its reason for being invalid.
-func (c *checks) event(path string, v canon.Value, rec *record, keys keyring) *event {
-	var mine checks
-	e := &event{value: v, path: path}
+// readEvents reads events and asks everything that can be asked of each alone.
+func (c *checks) readEvents(path place, list canon.Value, rec *record, keys keyring) []*event {
+	var events []*event
+	for v := range list.Children() {
+		events = append(events, c.event(path.item(len(events)), v, rec, keys))
+	}
+	return events
+}
+
+// reasons gives events their reasons for being invalid alone: the first failure
+// that counts. The signatures must be settled.
+func (c *checks) reasons(events []*event) {
+	for _, e := range events {
+		if failure := firstFailure(c.answers[e.from:e.to]); failure != nil {
+			e.reason = failure.code
+		}
+	}
+}
+
+// event is readEvents for one.
+func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *event {
+	e := &event{value: v, path: path, from: len(c.answers)}
 	entry := v.Digest()
 	e.entry = hex.EncodeToString(entry[:])
-	if mine.shape(CodeEventShape, path, v, eventFields) &&
-		mine.shape(CodeEventShape, path+"/signer", v.Get("signer"), signerFields) {
+	if c.shape(CodeEventShape, path, v, eventFields) &&
+		c.shape(CodeEventShape, path.at("signer"), v.Get("signer"), signerFields) {
 		e.read()
 		if name, found := unknown(v, eventFields); found {
-			mine.is(CodeMember, pointer(path, name), false, "not a member of events of version 1.0")
+			c.is(CodeMember, path.at(name), false, "not a member of events of version 1.0")
 		}
-		mine.equal(CodeEventVersion, path+"/schema_version", "1.0", v.Get("schema_version").Text())
-		mine.equal(CodeEventSubject, path+"/subject_pith_number", rec.number, v.Get("subject_pith_number").Text())
+		c.equal(CodeEventVersion, path.at("schema_version"), "1.0", v.Get("schema_version").Text())
+		c.equal(CodeEventSubject, path.at("subject_pith_number"), rec.number, v.Get("subject_pith_number").Text())
 
 		digest := v.DigestWithout(outsideEventDigest...)
-		hexDigest := hex.EncodeToString(digest[:])
-		mine.equal(CodeEventDigest, path+"/content_sha256", hexDigest, v.Get("content_sha256").Text())
-		mine.equal(CodeEventID, path+"/event_id", "sha256:"+hexDigest, e.id)
+		c.digest(CodeEventDigest, path.at("content_sha256"), "", digest, v.Get("content_sha256").Text())
+		c.digest(CodeEventID, path.at("event_id"), "sha256:", digest, e.id)
 
 		signature := v.Get("signature")
-		if mine.closed(CodeSignatureShape, path+"/signature", signature, eventSignatureFields) {
-			mine.signedBy(path+"/signature", signature, e)
-			mine.signature(path+"/signature", signature, digest, keys)
+		if c.closed(CodeSignatureShape, path.at("signature"), signature, eventSignatureFields) {
+			c.signedBy(path.at("signature"), signature, e)
+			c.signature(path.at("signature"), signature, digest, keys)
 		}
-		mine.payload(path+"/payload", e, rec, keys)
+		c.payload(path.at("payload"), e, rec, keys)
 	}
-	if failure := mine.firstFailure(); failure != nil {
-		e.reason = failure.Code
-	}
-	*c = append(*c, mine...)
+	e.to = len(c.answers)
 	return e
 }
 
@@ -101,9 +116,9 @@ func (e *event) read() {
 }
 
 // signedBy asks whether a signature names the key that the event's signer names.
-func (c *checks) signedBy(path string, signature canon.Value, e *event) {
-	c.equal(CodeSignatureSigner, path+"/key_id", e.signer.KeyID, signature.Get("key_id").Text())
-	c.equal(CodeSignatureSigner, path+"/public_key_fingerprint", e.fingerprint, signature.Get("public_key_fingerprint").Text())
+func (c *checks) signedBy(path place, signature canon.Value, e *event) {
+	c.equal(CodeSignatureSigner, path.at("key_id"), e.signer.KeyID, signature.Get("key_id").Text())
+	c.equal(CodeSignatureSigner, path.at("public_key_fingerprint"), e.fingerprint, signature.Get("public_key_fingerprint").Text())
 }
 
 // projection is how an event appears in a list of the state.

@@ -48,13 +48,13 @@ var sourceFields = []field{word("id"), word("kind"), positive("version")}
 
 // record reads a canonical record. It is nil when the record has not the shape
 // from which an identity follows.
-func (c *checks) record(path string, v canon.Value) *record {
+func (c *checks) record(path place, v canon.Value) *record {
 	good := c.shape(CodeRecordShape, path, v, recordFields)
 	if v.Kind() != canon.Object {
 		return nil
 	}
-	good = c.shape(CodeRecordShape, path+"/metadata", v.Get("metadata"), metadataFields) && good
-	good = c.shape(CodeRecordShape, path+"/source", v.Get("source"), sourceFields) && good
+	good = c.shape(CodeRecordShape, path.at("metadata"), v.Get("metadata"), metadataFields) && good
+	good = c.shape(CodeRecordShape, path.at("source"), v.Get("source"), sourceFields) && good
 	if !good {
 		return nil
 	}
@@ -75,7 +75,7 @@ func Number(record []byte) (number, sha256hex string, err error) {
 		return "", "", err
 	}
 	var c checks
-	r := c.record("", doc.Root())
+	r := c.record(c.root(), doc.Root())
 	if r == nil {
 		return "", "", &CheckError{*c.firstFailure()}
 	}

@@ -219,15 +219,17 @@ func TestCopies(t *testing.T) {
 	}
 	for _, order := range [][][]byte{{early, late}, {late, early}, {late, early, late, early}} {
 		var c checks
-		ring := c.keyring("", keys.Root())
+		ring := c.keyring(c.root(), keys.Root())
 		var events []*event
 		for _, raw := range order {
 			doc, err := canon.Parse(raw)
 			if err != nil {
 				t.Fatal(err)
 			}
-			events = append(events, c.event("", doc.Root(), l.b.record, ring))
+			events = append(events, c.event(c.root(), doc.Root(), l.b.record, ring))
 		}
+		c.settle()
+		c.reasons(events)
 		h := replay(events)
 		if len(h.applied) != 1 || len(h.invalid) != 0 || h.applied[0].id != id || !bytes.Equal(h.applied[0].value.Canonical(), early) {
 			t.Errorf("%d applied, %d invalid, or not the earlier signature", len(h.applied), len(h.invalid))

@@ -165,11 +165,10 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		}
 		return &r.Signers[i]
 	}
-	note := func(s *SignerSeen, asked checks) bool {
-		*c = append(*c, asked...)
-		failure := asked.firstFailure()
+	note := func(s *SignerSeen, from int) bool { // what was asked from there on
+		failure := firstFailure(c.answers[from:])
 		if failure != nil && s.Trusted {
-			s.Trusted, s.Reason = false, failure.Code
+			s.Trusted, s.Reason = false, failure.code
 		}
 		return failure == nil
 	}
@@ -177,27 +176,26 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		for i, e := range b.history.applied {
 			s := seen(e.signer, e.fingerprint)
 			s.Events++
-			var asked checks
-			asked.trustEvent(trust, e)
-			r.History[i].Trusted = note(s, asked)
+			from := len(c.answers)
+			c.trustEvent(trust, e)
+			r.History[i].Trusted = note(s, from)
 		}
 	}
-	if b.signer == nil {
+	if b.signer == "" {
 		return
 	}
-	fingerprint := b.signer.Fingerprint()
 	var s *SignerSeen
 	for i := range r.Signers {
-		if r.Signers[i].Fingerprint == fingerprint {
+		if r.Signers[i].Fingerprint == b.signer {
 			s = &r.Signers[i]
 			break
 		}
 	}
 	if s == nil {
-		s = seen(trust.nameOf(fingerprint, b.signer.Signer.KeyID), fingerprint)
+		s = seen(trust.nameOf(b.signer, b.keys[b.signer].Signer.KeyID), b.signer)
 	}
 	s.Bundle = true
-	var asked checks
-	asked.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
-	note(s, asked)
+	from := len(c.answers)
+	c.trustBundle(trust, b.signer, b.root.Get("built_at").Text())
+	note(s, from)
 }

@@ -16,9 +16,9 @@ type field struct {
 
 // shape asks whether v is an object with all these fields. It answers with one
 // check when all is well and with one for each wrong field otherwise.
-func (c *checks) shape(code Code, path string, v canon.Value, fields []field) bool {
+func (c *checks) shape(code Code, path place, v canon.Value, fields []field) bool {
 	if v.Kind() != canon.Object {
-		return c.add(Check{Code: code, Path: path, Expected: "an object", Got: v.Kind().String()})
+		return c.failure(answer{code: code, at: path.number, expected: "an object", got: v.Kind().String()})
 	}
 	good := true
 	for _, f := range fields {
@@ -31,10 +31,10 @@ func (c *checks) shape(code Code, path string, v canon.Value, fields []field) bo
 		if k := member.Kind(); k == canon.String || k == canon.Number {
 			got = short(string(member.Canonical()))
 		}
-		c.add(Check{Code: code, Path: pointer(path, f.name), Expected: f.want, Got: got})
+		c.failure(answer{code: code, at: path.at(f.name).number, expected: f.want, got: got})
 	}
 	if good {
-		c.add(Check{Code: code, Path: path, OK: true})
+		c.pass(code, path)
 	}
 	return good
 }
@@ -62,12 +62,12 @@ members:
 
 // closed is shape for objects that no digest covers: there, a member that
 // nobody knows could be slipped in by anybody.
-func (c *checks) closed(code Code, path string, v canon.Value, fields []field) bool {
+func (c *checks) closed(code Code, path place, v canon.Value, fields []field) bool {
 	if !c.shape(code, path, v, fields) {
 		return false
 	}
 	if name, found := unknown(v, fields); found {
-		return c.add(Check{Code: code, Path: pointer(path, name), Expected: "no other members", Got: short(name)})
+		return c.failure(answer{code: code, at: path.at(name).number, expected: "no other members", got: short(name)})
 	}
 	return true
 }

@@ -120,52 +120,63 @@ func (t *Trust) nameOf(fingerprint, keyID string) Signer {
 // name is given. An unknown key under a known name is called impersonation. It
 // could also be the signer's next key, so it is not rejected, but nobody should
 // believe it before the policy says so.
-func (c *checks) key(t *Trust, path, fingerprint, name string) *trusted {
+func (c *checks) key(t *Trust, path place, fingerprint, name string) *trusted {
 	i, found := t.find(fingerprint)
 	if !found {
 		for _, s := range t.signers {
 			if s.id == name {
-				c.add(Check{Code: CodeTrustImpersonation, Path: path, Expected: s.fingerprint, Got: fingerprint,
-					Detail: "a key that the policy does not know signs as " + short(name)})
+				c.failure(answer{code: CodeTrustImpersonation, at: path.number, expected: s.fingerprint, got: fingerprint,
+					detail: "a key that the policy does not know signs as " + short(name)})
 				return nil
 			}
 		}
-	}
-	if !c.is(CodeTrustKey, path, found, "the policy does not know the key "+fingerprint) {
+		c.fail(CodeTrustKey, path, "the policy does not know the key "+fingerprint)
 		return nil
 	}
+	c.pass(CodeTrustKey, path)
 	return &t.signers[i]
 }
 
 func (c *checks) trustEvent(t *Trust, e *event) {
-	path := e.path + "/signer"
+	path := e.path.at("signer")
 	s := c.key(t, path, e.fingerprint, e.signer.ID)
 	if s == nil {
 		return
 	}
-	c.equal(CodeTrustName, path+"/signer_id", s.id, e.signer.ID)
-	c.equal(CodeTrustName, path+"/signer_type", s.kind, e.signer.Type)
+	c.equal(CodeTrustName, path.at("signer_id"), s.id, e.signer.ID)
+	c.equal(CodeTrustName, path.at("signer_type"), s.kind, e.signer.Type)
 	_, may := slices.BinarySearch(s.eventTypes, e.kind)
 	_, any := slices.BinarySearch(s.eventTypes, anyType)
-	c.is(CodeTrustEventType, e.path+"/event_type", may || any, s.id+" may not sign "+short(e.kind))
-	c.window(s, e.path+"/created_at", e.createdAt)
+	if may || any {
+		c.pass(CodeTrustEventType, e.path.at("event_type"))
+	} else {
+		c.fail(CodeTrustEventType, e.path.at("event_type"), s.id+" may not sign "+short(e.kind))
+	}
+	c.window(s, e.path.at("created_at"), e.createdAt)
 }
 
 func (c *checks) trustBundle(t *Trust, fingerprint, builtAt string) {
-	s := c.key(t, "/bundle_signature", fingerprint, "")
+	s := c.key(t, c.at("bundle_signature"), fingerprint, "")
 	if s == nil {
 		return
 	}
-	c.is(CodeTrustBundle, "/bundle_signature", s.bundles, s.id+" may not sign bundles")
+	if s.bundles {
+		c.pass(CodeTrustBundle, c.at("bundle_signature"))
+	} else {
+		c.fail(CodeTrustBundle, c.at("bundle_signature"), s.id+" may not sign bundles")
+	}
 	at, _ := parseTime(builtAt)
-	c.window(s, "/built_at", at)
+	c.window(s, c.at("built_at"), at)
 }
 
-func (c *checks) window(s *trusted, path string, at time.Time) {
+func (c *checks) window(s *trusted, path place, at time.Time) {
 	early := !s.from.IsZero() && at.Before(s.from)
 	late := !s.until.IsZero() && at.After(s.until)
-	c.is(CodeTrustWindow, path, !early && !late,
-		fmt.Sprintf("signed at %s, the key is valid from %s to %s", at.Format(time.RFC3339), orOpen(s.from), orOpen(s.until)))
+	if early || late {
+		c.fail(CodeTrustWindow, path, fmt.Sprintf("signed at %s, the key is valid from %s to %s", at.Format(time.RFC3339), orOpen(s.from), orOpen(s.until)))
+		return
+	}
+	c.pass(CodeTrustWindow, path)
 }
 
 func orOpen(t time.Time) string {
@@ -206,11 +217,11 @@ func ParseTrust(data []byte) (*Trust, error) {
 	}
 	var c checks
 	root := doc.Root()
-	c.closed(CodeTrustFile, "", root, trustFields)
+	c.closed(CodeTrustFile, c.root(), root, trustFields)
 	t := &Trust{}
 	i := 0
 	for v := range root.Get("signers").Children() {
-		path := fmt.Sprintf("/signers/%d", i)
+		path := c.at("signers").item(i)
 		i++
 		if !c.closed(CodeTrustFile, path, v, trustedFields) {
 			continue

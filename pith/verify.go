@@ -1,7 +1,6 @@
 package pith
 
 import (
-	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
@@ -23,7 +22,7 @@ func Verify(data []byte, trust *Trust) *Result {
 	}
 	r := &Result{Signers: []SignerSeen{}}
 	var c checks
-	defer func() { r.Checks = c }()
+	defer func() { r.Checks = c.list() }()
 
 	doc, err := canon.Parse(data)
 	if err != nil {
@@ -42,7 +41,7 @@ func Verify(data []byte, trust *Trust) *Result {
 func (c *checks) unreadable(err error) {
 	var e *canon.Error
 	if errors.As(err, &e) {
-		c.is(Code(e.Reason), "", false, e.Detail+" (byte "+strconv.Itoa(e.Offset)+")")
+		c.fail(Code(e.Reason), c.root(), e.Detail+" (byte "+strconv.Itoa(e.Offset)+")")
 	}
 }
 
@@ -89,52 +88,62 @@ type bundle struct {
 
 	stateSHA256 string // of the state that the events give
 
-	signer *PublicKey // whose signature over the bundle is good, or nil
+	signer string // fingerprint of the key whose signature over the bundle is good, or ""
 }
 
 // bundle asks everything about a bundle but trust. It is nil when there is too
 // little to go on.
 func (c *checks) bundle(root canon.Value) *bundle {
 	// The rules below are those of these versions; others may have other rules.
-	if !c.shape(CodeBundleType, "", root, envelopeFields) {
+	if !c.shape(CodeBundleType, c.root(), root, envelopeFields) {
 		return nil
 	}
 	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints"} {
 		if n := root.Get(name).Len(); n > MaxEntries {
-			c.is(CodeListLength, pointer("", name), false, strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
+			c.fail(CodeListLength, c.at(name), strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
 			return nil
 		}
 	}
-	c.shape(CodeBundleShape, "", root, bundleFields)
+	c.shape(CodeBundleShape, c.root(), root, bundleFields)
 	if name, found := unknown(root, bundleFields); found {
-		c.is(CodeMember, pointer("", name), false, "not a member of bundles of version 1.0")
+		c.fail(CodeMember, c.at(name), "not a member of bundles of version 1.0")
 	}
-	b := &bundle{root: root, record: c.record("/canonical_record", root.Get("canonical_record"))}
-	b.keys = c.keyring("/public_keys", root.Get("public_keys"))
+	b := &bundle{root: root, record: c.record(c.at("canonical_record"), root.Get("canonical_record"))}
+	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))
 	if b.record != nil {
 		c.identity(root, b.record)
-		c.events(b)
+		b.events = c.readEvents(c.at("events"), root.Get("events"), b.record, b.keys)
+	}
+	from := len(c.answers)
+	c.bundleSignature(root, b.keys)
+	to := len(c.answers)
+	c.settle()
+	if firstFailure(c.answers[from:to]) == nil {
+		b.signer = root.Get("bundle_signature").Get("public_key_fingerprint").Text()
+	}
+	if b.record != nil {
+		c.reasons(b.events)
+		c.meet(b)
 		c.state(b)
 	}
-	b.signer = c.bundleSignature(root, b.keys)
 	return b
 }
 
 // identity asks whether everything that follows from the record does follow.
 func (c *checks) identity(root canon.Value, rec *record) {
-	c.equal(CodeRecordDigest, "/canonical_sha256", rec.sha256, root.Get("canonical_sha256").Text())
-	c.equal(CodeNumber, "/pith_number", rec.number, root.Get("pith_number").Text())
-	c.equal(CodeShortNumber, "/short_pith_number", "pith:"+rec.suffix[:8], root.Get("short_pith_number").Text())
-	c.equal(CodeSource, "/source", string(rec.Get("source").Canonical()), string(root.Get("source").Canonical()))
-	c.aliases("/source_aliases", root.Get("source_aliases"), rec)
-	c.locators("/links", root.Get("links"), rec)
+	c.equal(CodeRecordDigest, c.at("canonical_sha256"), rec.sha256, root.Get("canonical_sha256").Text())
+	c.equal(CodeNumber, c.at("pith_number"), rec.number, root.Get("pith_number").Text())
+	c.equal(CodeShortNumber, c.at("short_pith_number"), "pith:"+rec.suffix[:8], root.Get("short_pith_number").Text())
+	c.same(CodeSource, c.at("source"), rec.Get("source"), root.Get("source"))
+	c.aliases(c.at("source_aliases"), root.Get("source_aliases"), rec)
+	c.locators(c.at("links"), root.Get("links"), rec)
 	i := 0
 	for hint := range root.Get("mirror_hints").Children() {
-		c.locators("/mirror_hints/"+strconv.Itoa(i), hint, rec)
+		c.locators(c.at("mirror_hints").item(i), hint, rec)
 		i++
 	}
 	if n := root.Get("timestamp_proofs").Len(); n > 0 {
-		c.is(CodeProofs, "/timestamp_proofs", false, strconv.Itoa(n)+" timestamp proofs were not checked")
+		c.fail(CodeProofs, c.at("timestamp_proofs"), strconv.Itoa(n)+" timestamp proofs were not checked")
 	}
 }
 
@@ -142,10 +151,10 @@ var aliasFields = []field{word("alias_kind"), word("alias_value"), second("creat
 
 // aliases change without an event, so nobody but the bundle's signer vouches
 // for them. Only what follows from the record is let in.
-func (c *checks) aliases(path string, list canon.Value, rec *record) {
+func (c *checks) aliases(path place, list canon.Value, rec *record) {
 	i := 0
 	for v := range list.Children() {
-		path := path + "/" + strconv.Itoa(i)
+		path := path.item(i)
 		i++
 		if !c.closed(CodeAlias, path, v, aliasFields) {
 			continue
@@ -153,42 +162,33 @@ func (c *checks) aliases(path string, list canon.Value, rec *record) {
 		kind := v.Get("alias_kind").Text()
 		want, ok := rec.alias(kind)
 		if !ok {
-			c.is(CodeAlias, path+"/alias_kind", false, "aliases of kind "+strconv.Quote(short(kind))+" do not follow from this record")
+			c.fail(CodeAlias, path.at("alias_kind"), "aliases of kind "+strconv.Quote(short(kind))+" do not follow from this record")
 			continue
 		}
-		c.equal(CodeAlias, path+"/alias_value", want, v.Get("alias_value").Text())
+		c.equal(CodeAlias, path.at("alias_value"), want, v.Get("alias_value").Text())
 	}
 }
 
 // locators asks whether the addresses of a links or mirror hint object name
 // this record. base_url is an address of the whole mirror.
-func (c *checks) locators(path string, v canon.Value, rec *record) {
+func (c *checks) locators(path place, v canon.Value, rec *record) {
 	for m := range v.Children() {
 		url := m.Text()
 		if m.Name() == "base_url" || !strings.Contains(url, "://") {
 			continue
 		}
-		c.is(CodeLocator, pointer(path, m.Name()), strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix),
+		c.is(CodeLocator, path.at(m.Name()), strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix),
 			"not an https address of "+rec.suffix)
 	}
 }
 
-// events reads and replays the events.
-func (c *checks) events(b *bundle) {
+// meet asks what can be asked of the events together, and replays them.
+func (c *checks) meet(b *bundle) {
 	declared := declaredInvalid(b.root.Get("state"))
 	seen := map[string]bool{}
-	type span struct{ from, to int }
-	var spans []span
-	i := 0
-	for v := range b.root.Get("events").Children() {
-		path := "/events/" + strconv.Itoa(i)
-		i++
-		from := len(*c)
-		e := c.event(path, v, b.record, b.keys)
-		spans = append(spans, span{from, len(*c)})
-		b.events = append(b.events, e)
+	for _, e := range b.events {
 		if e.id != "" && e.reason == "" {
-			c.is(CodeEventDuplicate, path+"/event_id", !seen[e.id], "the event appears before")
+			c.is(CodeEventDuplicate, e.path.at("event_id"), !seen[e.id], "the event appears before")
 			seen[e.id] = true
 		}
 	}
@@ -198,7 +198,7 @@ func (c *checks) events(b *bundle) {
 	}
 	b.history = replay(b.events)
 	for i, e := range b.events {
-		from := len(*c)
+		from := len(c.answers)
 		if alone[i] == "" && len(e.links()) > 0 {
 			c.links(e)
 		}
@@ -206,31 +206,31 @@ func (c *checks) events(b *bundle) {
 		// bundle tells the truth, and the failures below are no reason to
 		// reject it.
 		if e.reason != "" && declared[string(e.invalidEntry())] {
-			forgive((*c)[spans[i].from:spans[i].to])
-			forgive((*c)[from:])
+			forgive(c.answers[e.from:e.to])
+			forgive(c.answers[from:])
 		}
 	}
 	for _, e := range b.history.gaps {
-		c.is(CodePrevMissing, e.path+"/prev_event", false, e.prev+" is not in this bundle")
+		c.fail(CodePrevMissing, e.path.at("prev_event"), e.prev+" is not in this bundle")
 	}
 	opened := false
 	for _, e := range b.history.applied {
 		opened = opened || e.kind == TypeRecordCreated && !b.history.superseded[e.id]
 	}
-	c.is(CodeRecordCreated, "/events", opened, "no valid record_created event")
+	c.is(CodeRecordCreated, c.at("events"), opened, "no valid record_created event")
 }
 
 // links reports what replay found out about supersedes and prev_event.
 func (c *checks) links(e *event) {
 	switch e.reason {
 	case CodeSupersedesTarget, CodeSupersedesSigner:
-		c.is(e.reason, e.path+"/supersedes", false, "an event that may not be superseded by this one")
+		c.fail(e.reason, e.path.at("supersedes"), "an event that may not be superseded by this one")
 	case CodePrevSigner, CodeLinkCycle:
-		c.is(e.reason, e.path+"/prev_event", false, short(e.prev))
+		c.fail(e.reason, e.path.at("prev_event"), short(e.prev))
 	default:
-		c.is(CodeSupersedesTarget, e.path+"/supersedes", true, "")
-		c.is(CodeSupersedesSigner, e.path+"/supersedes", true, "")
-		c.is(CodePrevSigner, e.path+"/prev_event", true, "")
+		c.pass(CodeSupersedesTarget, e.path.at("supersedes"))
+		c.pass(CodeSupersedesSigner, e.path.at("supersedes"))
+		c.pass(CodePrevSigner, e.path.at("prev_event"))
 	}
 }
 
@@ -243,11 +243,11 @@ func declaredInvalid(state canon.Value) map[string]bool {
 	return entries
 }
 
-func forgive(list checks) {
-	for i := range list {
-		if !list[i].OK {
-			list[i].IfFailed = Valid
-			list[i].Detail = strings.TrimSpace(list[i].Detail + " (the state lists the event as invalid)")
+func forgive(answers []answer) {
+	for i := range answers {
+		if a := &answers[i]; !a.ok {
+			a.ifFailed = Valid
+			a.detail = strings.TrimSpace(a.detail + " (the state lists the event as invalid)")
 		}
 	}
 }
@@ -262,29 +262,29 @@ func (c *checks) state(b *bundle) {
 		return // bundle_shape has said so
 	}
 	digest := got.DigestWithout("state_sha256")
-	c.equal(CodeStateDigest, "/state/state_sha256", hex.EncodeToString(digest[:]), got.Get("state_sha256").Text())
+	c.digest(CodeStateDigest, c.at("state").at("state_sha256"), "", digest, got.Get("state_sha256").Text())
 
 	if string(want) == string(got.Canonical()) {
-		c.is(CodeState, "/state", true, "")
+		c.pass(CodeState, c.at("state"))
 		return
 	}
 	doc, err := canon.Parse(want)
 	if err != nil { // the bundle is so large that its state alone breaks a limit
-		c.is(CodeState, "/state", false, "the state that the events give breaks a limit: "+err.Error())
+		c.fail(CodeState, c.at("state"), "the state that the events give breaks a limit: "+err.Error())
 		return
 	}
-	c.difference("/state", doc.Root(), got)
+	c.difference(c.at("state"), doc.Root(), got)
 }
 
 // difference reports where two objects differ, one level into state.current.
-func (c *checks) difference(path string, want, got canon.Value) {
+func (c *checks) difference(path place, want, got canon.Value) {
 	for w := range want.Children() {
 		g := got.Get(w.Name())
-		at := pointer(path, w.Name())
+		at := path.at(w.Name())
 		switch {
 		case string(w.Canonical()) == string(g.Canonical()):
-		case at == "/state/state_sha256": // differs because the rest does
-		case at == "/state/current" && g.Kind() == canon.Object:
+		case w.Name() == "state_sha256": // differs because the rest does
+		case w.Name() == "current" && g.Kind() == canon.Object:
 			c.difference(at, w, g)
 		case !g.Exists():
 			c.equal(CodeState, at, string(w.Canonical()), "nothing")
@@ -294,7 +294,7 @@ func (c *checks) difference(path string, want, got canon.Value) {
 	}
 	for g := range got.Children() {
 		if !want.Get(g.Name()).Exists() {
-			c.equal(CodeState, pointer(path, g.Name()), "nothing", string(g.Canonical()))
+			c.equal(CodeState, path.at(g.Name()), "nothing", string(g.Canonical()))
 		}
 	}
 }
@@ -302,17 +302,12 @@ func (c *checks) difference(path string, want, got canon.Value) {
 // bundleSignature asks whether the signature over the whole bundle is good. No
 // digest covers this object itself, so it may hold nothing unknown, and its
 // signed_at is a claim that nobody signed.
-func (c *checks) bundleSignature(root canon.Value, keys keyring) *PublicKey {
-	const path = "/bundle_signature"
+func (c *checks) bundleSignature(root canon.Value, keys keyring) {
+	path := c.at("bundle_signature")
 	v := root.Get("bundle_signature")
 	digest := root.DigestWithout("bundle_signature")
-	good := c.equal(CodeBundleDigest, path+"/bundle_sha256", hex.EncodeToString(digest[:]), v.Get("bundle_sha256").Text())
-	if !c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
-		return nil
+	c.digest(CodeBundleDigest, path.at("bundle_sha256"), "", digest, v.Get("bundle_sha256").Text())
+	if c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
+		c.signature(path, v, digest, keys)
 	}
-	key, ok := c.signature(path, v, digest, keys)
-	if !ok || !good {
-		return nil
-	}
-	return &key
 }
