@@ -136,18 +136,24 @@ func (c *checks) publicKey(path place, v canon.Value) (PublicKey, bool) {
 	return k, good
 }
 
-// decodeBase64 reads base64 with padding and nothing else: no newlines, no
-// missing padding, no bits left over. One signature has one spelling.
+// decodeBase64 is decodeStrict for something of a known size.
 func decodeBase64(s string, size int) ([]byte, error) {
+	b, err := decodeStrict(s)
+	if err == nil && len(b) != size {
+		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
+	}
+	return b, err
+}
+
+// decodeStrict reads base64 with padding and nothing else: no newlines, no
+// missing padding, no bits left over. One signature has one spelling.
+func decodeStrict(s string) ([]byte, error) {
 	if strings.ContainsAny(s, "\r\n") { // which encoding/base64 would skip
 		return nil, errors.New("base64 with a line break")
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil {
 		return nil, fmt.Errorf("not strict base64: %w", err)
-	}
-	if len(b) != size {
-		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
 	}
 	return b, nil
 }
