@@ -6,44 +6,50 @@ import (
 	"unicode/utf8"
 )
 
-// A writer lays out a tree in canonical form and notes where each value went.
-type writer struct {
-	nodes []node
-	out   []byte
-}
-
-// value writes node i. The recursion is as deep as the reader allowed.
-func (w *writer) value(i int32) {
-	n := &w.nodes[i]
-	n.start = int32(len(w.out))
+// write lays out node i in canonical form and notes where it went. The recursion
+// is as deep as the reader allowed.
+func (d *Doc) write(i int32) {
+	n := &d.nodes[i]
+	n.start = int32(len(d.canonical))
 	switch n.kind {
 	case Object:
-		w.children(n.child, '{', '}')
+		d.canonical = append(d.canonical, '{')
+		for m := n.child; m != 0; m = d.nodes[m].next {
+			if m != n.child {
+				d.canonical = append(d.canonical, ',')
+			}
+			d.nodes[m].nameAt = int32(len(d.canonical))
+			d.writeString(d.nodes[m].key)
+			d.canonical = append(d.canonical, ':')
+			d.write(m)
+		}
+		d.canonical = append(d.canonical, '}')
 	case Array:
-		w.children(n.child, '[', ']')
+		d.canonical = append(d.canonical, '[')
+		for e := n.child; e != 0; e = d.nodes[e].next {
+			if e != n.child {
+				d.canonical = append(d.canonical, ',')
+			}
+			d.nodes[e].nameAt = int32(len(d.canonical))
+			d.write(e)
+		}
+		d.canonical = append(d.canonical, ']')
 	case String:
-		w.out = AppendString(w.out, n.text)
+		d.writeString(n.text)
 	default:
-		w.out = append(w.out, n.text...)
+		d.canonical = append(d.canonical, d.text(n.text)...)
 	}
-	n.end = int32(len(w.out))
+	n.end = int32(len(d.canonical))
 }
 
-func (w *writer) children(first int32, open, close byte) {
-	w.out = append(w.out, open)
-	for i := first; i != 0; i = w.nodes[i].next {
-		if i != first {
-			w.out = append(w.out, ',')
-		}
-		n := &w.nodes[i]
-		n.nameAt = int32(len(w.out))
-		if open == '{' {
-			w.out = AppendString(w.out, n.key)
-			w.out = append(w.out, ':')
-		}
-		w.value(i)
+// writeString writes a string. One that stands in the input as it is has nothing
+// to escape, and is copied with its quotes.
+func (d *Doc) writeString(s span) {
+	if s.to < 0 {
+		d.canonical = AppendString(d.canonical, d.aside[s.from])
+		return
 	}
-	w.out = append(w.out, close)
+	d.canonical = append(d.canonical, d.in[s.from-1:s.to+1]...)
 }
 
 // AppendString appends s, which must be UTF-8, as a canonical JSON string. Only
