@@ -235,6 +235,17 @@ type step struct {
 	name string // which member of an object, when item is -1
 }
 
+// newChecks returns checks with room for the answers and places of a common
+// bundle.
+func newChecks() *checks {
+	return &checks{
+		answers: make([]answer, 0, 128),
+		steps:   make([]step, 0, 128),
+		claims:  make([]ed25519x.Claim, 0, 8),
+		claimed: make([]int, 0, 8),
+	}
+}
+
 // root is the whole input.
 func (c *checks) root() place { return place{c, 0} }
 
@@ -259,12 +270,16 @@ func (p place) appendTo(dst []byte) []byte {
 	if p.number == 0 {
 		return dst
 	}
-	s := p.c.steps[p.number-1]
-	dst = append(place{p.c, s.from}.appendTo(dst), '/')
+	s := &p.c.steps[p.number-1]
+	return s.appendTo(place{p.c, s.from}.appendTo(dst))
+}
+
+func (s *step) appendTo(dst []byte) []byte {
+	dst = append(dst, '/')
 	switch {
 	case s.item >= 0:
 		return strconv.AppendInt(dst, int64(s.item), 10)
-	case strings.ContainsAny(s.name, "~/"):
+	case strings.IndexByte(s.name, '~') >= 0 || strings.IndexByte(s.name, '/') >= 0:
 		return append(dst, strings.NewReplacer("~", "~0", "/", "~1").Replace(s.name)...)
 	}
 	return append(dst, s.name...)
@@ -353,19 +368,23 @@ func (a *answer) spell(path string) Check {
 	return check
 }
 
-// list spells out all answers. The paths are pieces of one string.
+// list spells out all answers. Their paths are pieces of one string, in which
+// every step follows the step before it.
 func (c *checks) list() []Check {
-	var text []byte
-	ends := make([]int, len(c.answers))
-	for i, a := range c.answers {
-		text = place{c, a.at}.appendTo(text)
-		ends[i] = len(text)
+	text := make([]byte, 0, 48*len(c.steps))
+	ends := make([]int, 1, 1+len(c.steps)) // of the path to each place; the root's is empty
+	path := func(number int32) (from, to int) { return ends[max(number-1, 0)], ends[number] }
+	for i := range c.steps {
+		s := &c.steps[i]
+		from, to := path(s.from)
+		text = s.appendTo(append(text, text[from:to]...))
+		ends = append(ends, len(text))
 	}
-	paths, start := string(text), 0
+	paths := string(text)
 	list := make([]Check, len(c.answers))
-	for i, end := range ends {
-		list[i] = c.answers[i].spell(paths[start:end])
-		start = end
+	for i := range c.answers {
+		from, to := path(c.answers[i].at)
+		list[i] = c.answers[i].spell(paths[from:to])
 	}
 	return list
 }

@@ -1,6 +1,7 @@
 package pith
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"strings"
@@ -21,7 +22,7 @@ func Verify(data []byte, trust *Trust) *Result {
 		trust = PinnedTrust()
 	}
 	r := &Result{Signers: []SignerSeen{}}
-	var c checks
+	c := newChecks()
 	defer func() { r.Checks = c.list() }()
 
 	doc, err := canon.Parse(data)
@@ -34,7 +35,7 @@ func Verify(data []byte, trust *Trust) *Result {
 		return r
 	}
 	r.describe(b)
-	r.judge(&c, b, trust)
+	r.judge(c, b, trust)
 	return r
 }
 
@@ -177,8 +178,11 @@ func (c *checks) locators(path place, v canon.Value, rec *record) {
 		if m.Name() == "base_url" || !strings.Contains(url, "://") {
 			continue
 		}
-		c.is(CodeLocator, path.at(m.Name()), strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix),
-			"not an https address of "+rec.suffix)
+		if strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix) {
+			c.pass(CodeLocator, path.at(m.Name()))
+		} else {
+			c.fail(CodeLocator, path.at(m.Name()), "not an https address of "+rec.suffix)
+		}
 	}
 }
 
@@ -215,7 +219,7 @@ func (c *checks) meet(b *bundle) {
 	}
 	opened := false
 	for _, e := range b.history.applied {
-		opened = opened || e.kind == TypeRecordCreated && !b.history.superseded[e.id]
+		opened = opened || e.kind == TypeRecordCreated && !e.superseded
 	}
 	c.is(CodeRecordCreated, c.at("events"), opened, "no valid record_created event")
 }
@@ -257,23 +261,22 @@ func forgive(answers []answer) {
 func (c *checks) state(b *bundle) {
 	want, sha256hex := b.history.state(b.record, joinAliases(b.root.Get("source_aliases")))
 	b.stateSHA256 = sha256hex
-	got := b.root.Get("state")
+	got, path := b.root.Get("state"), c.at("state")
 	if got.Kind() != canon.Object {
 		return // bundle_shape has said so
 	}
-	digest := got.DigestWithout("state_sha256")
-	c.digest(CodeStateDigest, c.at("state").at("state_sha256"), "", digest, got.Get("state_sha256").Text())
-
-	if string(want) == string(got.Canonical()) {
-		c.pass(CodeState, c.at("state"))
+	if bytes.Equal(want, got.Canonical()) { // and so is the digest in it
+		c.pass(CodeStateDigest, path.at("state_sha256"))
+		c.pass(CodeState, path)
 		return
 	}
+	c.digest(CodeStateDigest, path.at("state_sha256"), "", got.DigestWithout("state_sha256"), got.Get("state_sha256").Text())
 	doc, err := canon.Parse(want)
 	if err != nil { // the bundle is so large that its state alone breaks a limit
-		c.fail(CodeState, c.at("state"), "the state that the events give breaks a limit: "+err.Error())
+		c.fail(CodeState, path, "the state that the events give breaks a limit: "+err.Error())
 		return
 	}
-	c.difference(c.at("state"), doc.Root(), got)
+	c.difference(path, doc.Root(), got)
 }
 
 // difference reports where two objects differ, one level into state.current.

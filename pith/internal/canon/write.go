@@ -2,6 +2,7 @@ package canon
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -83,6 +84,74 @@ func Quote(s string) []byte {
 		s = strings.ToValidUTF8(s, "\ufffd")
 	}
 	return AppendString(nil, s)
+}
+
+// A Writer writes canonical JSON whose members the caller names in canonical
+// order. It puts the commas.
+type Writer struct{ out []byte }
+
+// NewWriter returns a writer with room for size bytes, which may grow.
+func NewWriter(size int) *Writer { return &Writer{make([]byte, 0, size)} }
+
+// Bytes returns what was written.
+func (w *Writer) Bytes() []byte { return w.out }
+
+// Len returns how many bytes were written.
+func (w *Writer) Len() int { return len(w.out) }
+
+// next puts a comma unless a container has just been opened or a member named.
+// No value ends in one of these bytes.
+func (w *Writer) next() {
+	if n := len(w.out); n > 0 {
+		switch w.out[n-1] {
+		case '{', '[', ':':
+		default:
+			w.out = append(w.out, ',')
+		}
+	}
+}
+
+// Open starts an object or array with its opening bracket.
+func (w *Writer) Open(bracket byte) {
+	w.next()
+	w.out = append(w.out, bracket)
+}
+
+// Close ends an object or array with its closing bracket.
+func (w *Writer) Close(bracket byte) { w.out = append(w.out, bracket) }
+
+// Name starts a member, whose value is to follow.
+func (w *Writer) Name(name string) *Writer {
+	w.String(name)
+	w.out = append(w.out, ':')
+	return w
+}
+
+// String writes a string, which must be UTF-8.
+func (w *Writer) String(s string) {
+	w.next()
+	w.out = AppendString(w.out, s)
+}
+
+// Int writes an integer.
+func (w *Writer) Int(n int) {
+	w.next()
+	w.out = strconv.AppendInt(w.out, int64(n), 10)
+}
+
+// Raw writes a value that is in canonical form.
+func (w *Writer) Raw(value []byte) {
+	w.next()
+	w.out = append(w.out, value...)
+}
+
+// Array writes an array of values in canonical form.
+func (w *Writer) Array(values [][]byte) {
+	w.Open('[')
+	for _, v := range values {
+		w.Raw(v)
+	}
+	w.Close(']')
 }
 
 // A Member is one member of an object under construction: a name and a value
