@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/openpith/evidence/pith/internal/canon"
@@ -212,6 +213,10 @@ type checks struct {
 	// depend on them.
 	claims  []ed25519x.Claim
 	claimed []int
+
+	// Where list lays out the paths.
+	text []byte
+	ends []int
 }
 
 type answer struct {
@@ -235,15 +240,20 @@ type step struct {
 	name string // which member of an object, when item is -1
 }
 
-// newChecks returns checks with room for the answers and places of a common
-// bundle.
-func newChecks() *checks {
-	return &checks{
-		answers: make([]answer, 0, 128),
-		steps:   make([]step, 0, 128),
-		claims:  make([]ed25519x.Claim, 0, 8),
-		claimed: make([]int, 0, 8),
+// idle holds checks whose room can be used again.
+var idle = sync.Pool{New: func() any { return new(checks) }}
+
+// release gives the room of c to others. What list returned stays.
+func (c *checks) release() {
+	const common = 1 << 12 // answers; the room of larger bundles is given up
+	if cap(c.answers) > common || cap(c.steps) > common {
+		return
 	}
+	clear(c.answers) // which hold on to texts of the bundle
+	clear(c.steps)
+	c.answers, c.steps = c.answers[:0], c.steps[:0]
+	c.claims, c.claimed = c.claims[:0], c.claimed[:0]
+	idle.Put(c)
 }
 
 // root is the whole input.
@@ -318,6 +328,20 @@ func (c *checks) equal(code Code, path place, expected, got string) bool {
 	return c.failure(answer{code: code, at: path.number, expected: short(expected), got: short(got)})
 }
 
+// equals is equal for an expectation that consists of parts.
+func (c *checks) equals(code Code, path place, got string, parts ...string) bool {
+	rest, ok := got, true
+	for _, part := range parts {
+		if rest, ok = strings.CutPrefix(rest, part); !ok {
+			break
+		}
+	}
+	if ok && rest == "" {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, strings.Join(parts, ""), got)
+}
+
 // same is equal for values.
 func (c *checks) same(code Code, path place, expected, got canon.Value) bool {
 	if bytes.Equal(expected.Canonical(), got.Canonical()) {
@@ -371,8 +395,7 @@ func (a *answer) spell(path string) Check {
 // list spells out all answers. Their paths are pieces of one string, in which
 // every step follows the step before it.
 func (c *checks) list() []Check {
-	text := make([]byte, 0, 48*len(c.steps))
-	ends := make([]int, 1, 1+len(c.steps)) // of the path to each place; the root's is empty
+	text, ends := c.text[:0], append(c.ends[:0], 0) // of the path to each place; the root's is empty
 	path := func(number int32) (from, to int) { return ends[max(number-1, 0)], ends[number] }
 	for i := range c.steps {
 		s := &c.steps[i]
@@ -380,6 +403,7 @@ func (c *checks) list() []Check {
 		text = s.appendTo(append(text, text[from:to]...))
 		ends = append(ends, len(text))
 	}
+	c.text, c.ends = text, ends
 	paths := string(text)
 	list := make([]Check, len(c.answers))
 	for i := range c.answers {

@@ -60,9 +60,13 @@ var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
 
 // readEvents reads events and asks everything that can be asked of each alone.
 func (c *checks) readEvents(path place, list canon.Value, rec *record, keys keyring) []*event {
-	var events []*event
+	room := make([]event, list.Len())
+	events := make([]*event, 0, len(room))
 	for v := range list.Children() {
-		events = append(events, c.event(path.item(len(events)), v, rec, keys))
+		e := &room[len(events)]
+		*e = event{value: v, path: path.item(len(events))}
+		c.event(e, rec, keys)
+		events = append(events, e)
 	}
 	return events
 }
@@ -77,9 +81,10 @@ func (c *checks) reasons(events []*event) {
 	}
 }
 
-// event is readEvents for one.
-func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *event {
-	e := &event{value: v, path: path, from: len(c.answers)}
+// event is readEvents for one, which has its value and its place.
+func (c *checks) event(e *event, rec *record, keys keyring) {
+	v, path := e.value, e.path
+	e.from = len(c.answers)
 	if c.shape(CodeEventShape, path, v, eventFields) &&
 		c.shape(CodeEventShape, path.at("signer"), v.Get("signer"), signerFields) {
 		e.read()
@@ -101,7 +106,6 @@ func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *ev
 		c.payload(path.at("payload"), e, rec, keys)
 	}
 	e.to = len(c.answers)
-	return e
 }
 
 func (e *event) read() {

@@ -22,13 +22,17 @@ type history struct {
 	superseded    int      // how many of the applied are
 	gaps          []*event // applied events whose prev_event is not here
 	equivocations [][]byte // as they stand in the state
+
+	ready queue // events whose predecessors are applied
 }
 
 // replay turns events into a history. It gives events their reason for being
 // invalid when only their neighbours can show it.
 func replay(events []*event) *history {
-	h := &history{}
-	h.apply(h.gather(events))
+	room := make([]*event, 3*len(events)) // for three lists at once
+	n := len(events)
+	h := &history{ready: room[:0:n], applied: room[n : n : 2*n]}
+	h.apply(h.gather(events, room[2*n:2*n]))
 	h.equivocations = findEquivocations(h.applied)
 	slices.SortFunc(h.invalid, func(a, b *event) int { return cmp.Compare(a.entry(), b.entry()) })
 	h.invalid = slices.CompactFunc(h.invalid, func(a, b *event) bool { return a.entry() == b.entry() })
@@ -49,8 +53,7 @@ func (s eventSet) find(id string) *event {
 // gather drops copies and sets aside what is invalid by itself. Of one event
 // with several good signatures, the earliest signature stays, then the one with
 // the smaller digest: a choice that does not depend on who asks.
-func (h *history) gather(events []*event) eventSet {
-	valid := make(eventSet, 0, len(events))
+func (h *history) gather(events []*event, valid eventSet) eventSet {
 	for _, e := range events {
 		e.waitsFor, e.successors, e.superseded = 0, nil, false
 		if e.reason == "" {
@@ -75,8 +78,6 @@ func (h *history) gather(events []*event) eventSet {
 // Along the way it decides whether each event's links are allowed, when the
 // fate of all its predecessors is known.
 func (h *history) apply(events eventSet) {
-	h.applied = make([]*event, 0, len(events))
-	ready := make(queue, 0, len(events))
 	for _, e := range events {
 		for _, id := range e.links() {
 			if p := events.find(id); p != nil {
@@ -85,16 +86,16 @@ func (h *history) apply(events eventSet) {
 			}
 		}
 		if e.waitsFor == 0 {
-			ready = append(ready, e)
+			h.ready = append(h.ready, e)
 		}
 	}
-	heap.Init(&ready)
-	for ready.Len() > 0 {
-		e := heap.Pop(&ready).(*event)
+	heap.Init(&h.ready)
+	for h.ready.Len() > 0 {
+		e := heap.Pop(&h.ready).(*event)
 		h.admit(e, events)
 		for _, s := range e.successors {
 			if s.waitsFor--; s.waitsFor == 0 {
-				heap.Push(&ready, s)
+				heap.Push(&h.ready, s)
 			}
 		}
 	}
@@ -197,11 +198,12 @@ var projections = map[string]string{
 	"graph_snapshot":      "graph_snapshots",
 }
 
-// state returns the canonical state of the record (spec §6) and its digest in
-// hex, which the state holds. aliases is a canonical array, see joinAliases. The
+// state returns the canonical state of the record (spec §6) and its digest,
+// which the state holds in hex. aliases is a canonical array, see joinAliases. The
 // members are written in canonical order, by name.
-func (h *history) state(rec *record, aliases []byte) (state []byte, sha256hex string) {
-	w := canon.NewWriter(len(rec.Canonical()) + len(aliases) + h.size())
+func (h *history) state(rec *record, aliases []byte) (state []byte, digest [sha256.Size]byte) {
+	var w canon.Writer
+	w.Grow(len(rec.Canonical()) + len(aliases) + h.size())
 	w.Open('{')
 	w.Name("applied_event_ids").Open('[')
 	for _, e := range h.applied {
@@ -226,9 +228,10 @@ func (h *history) state(rec *record, aliases []byte) (state []byte, sha256hex st
 	w.Name("valid_event_count").Int(len(h.applied))
 	w.Close('}')
 
-	digest := sha256.Sum256(w.Bytes())
-	sha256hex = hex.EncodeToString(digest[:])
-	return slices.Insert(w.Bytes(), digestAt, []byte(`,"state_sha256":"`+sha256hex+`"`)...), sha256hex
+	digest = sha256.Sum256(w.Bytes())
+	var room [96]byte
+	member := hex.AppendEncode(append(room[:0], `,"state_sha256":"`...), digest[:])
+	return slices.Insert(w.Bytes(), digestAt, append(member, '"')...), digest
 }
 
 // size estimates the bytes that the events take in the state.
@@ -390,13 +393,10 @@ func equivocation(kind, fingerprint string, prev []byte, events []*event) []byte
 // joinAliases unites alias lists: one alias for each kind and value, the
 // earliest, ordered by kind and value (spec §6). It takes checked aliases.
 func joinAliases(lists ...canon.Value) []byte {
-	n, size := 0, 2
+	var room [16]alias
+	aliases, size := room[:0], 2
 	for _, list := range lists {
-		n += list.Len()
 		size += len(list.Canonical())
-	}
-	aliases := make([]alias, 0, n)
-	for _, list := range lists {
 		for v := range list.Children() {
 			aliases = append(aliases, alias{v, v.Get("alias_kind").Text(), v.Get("alias_value").Text(), v.Get("created_at").Text()})
 		}
@@ -405,7 +405,8 @@ func joinAliases(lists ...canon.Value) []byte {
 		// Times to the second are ordered as their text is.
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.value, b.value), cmp.Compare(a.createdAt, b.createdAt))
 	})
-	w := canon.NewWriter(size)
+	var w canon.Writer
+	w.Grow(size)
 	w.Open('[')
 	for i, a := range aliases {
 		if i == 0 || a.kind != aliases[i-1].kind || a.value != aliases[i-1].value {

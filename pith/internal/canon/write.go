@@ -87,11 +87,11 @@ func Quote(s string) []byte {
 }
 
 // A Writer writes canonical JSON whose members the caller names in canonical
-// order. It puts the commas.
+// order. It puts the commas. The zero Writer is ready.
 type Writer struct{ out []byte }
 
-// NewWriter returns a writer with room for size bytes, which may grow.
-func NewWriter(size int) *Writer { return &Writer{make([]byte, 0, size)} }
+// Grow makes room for n more bytes.
+func (w *Writer) Grow(n int) { w.out = slices.Grow(w.out, n) }
 
 // Bytes returns what was written.
 func (w *Writer) Bytes() []byte { return w.out }
