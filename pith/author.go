@@ -103,7 +103,7 @@ func checkNew(what string, raw []byte, b *bundle) error {
 		return err
 	}
 	var c checks
-	c.event(c.root(), doc.Root(), b.record, b.keys)
+	c.event(&event{value: doc.Root(), path: c.root()}, b.record, b.keys)
 	c.settle()
 	if failure := c.firstFailure(); failure != nil {
 		return &RefusedError{what, *failure}

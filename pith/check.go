@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/openpith/evidence/pith/internal/canon"
@@ -238,6 +239,10 @@ type checks struct {
 	// depend on them.
 	claims  []ed25519x.Claim
 	claimed []int
+
+	// Where list lays out the paths.
+	text []byte
+	ends []int
 }
 
 type answer struct {
@@ -259,6 +264,22 @@ type step struct {
 	from int32  // the number of the step before
 	item int32  // which element of an array
 	name string // which member of an object, when item is -1
+}
+
+// idle holds checks whose room can be used again.
+var idle = sync.Pool{New: func() any { return new(checks) }}
+
+// release gives the room of c to others. What list returned stays.
+func (c *checks) release() {
+	const common = 1 << 12 // answers; the room of larger bundles is given up
+	if cap(c.answers) > common || cap(c.steps) > common {
+		return
+	}
+	clear(c.answers) // which hold on to texts of the bundle
+	clear(c.steps)
+	c.answers, c.steps = c.answers[:0], c.steps[:0]
+	c.claims, c.claimed = c.claims[:0], c.claimed[:0]
+	idle.Put(c)
 }
 
 // root is the whole input.
@@ -285,12 +306,16 @@ func (p place) appendTo(dst []byte) []byte {
 	if p.number == 0 {
 		return dst
 	}
-	s := p.c.steps[p.number-1]
-	dst = append(place{p.c, s.from}.appendTo(dst), '/')
+	s := &p.c.steps[p.number-1]
+	return s.appendTo(place{p.c, s.from}.appendTo(dst))
+}
+
+func (s *step) appendTo(dst []byte) []byte {
+	dst = append(dst, '/')
 	switch {
 	case s.item >= 0:
 		return strconv.AppendInt(dst, int64(s.item), 10)
-	case strings.ContainsAny(s.name, "~/"):
+	case strings.IndexByte(s.name, '~') >= 0 || strings.IndexByte(s.name, '/') >= 0:
 		return append(dst, strings.NewReplacer("~", "~0", "/", "~1").Replace(s.name)...)
 	}
 	return append(dst, s.name...)
@@ -327,6 +352,20 @@ func (c *checks) equal(code Code, path place, expected, got string) bool {
 		return c.pass(code, path)
 	}
 	return c.failure(answer{code: code, at: path.number, expected: short(expected), got: short(got)})
+}
+
+// equals is equal for an expectation that consists of parts.
+func (c *checks) equals(code Code, path place, got string, parts ...string) bool {
+	rest, ok := got, true
+	for _, part := range parts {
+		if rest, ok = strings.CutPrefix(rest, part); !ok {
+			break
+		}
+	}
+	if ok && rest == "" {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, strings.Join(parts, ""), got)
 }
 
 // same is equal for values.
@@ -379,19 +418,23 @@ func (a *answer) spell(path string) Check {
 	return check
 }
 
-// list spells out all answers. The paths are pieces of one string.
+// list spells out all answers. Their paths are pieces of one string, in which
+// every step follows the step before it.
 func (c *checks) list() []Check {
-	var text []byte
-	ends := make([]int, len(c.answers))
-	for i, a := range c.answers {
-		text = place{c, a.at}.appendTo(text)
-		ends[i] = len(text)
+	text, ends := c.text[:0], append(c.ends[:0], 0) // of the path to each place; the root's is empty
+	path := func(number int32) (from, to int) { return ends[max(number-1, 0)], ends[number] }
+	for i := range c.steps {
+		s := &c.steps[i]
+		from, to := path(s.from)
+		text = s.appendTo(append(text, text[from:to]...))
+		ends = append(ends, len(text))
 	}
-	paths, start := string(text), 0
+	c.text, c.ends = text, ends
+	paths := string(text)
 	list := make([]Check, len(c.answers))
-	for i, end := range ends {
-		list[i] = c.answers[i].spell(paths[start:end])
-		start = end
+	for i := range c.answers {
+		from, to := path(c.answers[i].at)
+		list[i] = c.answers[i].spell(paths[from:to])
 	}
 	return list
 }

@@ -11,8 +11,7 @@ import (
 // An event is one signed statement about a record, as it was received.
 type event struct {
 	value       canon.Value
-	path        place  // where it stands in its bundle
-	entry       string // SHA-256 in hex of everything received, signature included
+	path        place // where it stands in its bundle
 	id          string
 	kind        string
 	signer      Signer
@@ -27,6 +26,12 @@ type event struct {
 	reason Code // why the event is invalid, "" if it is valid
 
 	from, to int // the answers about the event alone
+
+	// What replay finds out.
+	waitsFor   int      // predecessors that are not applied yet
+	successors []*event // those who wait for this one
+	superseded bool     // by an applied event
+	entryHex   string   // see entry
 }
 
 var eventFields = []field{
@@ -57,9 +62,13 @@ var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
 
 // readEvents reads events and asks everything that can be asked of each alone.
 func (c *checks) readEvents(path place, list canon.Value, rec *record, keys keyring) []*event {
-	var events []*event
+	room := make([]event, list.Len())
+	events := make([]*event, 0, len(room))
 	for v := range list.Children() {
-		events = append(events, c.event(path.item(len(events)), v, rec, keys))
+		e := &room[len(events)]
+		*e = event{value: v, path: path.item(len(events))}
+		c.event(e, rec, keys)
+		events = append(events, e)
 	}
 	return events
 }
@@ -74,11 +83,10 @@ func (c *checks) reasons(events []*event) {
 	}
 }
 
-// event is readEvents for one.
-func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *event {
-	e := &event{value: v, path: path, from: len(c.answers)}
-	entry := v.Digest()
-	e.entry = hex.EncodeToString(entry[:])
+// event is readEvents for one, which has its value and its place.
+func (c *checks) event(e *event, rec *record, keys keyring) {
+	v, path := e.value, e.path
+	e.from = len(c.answers)
 	if c.shape(CodeEventShape, path, v, eventFields) &&
 		c.shape(CodeEventShape, path.at("signer"), v.Get("signer"), signerFields) {
 		e.read()
@@ -100,7 +108,6 @@ func (c *checks) event(path place, v canon.Value, rec *record, keys keyring) *ev
 		c.payload(path.at("payload"), e, rec, keys)
 	}
 	e.to = len(c.answers)
-	return e
 }
 
 func (e *event) read() {
@@ -123,11 +130,21 @@ func (c *checks) signedBy(path place, signature canon.Value, e *event) {
 	c.equal(CodeSignatureSigner, path.at("public_key_fingerprint"), e.fingerprint, signature.Get("public_key_fingerprint").Text())
 }
 
-// projection is how an event appears in a list of the state.
-func (e *event) projection() []byte {
-	members := make([]canon.Member, 0, 5)
-	for _, name := range []string{"created_at", "event_id", "payload", "signer", "target"} {
-		members = append(members, canon.Member{Name: name, Value: e.value.Get(name).Canonical()})
+// entry returns the SHA-256 in hex of everything received, signature included.
+// Only invalid events and copies need it.
+func (e *event) entry() string {
+	if e.entryHex == "" {
+		digest := e.value.Digest()
+		e.entryHex = hex.EncodeToString(digest[:])
 	}
-	return canon.Build(members...)
+	return e.entryHex
+}
+
+// project writes the event as it appears in a list of the state.
+func (e *event) project(w *canon.Writer) {
+	w.Open('{')
+	for _, name := range [...]string{"created_at", "event_id", "payload", "signer", "target"} {
+		w.Name(name).Raw(e.value.Get(name).Canonical())
+	}
+	w.Close('}')
 }

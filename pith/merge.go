@@ -83,7 +83,7 @@ func (h *history) digest() string {
 	var entries [][]byte
 	for _, list := range [][]*event{h.applied, h.invalid} {
 		for _, e := range list {
-			entries = append(entries, canon.Quote(e.entry))
+			entries = append(entries, canon.Quote(e.entry()))
 		}
 	}
 	slices.SortFunc(entries, bytes.Compare)
@@ -291,7 +291,7 @@ func Diff(a, b []byte) (*Difference, error) {
 func lacking(a, b *bundle) []Statement {
 	has := map[string]bool{}
 	for _, e := range b.events {
-		has[e.entry] = true
+		has[e.entry()] = true
 		if e.reason == "" {
 			has[e.id] = true
 		}
@@ -299,8 +299,8 @@ func lacking(a, b *bundle) []Statement {
 	var out []Statement
 	for _, list := range [][]*event{a.history.applied, a.history.invalid} {
 		for _, e := range list {
-			if !has[e.entry] && (e.reason != "" || !has[e.id]) {
-				out = append(out, e.statement(a.history))
+			if !has[e.entry()] && (e.reason != "" || !has[e.id]) {
+				out = append(out, e.statement())
 			}
 		}
 	}
@@ -312,7 +312,7 @@ func (d *Difference) contradictions(both [2]*bundle, united *bundle) {
 	known := map[string]bool{}
 	entries := [2]map[string]*event{{}, {}}
 	for i, b := range both {
-		for _, found := range b.history.equivocations() {
+		for _, found := range b.history.equivocations {
 			known[string(found)] = true
 		}
 		for _, e := range b.events {
@@ -321,7 +321,7 @@ func (d *Difference) contradictions(both [2]*bundle, united *bundle) {
 			}
 		}
 	}
-	for _, found := range united.history.equivocations() {
+	for _, found := range united.history.equivocations {
 		if !known[string(found)] {
 			d.Contradictions = append(d.Contradictions, "a signer told each of them something else: "+string(found))
 		}
@@ -329,7 +329,7 @@ func (d *Difference) contradictions(both [2]*bundle, united *bundle) {
 	for _, id := range slices.Sorted(maps.Keys(entries[0])) {
 		x, y := entries[0][id], entries[1][id]
 		switch {
-		case y == nil || x.entry == y.entry && x.reason == y.reason:
+		case y == nil || x.entry() == y.entry() && x.reason == y.reason:
 		case x.reason != y.reason:
 			d.Contradictions = append(d.Contradictions, fmt.Sprintf("%s is %s here and %s there", id, fate(x), fate(y)))
 		default:

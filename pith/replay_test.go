@@ -226,7 +226,9 @@ func TestCopies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			events = append(events, c.event(c.root(), doc.Root(), l.b.record, ring))
+			e := &event{value: doc.Root(), path: c.root()}
+			c.event(e, l.b.record, ring)
+			events = append(events, e)
 		}
 		c.settle()
 		c.reasons(events)

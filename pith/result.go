@@ -111,7 +111,7 @@ func (r *Result) complete(b *bundle) {
 	}
 	for i, e := range b.history.applied {
 		for j, kind := range presences {
-			if e.kind != kind.eventType || b.history.superseded[e.id] {
+			if e.kind != kind.eventType || e.superseded {
 				continue
 			}
 			p := &r.Completeness[j]
@@ -235,22 +235,23 @@ func (r *Result) describe(b *bundle) {
 		Total:         len(h.applied) + len(h.invalid),
 		Valid:         len(h.applied),
 		Invalid:       len(h.invalid),
-		Superseded:    len(h.superseded),
-		Equivocations: len(h.equivocations()),
+		Superseded:    h.superseded,
+		Equivocations: len(h.equivocations),
 	}
 	r.StateSHA256 = b.stateSHA256
+	r.History = make([]Statement, 0, r.Events.Total)
 	for _, e := range h.applied {
-		if e.title != "" && !h.superseded[e.id] {
+		if e.title != "" && !e.superseded {
 			r.Title = e.title
 		}
-		r.History = append(r.History, e.statement(h))
+		r.History = append(r.History, e.statement())
 	}
 	for _, e := range h.invalid {
-		r.History = append(r.History, e.statement(h))
+		r.History = append(r.History, e.statement())
 	}
 }
 
-func (e *event) statement(h *history) Statement {
+func (e *event) statement() Statement {
 	return Statement{
 		EventID:     e.id,
 		Type:        e.kind,
@@ -258,7 +259,7 @@ func (e *event) statement(h *history) Statement {
 		Signer:      e.signer,
 		Fingerprint: e.fingerprint,
 		CreatedAt:   e.createdAt,
-		Superseded:  h.superseded[e.id] && e.reason == "",
+		Superseded:  e.superseded,
 		Invalid:     e.reason,
 		Payload:     e.value.Get("payload").Canonical(),
 	}

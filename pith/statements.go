@@ -315,7 +315,7 @@ func (c *checks) citing(path place, v canon.Value, rec *record) {
 	id, self := v.Get("id").Text(), false
 	same := func(kind string) bool {
 		want, ok := rec.alias(kind)
-		return ok && want == id
+		return ok && strings.Join(want[:], "") == id
 	}
 	switch v.Get("kind").Text() {
 	case "pith":

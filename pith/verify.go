@@ -1,6 +1,8 @@
 package pith
 
 import (
+	"bytes"
+	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
@@ -22,11 +24,12 @@ func Verify(data []byte, trust *Trust) *Result {
 		trust = PinnedTrust()
 	}
 	r := &Result{Signers: []SignerSeen{}}
-	var c checks
+	c := idle.Get().(*checks)
 	var b *bundle
 	defer func() {
 		r.complete(b)
 		r.Checks = c.list()
+		c.release()
 	}()
 
 	doc, err := canon.Parse(data)
@@ -38,7 +41,7 @@ func Verify(data []byte, trust *Trust) *Result {
 		return r
 	}
 	r.describe(b)
-	r.judge(&c, b, trust)
+	r.judge(c, b, trust)
 	return r
 }
 
@@ -139,7 +142,7 @@ func (c *checks) bundle(root canon.Value) *bundle {
 func (c *checks) identity(root canon.Value, rec *record) {
 	c.equal(CodeRecordDigest, c.at("canonical_sha256"), rec.sha256, root.Get("canonical_sha256").Text())
 	c.equal(CodeNumber, c.at("pith_number"), rec.number, root.Get("pith_number").Text())
-	c.equal(CodeShortNumber, c.at("short_pith_number"), "pith:"+rec.suffix[:8], root.Get("short_pith_number").Text())
+	c.equals(CodeShortNumber, c.at("short_pith_number"), root.Get("short_pith_number").Text(), "pith:", rec.suffix[:8])
 	c.same(CodeSource, c.at("source"), rec.Get("source"), root.Get("source"))
 	c.aliases(c.at("source_aliases"), root.Get("source_aliases"), rec)
 	c.locators(c.at("links"), root.Get("links"), rec)
@@ -168,7 +171,7 @@ func (c *checks) aliases(path place, list canon.Value, rec *record) {
 			c.fail(CodeAlias, path.at("alias_kind"), "aliases of kind "+strconv.Quote(short(kind))+" do not follow from this record")
 			continue
 		}
-		c.equal(CodeAlias, path.at("alias_value"), want, v.Get("alias_value").Text())
+		c.equals(CodeAlias, path.at("alias_value"), v.Get("alias_value").Text(), want[:]...)
 	}
 }
 
@@ -180,8 +183,11 @@ func (c *checks) locators(path place, v canon.Value, rec *record) {
 		if m.Name() == "base_url" || !strings.Contains(url, "://") {
 			continue
 		}
-		c.is(CodeLocator, path.at(m.Name()), strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix),
-			"not an https address of "+rec.suffix)
+		if strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix) {
+			c.pass(CodeLocator, path.at(m.Name()))
+		} else {
+			c.fail(CodeLocator, path.at(m.Name()), "not an https address of "+rec.suffix)
+		}
 	}
 }
 
@@ -218,7 +224,7 @@ func (c *checks) meet(b *bundle) {
 	}
 	opened := false
 	for _, e := range b.history.applied {
-		opened = opened || e.kind == TypeRecordCreated && !b.history.superseded[e.id]
+		opened = opened || e.kind == TypeRecordCreated && !e.superseded
 	}
 	c.is(CodeRecordCreated, c.at("events"), opened, "no valid record_created event")
 }
@@ -239,8 +245,11 @@ func (c *checks) links(e *event) {
 
 // declaredInvalid returns the entries of state.invalid_events in canonical form.
 func declaredInvalid(state canon.Value) map[string]bool {
-	entries := map[string]bool{}
+	var entries map[string]bool
 	for v := range state.Get("invalid_events").Children() {
+		if entries == nil {
+			entries = map[string]bool{}
+		}
 		entries[string(v.Canonical())] = true
 	}
 	return entries
@@ -258,25 +267,25 @@ func forgive(answers []answer) {
 // state asks whether the state is the one that the events give, member by
 // member, so that a failure tells where they part.
 func (c *checks) state(b *bundle) {
-	want, sha256hex := b.history.state(b.record, joinAliases(b.root.Get("source_aliases")))
-	b.stateSHA256 = sha256hex
-	got := b.root.Get("state")
+	want, digest := b.history.state(b.record, joinAliases(b.root.Get("source_aliases")))
+	got, path := b.root.Get("state"), c.at("state")
+	if bytes.Equal(want, got.Canonical()) { // and so is the digest in it
+		b.stateSHA256 = got.Get("state_sha256").Text()
+		c.pass(CodeStateDigest, path.at("state_sha256"))
+		c.pass(CodeState, path)
+		return
+	}
+	b.stateSHA256 = hex.EncodeToString(digest[:])
 	if got.Kind() != canon.Object {
 		return // bundle_shape has said so
 	}
-	digest := got.DigestWithout("state_sha256")
-	c.digest(CodeStateDigest, c.at("state").at("state_sha256"), "", digest, got.Get("state_sha256").Text())
-
-	if string(want) == string(got.Canonical()) {
-		c.pass(CodeState, c.at("state"))
-		return
-	}
+	c.digest(CodeStateDigest, path.at("state_sha256"), "", got.DigestWithout("state_sha256"), got.Get("state_sha256").Text())
 	doc, err := canon.Parse(want)
 	if err != nil { // the bundle is so large that its state alone breaks a limit
-		c.fail(CodeState, c.at("state"), "the state that the events give breaks a limit: "+err.Error())
+		c.fail(CodeState, path, "the state that the events give breaks a limit: "+err.Error())
 		return
 	}
-	c.difference(c.at("state"), doc.Root(), got)
+	c.difference(path, doc.Root(), got)
 }
 
 // difference reports where two objects differ, one level into state.current.
