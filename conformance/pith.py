@@ -283,13 +283,13 @@ PAYLOADS = {
                             "plan_sha256": hexdigits(64), "results_sha256": hexdigits(64)}, ()),
     "author_attestation": ({"name": word, "identity": identity, "position": positive, "statement": prose}, ("position", "statement")),
     "timestamp_anchor": ({"method": const("opentimestamps"), "of": lambda v: v == "record" or event_id(v),
-                          "digest_sha256": hexdigits(64), "proof_b64": lambda v: text(v) and unbase64(v) is not None}, ()),
+                          "digest_sha256": hexdigits(64), "proof_b64": text}, ()),
     "storage_attestation": ({"archive": word, "url": address, "stored_at": instant, "content_sha256": hexdigits(64),
                              "media_type": word}, ("content_sha256", "media_type")),
     "citation_signature": ({"relation": RELATIONS, "citing": citing, "claim": word, "statement": prose}, ("claim", "statement")),
     "correction": ({"kind": const("erratum", "clarification", "metadata", "withdrawal", "retraction"), "text": prose, "claim": word,
                     "about": event_id, "url": address}, ("claim", "about", "url")),
-    "mirror_hint": ({"name": word, "mirror_type": const("https"), "bundle_url": address, "base_url": address, "state_url": address,
+    "mirror_hint": ({"name": word, "mirror_type": word, "bundle_url": address, "base_url": address, "state_url": address,
                      "well_known_bundle_url": address, "status": word}, ("base_url", "state_url", "well_known_bundle_url", "status")),
 }
 
@@ -300,7 +300,7 @@ def anchor(payload, record):
     if payload["digest_sha256"] != want:
         return "payload_record", None
     try:
-        proof = ots.read(unbase64(payload["proof_b64"]))
+        proof = ots.read(unbase64(payload["proof_b64"]) or b"")
     except ots.Bad:
         return "timestamp_proof", None
     return (None, proof) if proof.digest.hex() == want and proof.operation == "sha256" else ("timestamp_proof", None)

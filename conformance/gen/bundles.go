@@ -119,7 +119,7 @@ func (s *suite) bundles() {
 		}), []string{"state"}},
 		{"state_digest", "state_sha256 is the digest of the state.", func(b *bundle) {
 			b.before = append(b.before, func(o obj) { o["state"] = with(o["state"].(obj), "state_sha256", strings.Repeat("0", 64)) })
-		}, []string{"state", "state_sha256"}},
+		}, []string{"state_sha256"}},
 		{"bundle_changed", "What the signature covers was changed after signing.", func(b *bundle) {
 			b.after = append(b.after, func(o obj) { o["links"] = obj{} })
 		}, []string{"bundle_sha256", "signature"}},
@@ -267,6 +267,10 @@ func (s *suite) signatures() {
 	e := b.note(ada, "x")
 	e.obj["signature"].(obj)["signed_at"] = "2020-01-01T00:00:00Z"
 	s.ok("signature_signed_at", "signed_at of an event is covered by the bundle's digest alone (3.6), so it changes no event.", b)
+
+	b = newBundle()
+	b.after = append(b.after, func(o obj) { o["bundle_signature"].(obj)["key_id"] = "another-name" })
+	s.reject("signature_label_of_bundle", "The key_id of a bundle's signature, which nothing else fixes, is that of its entry in public_keys (5.10).", b, "signature_key")
 
 	key := func(name, why, code string, change func(obj), more ...string) {
 		b := newBundle()

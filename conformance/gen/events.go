@@ -214,7 +214,7 @@ func (s *suite) payloads() {
 		{"correction_kind", "There are five kinds (4.11).", "payload_shape", "correction", with(correction, "kind", "typo")},
 		{"correction_long", "A text has at most 16,384 bytes.", "payload_shape", "correction", with(correction, "text", strings.Repeat("x", 16385))},
 		{"correction_about", "An event id has its prefix.", "payload_shape", "correction", with(correction, "about", hash)},
-		{"mirror_type", "There is one type of mirror (4.12).", "payload_shape", "mirror_hint", with(mirror, "mirror_type", "ftp")},
+		{"mirror_type", "mirror_type is a word (4.12).", "payload_shape", "mirror_hint", with(mirror, "mirror_type", "")},
 		{"mirror_other_record", "The address holds the number of the record (4.12).", "payload_record", "mirror_hint", with(mirror, "bundle_url", "https://mirror.example/bundle.json")},
 	} {
 		s.undeclared("payload_"+c.name, c.why, c.reason, func(b *bundle) *event { return b.add(ada, c.kind, c.payload) })

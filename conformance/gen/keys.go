@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // trust holds 8.3 to 8.6.
 func (s *suite) trust() {
@@ -187,7 +190,7 @@ func (s *suite) rotation() {
 	fail("other_name", "The document names another signer than the policy (8.10).", "key_rotation", policy(document(rotation(one, two, set("signer_id", "bob@example.org")), one, two)))
 	fail("made_too_late", "A rotation is made within the old key's window (8.10).", "key_rotation", policy(plain, document(rotation(two, three), two, three)))
 	fail("made_after_revocation", "And before its revocation (8.10).", "key_rotation", policy(plain, revocation(one, "2026-04-01T00:00:00Z")))
-	fail("one_signature", "Both keys sign (8.7).", "key_document", policy(document(rotation(one, two), one)))
+	fail("one_signature", "Both keys sign (8.7).", "key_document_signature", policy(document(rotation(one, two), one)))
 	fail("signatures_swapped", "The old key signs first (8.7).", "key_document_signature", policy(document(rotation(one, two), two, one)))
 	fail("signed_by_stranger", "The new key proves that its owner agrees.", "key_document_signature", policy(document(rotation(one, two), one, three)))
 	fail("digest", "The digest is recomputed (8.8).", "key_document_sha256", policy(with(plain, "document_sha256", strings.Repeat("0", 64))))
@@ -216,8 +219,18 @@ func (s *suite) merging() {
 		for _, e := range append(append([]*event{}, expect.valid()...), expect.invalid()...) {
 			entries = append(entries, sha(canon(e.obj)))
 		}
+		// The union to the byte (5.8): the events in order, the keys by fingerprint.
+		united := without(expect.object(), "bundle_signature")
+		ordered, keys := list{}, united["public_keys"].(list)
+		for _, e := range append(append([]*event{}, expect.valid()...), expect.invalid()...) {
+			ordered = append(ordered, e.obj)
+		}
+		united["events"] = ordered
+		slices.SortFunc(keys, func(a, b any) int {
+			return strings.Compare(a.(obj)["fingerprint_sha256_hex"].(string), b.(obj)["fingerprint_sha256_hex"].(string))
+		})
 		s.add(testCase{name: "merge_" + name, why: why, op: "merge", inputs: []input{{"bundles", true, files}},
-			expect: obj{"ok": true, "state_sha256": expect.state()["state_sha256"], "event_set_sha256": sha(canon(sorted(entries)))}})
+			expect: obj{"ok": true, "merged_sha256": sha(canon(united)), "state_sha256": expect.state()["state_sha256"], "event_set_sha256": sha(canon(sorted(entries)))}})
 	}
 	// Two mirrors share the opening; each has an event of its own.
 	left, right, both := newBundle(), newBundle(), newBundle()
@@ -268,6 +281,32 @@ func (s *suite) merging() {
 	older.aliases = append(list{}, older.aliases...)
 	older.aliases[0] = with(older.aliases[0].(obj), "created_at", "2026-01-01T00:00:00Z")
 	merged("aliases", "Of each alias the earliest stays (6.5).", older, newBundle(), older)
+
+	hinted, hintedToo, hints := newBundle(), newBundle(), newBundle()
+	hint := func(n string) obj {
+		return obj{"name": n, "bundle_url": "https://" + n + ".example/" + hinted.suffix + "/bundle.json"}
+	}
+	hinted.hints, hintedToo.hints, hints.hints = list{hint("m2"), hint("m1")}, list{hint("m3"), hint("m2")}, list{hint("m1"), hint("m2"), hint("m3")}
+	slices.SortFunc(hints.hints, func(a, b any) int { return strings.Compare(string(canon(a)), string(canon(b))) })
+	hintedToo.builtAt, hints.builtAt = "2026-06-02T00:00:00Z", "2026-06-02T00:00:00Z"
+	merged("hints", "Mirror hints each once, sorted by canonical form; built_at is the latest (5.8).", hints, hinted, hintedToo)
+
+	more, less, least := newBundle(), newBundle(), newBundle()
+	more.before = append(more.before, func(o obj) { o["more"] = "b"; o["only"] = 1 })
+	less.before = append(less.before, func(o obj) { o["more"] = "a" })
+	least.before = append(least.before, func(o obj) { o["more"] = "a"; o["only"] = 1 })
+	merged("unknown_members", "Of two values of an unknown member the smaller stays (5.8).", least, more, less)
+
+	rejected := newBundle()
+	rejected.before = append(rejected.before, func(o obj) { o["short_pith_number"] = "pith:AAAAAAAA" })
+	s.add(testCase{name: "merge_rejected_fail", why: "What is rejected is not merged (5.11).", op: "merge",
+		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", rejected.json()}}}}, expect: obj{"ok": false}})
+
+	unsigned := right.object()
+	delete(unsigned, "bundle_signature")
+	s.add(testCase{name: "merge_unsigned", why: "A bundle without signature is judged by everything else (5.11).", op: "merge",
+		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", canon(unsigned)}}}},
+		expect: obj{"ok": true, "state_sha256": both.state()["state_sha256"]}})
 
 	other := bundleOf(with(newRecord(), "source", obj{"kind": "zenodo", "id": "77", "version": 1}))
 	other.aliases = list{}

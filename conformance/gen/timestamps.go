@@ -96,7 +96,7 @@ func (s *suite) timestamps() {
 	s.undeclared("ots_method", "There is one method (4.8).", "payload_shape", func(b *bundle) *event {
 		return b.add(ada, "timestamp_anchor", with(anchor(proof(digest, pending)), "method", "rfc3161"))
 	})
-	s.undeclared("ots_base64", "A proof is in strict base64 (3.5).", "payload_shape", func(b *bundle) *event {
+	s.undeclared("ots_base64", "A proof is in strict base64 (4.8).", "timestamp_proof", func(b *bundle) *event {
 		p := anchor(proof(digest, bitcoin))
 		p["proof_b64"] = p["proof_b64"].(string) + "\n"
 		return b.add(ada, "timestamp_anchor", p)
