@@ -279,15 +279,15 @@ def document(d):  # 8.7, 8.8
     if not shaped(d, ROTATION if rotation else REVOCATION, closed=True):
         raise Refused("key_document")
     try:
-        keys = [public_key(d[n]) for n in (("old_key", "new_key") if rotation else ("key",))]
+        keys = [(d[n].get("key_id"), *public_key(d[n])) for n in (("old_key", "new_key") if rotation else ("key",))]
     except Refused:
         raise Refused("key_document") from None
     if digest(d, "document_sha256", "signatures") != d["document_sha256"]:
         raise Refused("key_document_sha256")
     if len(d["signatures"]) != len(keys):
         raise Refused("key_document_signature")
-    for sig, (fingerprint, raw) in zip(d["signatures"], keys):
-        if not shaped(sig, DOCUMENT_SIGNATURE, closed=True) or sig["public_key_fingerprint"] != fingerprint or signature(sig, d["document_sha256"], {fingerprint: raw}):
+    for sig, (name, fingerprint, raw) in zip(d["signatures"], keys):
+        if not shaped(sig, DOCUMENT_SIGNATURE, closed=True) or (sig["key_id"], sig["public_key_fingerprint"]) != (name, fingerprint) or signature(sig, d["document_sha256"], {fingerprint: raw}):
             raise Refused("key_document_signature")
 
 

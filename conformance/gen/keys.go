@@ -193,6 +193,9 @@ func (s *suite) rotation() {
 	fail("one_signature", "Both keys sign (8.7).", "key_document_signature", policy(document(rotation(one, two), one)))
 	fail("signatures_swapped", "The old key signs first (8.7).", "key_document_signature", policy(document(rotation(one, two), two, one)))
 	fail("signed_by_stranger", "The new key proves that its owner agrees.", "key_document_signature", policy(document(rotation(one, two), one, three)))
+	renamed := *two
+	renamed.keyID = "another-name"
+	fail("signature_key_id", "A signature names its key as the document does (8.8).", "key_document_signature", policy(document(rotation(one, two), one, &renamed)))
 	fail("digest", "The digest is recomputed (8.8).", "key_document_sha256", policy(with(plain, "document_sha256", strings.Repeat("0", 64))))
 	fail("changed", "A date was changed after signing.", "key_document_sha256", policy(with(plain, "old_valid_until", "2027-04-20T00:00:00Z")))
 	fail("member", "No members are allowed but those listed (8.7).", "key_document", policy(document(rotation(one, two, set("more", 1)), one, two)))
