@@ -45,7 +45,7 @@ func (s *suite) canonicalForm() {
 	good("unicode_bom_inside", "U+FEFF inside a string is a character.", `"\ufeff"`, "\"\ufeff\"")
 
 	for _, n := range []struct{ name, why, in, out string }{
-		{"zero", "Zero.", "0", "0"},
+		{"zero", "Zero is written as it stands.", "0", "0"},
 		{"minus_zero", "An integer has one zero (1.4).", "-0", "0"},
 		{"big", "An integer keeps its digits beyond 2^53 and 2^64 (1.4).", "-123456789012345678901234567890", "-123456789012345678901234567890"},
 		{"longest", "4,300 digits are within the limit (10), and the sign is not counted.", "-" + strings.Repeat("9", 4300), "-" + strings.Repeat("9", 4300)},
