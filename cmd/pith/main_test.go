@@ -99,7 +99,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
-	if commands != 10 {
-		t.Errorf("%d commands, want 10", commands)
+	if commands != 29 {
+		t.Errorf("%d commands, want 29", commands)
 	}
 }
