@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +39,7 @@ const (
 	CodeKeyShape     Code = "key_shape"
 	CodeKeyForms     Code = "key_forms"
 	CodeKeyDuplicate Code = "key_duplicate"
+	CodeKeyName      Code = "key_name"
 
 	CodeSignatureShape  Code = "signature_shape"
 	CodeSignatureSigner Code = "signature_signer"
@@ -50,15 +53,17 @@ const (
 	CodeEventID        Code = "event_id"
 	CodeEventDuplicate Code = "event_duplicate"
 
-	CodePayloadShape  Code = "payload_shape"
-	CodePayloadRecord Code = "payload_record"
-	CodeReceiptDigest Code = "receipt_digest"
-	CodeGraphTitle    Code = "graph_title"
-	CodeGraphTitleRaw Code = "graph_title_unicode"
-	CodeGraphAbstract Code = "graph_abstract"
-	CodeGraphPaper    Code = "graph_paper"
-	CodeGraphEmpty    Code = "graph_empty_snapshot"
-	CodeGraphSnapshot Code = "graph_snapshot_sha256"
+	CodePayloadShape   Code = "payload_shape"
+	CodePayloadSchema  Code = "payload_schema"
+	CodePayloadRecord  Code = "payload_record"
+	CodeTimestampProof Code = "timestamp_proof"
+	CodeReceiptDigest  Code = "receipt_digest"
+	CodeGraphTitle     Code = "graph_title"
+	CodeGraphTitleRaw  Code = "graph_title_unicode"
+	CodeGraphAbstract  Code = "graph_abstract"
+	CodeGraphPaper     Code = "graph_paper"
+	CodeGraphEmpty     Code = "graph_empty_snapshot"
+	CodeGraphSnapshot  Code = "graph_snapshot_sha256"
 
 	CodeSupersedesTarget Code = "supersedes_target"
 	CodeSupersedesSigner Code = "supersedes_signer"
@@ -77,7 +82,13 @@ const (
 	CodeTrustEventType     Code = "trust_event_type"
 	CodeTrustBundle        Code = "trust_bundle"
 	CodeTrustWindow        Code = "trust_window"
+	CodeTrustRevoked       Code = "trust_revoked"
 	CodeTrustFile          Code = "trust_file"
+
+	CodeKeyDocument          Code = "key_document"
+	CodeKeyDocumentDigest    Code = "key_document_sha256"
+	CodeKeyDocumentSignature Code = "key_document_signature"
+	CodeKeyRotation          Code = "key_rotation"
 )
 
 // codes says what each check asks, which verdict a failure leads to (Valid: it
@@ -111,12 +122,13 @@ var codes = map[Code]struct {
 	CodeSource:       {Rejected, "the source is that of the record", hintCopy},
 	CodeAlias:        {Rejected, "the alias follows from the record", hintCopy},
 	CodeLocator:      {Valid, "links and mirror hints name this record", "do not rely on that address"},
-	CodeProofs:       {Valid, "timestamp proofs were checked", "this version does not check timestamp proofs"},
+	CodeProofs:       {Valid, "timestamp proofs of the bundle are proofs of the digest they name", "do not rely on that proof"},
 
 	CodeKeyShape:     {Rejected, "the public key has its members, each of its type", hintCopy},
 	CodeKeyForms:     {Rejected, "the forms of the public key and its fingerprint agree", hintCopy},
 	CodeKeyDuplicate: {Rejected, "each fingerprint appears once", hintCopy},
 
+	CodeKeyName:         {Valid, "the key goes by the key_id under which it signs", "nothing to do: the fingerprint names the key"},
 	CodeSignatureShape:  {Rejected, "the signature has its members and no others", hintCopy},
 	CodeSignatureSigner: {Rejected, "the signature names the key of the signer", hintCopy},
 	CodeSignatureKey:    {Rejected, "the signing key is among public_keys", "ask the sender for a bundle that carries the key"},
@@ -129,15 +141,17 @@ var codes = map[Code]struct {
 	CodeEventID:        {Rejected, "event_id is sha256: and the digest of the event", hintCopy},
 	CodeEventDuplicate: {Rejected, "each event appears once", "remove the copy and sign the bundle again"},
 
-	CodePayloadShape:  {Rejected, "the payload has the members of its event type", hintCopy},
-	CodePayloadRecord: {Rejected, "the payload repeats this record", hintCopy},
-	CodeReceiptDigest: {Rejected, "the receipt is for this record", hintCopy},
-	CodeGraphTitle:    {Rejected, "the title has the digest that the record holds", "the title shown is not the title that was hashed; look it up at the source"},
-	CodeGraphTitleRaw: {Valid, "a non-ASCII title has the digest that the record holds", "the rule for non-ASCII titles is not published; compare the title at the source"},
-	CodeGraphAbstract: {Valid, "the abstract excerpt fits the record", "only a whole abstract can be checked by its digest; compare it at the source"},
-	CodeGraphPaper:    {Valid, "the paper's metadata repeat the record", "the record decides"},
-	CodeGraphEmpty:    {Rejected, "the digest of an empty list is that of an empty list", hintCopy},
-	CodeGraphSnapshot: {Valid, "the digest of a list follows the assumed rule", "the rule for non-empty lists is not published"},
+	CodePayloadShape:   {Rejected, "the payload has the members of its event type", hintCopy},
+	CodePayloadSchema:  {Valid, "the payload follows a schema that this version knows", "nothing to do: what is not known is kept, and not read; a newer pith may know it"},
+	CodePayloadRecord:  {Rejected, "the payload repeats this record", hintCopy},
+	CodeTimestampProof: {Rejected, "the proof is an OpenTimestamps proof of the digest it names", "look at the proof with pith ots show"},
+	CodeReceiptDigest:  {Rejected, "the receipt is for this record", hintCopy},
+	CodeGraphTitle:     {Rejected, "the title has the digest that the record holds", "the title shown is not the title that was hashed; look it up at the source"},
+	CodeGraphTitleRaw:  {Valid, "a non-ASCII title has the digest that the record holds", "the rule for non-ASCII titles is not published; compare the title at the source"},
+	CodeGraphAbstract:  {Valid, "the abstract excerpt fits the record", "only a whole abstract can be checked by its digest; compare it at the source"},
+	CodeGraphPaper:     {Valid, "the paper's metadata repeat the record", "the record decides"},
+	CodeGraphEmpty:     {Rejected, "the digest of an empty list is that of an empty list", hintCopy},
+	CodeGraphSnapshot:  {Valid, "the digest of a list follows the assumed rule", "the rule for non-empty lists is not published"},
 
 	CodeSupersedesTarget: {Rejected, "superseded events are valid events of this record", "add the missing event, or leave this one out"},
 	CodeSupersedesSigner: {Rejected, "only the signer supersedes an event", "leave the event out: it tries to replace another signer's statement"},
@@ -150,13 +164,18 @@ var codes = map[Code]struct {
 	CodeStateDigest:   {Rejected, "state_sha256 is the digest of the state", hintCopy},
 	CodeBundleDigest:  {Rejected, "bundle_sha256 is the digest of the bundle", "something in the bundle was changed after signing; fetch it again"},
 
-	CodeTrustKey:           {Untrusted, "the policy knows the key", "if you trust this signer, name a trust file with --trust FILE"},
-	CodeTrustImpersonation: {Untrusted, "no other key is known under this name", "somebody else's key uses a name that you trust: do not believe it without asking the signer"},
-	CodeTrustName:          {Untrusted, "the signer uses the name that the policy knows", "ask the signer which name is right"},
-	CodeTrustEventType:     {Untrusted, "the policy lets the signer sign such events", "add the event type to the trust file if you agree"},
-	CodeTrustBundle:        {Untrusted, "the policy lets the signer sign bundles", "set bundles to true in the trust file if you agree"},
-	CodeTrustWindow:        {Untrusted, "the signing time lies in the validity window of the key", "ask the signer for a statement under a current key"},
-	CodeTrustFile:          {Unreadable, "the trust file has its members and no others", "the form of trust files stands in spec/08-trust.md"},
+	CodeTrustKey:             {Untrusted, "the policy knows the key", "if you trust this signer, name a trust file with --trust FILE"},
+	CodeTrustImpersonation:   {Untrusted, "no other key is known under this name", "somebody else's key uses a name that you trust: do not believe it without asking the signer"},
+	CodeTrustName:            {Untrusted, "the signer uses the name that the policy knows", "ask the signer which name is right"},
+	CodeTrustEventType:       {Untrusted, "the policy lets the signer sign such events", "add the event type to the trust file if you agree"},
+	CodeTrustBundle:          {Untrusted, "the policy lets the signer sign bundles", "set bundles to true in the trust file if you agree"},
+	CodeTrustWindow:          {Untrusted, "the signing time lies in the validity window of the key", "ask the signer for a statement under a current key"},
+	CodeTrustRevoked:         {Untrusted, "the key was not revoked when it signed", "ask the signer to sign again with the new key"},
+	CodeKeyDocument:          {Unreadable, "the key document has its members and no others", "make it with pith key rotate or pith key revoke"},
+	CodeKeyDocumentDigest:    {Unreadable, "document_sha256 is the digest of the key document", "the document was changed after signing; fetch it again"},
+	CodeKeyDocumentSignature: {Unreadable, "the signatures of the key document are good", "the document was changed after signing, or its keys are not those it names"},
+	CodeKeyRotation:          {Unreadable, "rotations lead from key to key, one way, by keys that may", "keep the key document that you believe, and ask its signer about the other"},
+	CodeTrustFile:            {Unreadable, "the trust file has its members and no others", "the form of trust files stands in spec/08-trust.md"},
 }
 
 const (
@@ -170,6 +189,13 @@ func Explain(code Code) (asks, hint string, ok bool) {
 	info, ok := codes[code]
 	return info.asks, info.hint, ok
 }
+
+// Codes lists the codes of all checks, sorted.
+func Codes() []Code { return slices.Sorted(maps.Keys(codes)) }
+
+// IfFailed returns the verdict that a failure of the check leads to: Valid for
+// a note.
+func (c Code) IfFailed() Verdict { return codes[c].ifFailed }
 
 // A Check is one question that was asked of a bundle, and its answer.
 type Check struct {
@@ -360,7 +386,8 @@ func (c *checks) digest(code Code, path place, prefix string, expected [sha256.S
 
 // textDigest asks whether the SHA-256 of text is the one that is expected.
 func (c *checks) textDigest(code Code, path place, expected, text string) bool {
-	if isHexOf(sha256.Sum256([]byte(text)), expected) {
+	var room [1 << 10]byte
+	if isHexOf(sha256.Sum256(append(room[:0], text...)), expected) {
 		return c.pass(code, path)
 	}
 	return c.equal(code, path, expected, hexOf(text))

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // An event is one signed statement about a record, as it was received.
@@ -18,8 +19,9 @@ type event struct {
 	createdAt   time.Time
 	signedAt    string
 	supersedes  []string
-	prev        string // "" for null: the first of its chain
-	title       string // of a graph_snapshot whose title has the record's digest
+	prev        string     // "" for null: the first of its chain
+	proof       *ots.Proof // of a timestamp_anchor whose proof is good
+	title       string     // of a graph_snapshot whose title has the record's digest
 
 	reason Code // why the event is invalid, "" if it is valid
 

@@ -25,12 +25,12 @@ func ExampleAppend() {
 		return
 	}
 	now := time.Now()
-	bundle, _, err := pith.Append(seed.Bundle(), key, now, pith.Draft{
-		Type:      "correction",
-		Target:    "record",
-		Payload:   []byte(`{"text": "the second author's name is misspelt"}`),
-		CreatedAt: now,
-	})
+	draft, err := pith.NewDraft(pith.Correction{Kind: "metadata", Text: "the second author's name is misspelt"}, now)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	bundle, _, err := pith.Append(seed.Bundle(), key, now, draft)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -143,16 +143,20 @@ func (c *checks) publicKey(path place, v canon.Value) (PublicKey, bool) {
 	return PublicKey{Signer{KeyID: v.Get("key_id").Text()}, raw}, good
 }
 
-// decodeBase64 reads base64 with padding and nothing else: no newlines, no
-// missing padding, no bits left over. One signature has one spelling.
+// decodeBase64 is decodeStrict for something of a known size.
 func decodeBase64(s string, size int) ([]byte, error) {
-	b, err := appendBase64(nil, s)
+	b, err := decodeStrict(s)
 	if err == nil && len(b) != size {
 		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
 	}
 	return b, err
 }
 
+// decodeStrict reads base64 with padding and nothing else: no newlines, no
+// missing padding, no bits left over. One signature has one spelling.
+func decodeStrict(s string) ([]byte, error) { return appendBase64(nil, s) }
+
+// appendBase64 appends what decodeStrict returns.
 func appendBase64(dst []byte, s string) ([]byte, error) {
 	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 { // which encoding/base64 would skip
 		return nil, errors.New("base64 with a line break")

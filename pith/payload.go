@@ -30,8 +30,10 @@ func (c *checks) payload(path place, e *event, rec *record, keys keyring) {
 	case TypeGraphSnapshot:
 		c.equal(CodePayloadShape, e.path.at("target"), "graph", e.value.Get("target").Text())
 		c.graphSnapshot(path, payload, e, rec)
-	case TypeReplicationRecord:
-		c.replicationRecord(path, payload)
+	default:
+		if fields, known := statementFields[e.kind]; known {
+			c.statement(path, fields, e, rec)
+		}
 	}
 }
 
@@ -179,21 +181,3 @@ func (c *checks) snapshotDigest(path place, v canon.Value, count, items string) 
 // ReplicationSchema is the value of schema in the payload of a
 // replication_record of the first version (spec/replication-record.md).
 const ReplicationSchema = "replication_record/1"
-
-var replicationFields = []field{
-	object("claim"),
-	oneOf("outcome", Outcomes...),
-	hexDigest("plan_sha256"),
-	hexDigest("results_sha256"),
-}
-
-// replicationRecord asks for the members that every reader needs. Payloads of
-// another schema are left to those who know it.
-func (c *checks) replicationRecord(path place, payload canon.Value) {
-	if !c.shape(CodePayloadShape, path, payload, []field{word("schema")}) {
-		return
-	}
-	if payload.Get("schema").Is(ReplicationSchema) {
-		c.shape(CodePayloadShape, path, payload, replicationFields)
-	}
-}

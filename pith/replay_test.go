@@ -104,7 +104,7 @@ func TestProjection(t *testing.T) {
 // long as its state says so.
 func TestInvalidEventsMustBeDeclared(t *testing.T) {
 	l := newLab(t)
-	l.sign(ada, draft("replication_record", `{}`, 1))
+	l.sign(ada, draft("replication_record", `{"schema":"replication_record/1"}`, 1))
 	good := l.bundle()
 	if r := Verify(good, trusting(t, ada)); r.Verdict() != Valid || r.Events.Invalid != 1 {
 		t.Fatalf("%v %+v: %v", r.Verdict(), r.Events, failing(r))

@@ -3,6 +3,7 @@ package pith
 import (
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/openpith/evidence/pith/internal/canon"
 )
@@ -27,16 +28,20 @@ func (c *checks) shape(code Code, path place, v canon.Value, fields []field) boo
 			continue
 		}
 		good = false
-		got := member.Kind().String()
-		if k := member.Kind(); k == canon.String || k == canon.Number {
-			got = short(string(member.Canonical()))
-		}
-		c.failure(answer{code: code, at: path.at(f.name).number, expected: f.want, got: got})
+		c.failure(answer{code: code, at: path.at(f.name).number, expected: f.want, got: describe(member)})
 	}
 	if good {
 		c.pass(code, path)
 	}
 	return good
+}
+
+// describe tells what stands somewhere, for the reader of a failure.
+func describe(v canon.Value) string {
+	if k := v.Kind(); k == canon.String || k == canon.Number {
+		return short(string(v.Canonical()))
+	}
+	return v.Kind().String()
 }
 
 // unknown returns the first member of v that no field names. allowed lists
@@ -106,6 +111,33 @@ func word(name string) field {
 		n := len(v.Text())
 		return 0 < n && n <= 256
 	}}
+}
+
+// optional is a field that may be absent.
+func optional(f field) field {
+	return field{f.name, f.want + ", or nothing", func(v canon.Value) bool { return !v.Exists() || f.ok(v) }}
+}
+
+// prose is a string that people read.
+func prose(name string) field {
+	return field{name, "a string of 1 to 16384 bytes", func(v canon.Value) bool {
+		n := len(v.Text())
+		return 0 < n && n <= 16<<10
+	}}
+}
+
+func address(name string) field {
+	return field{name, "an https address of at most 2048 bytes", func(v canon.Value) bool { return isAddress(v.Text()) }}
+}
+
+func isAddress(s string) bool {
+	rest, ok := strings.CutPrefix(s, "https://")
+	return ok && rest != "" && len(s) <= 2048 && !hasBlank(s)
+}
+
+// hasBlank reports white space or control characters.
+func hasBlank(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
 }
 
 func hexDigest(name string) field {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // Verify recomputes everything that a bundle claims: number, digests, event
@@ -24,7 +25,9 @@ func Verify(data []byte, trust *Trust) *Result {
 	}
 	r := &Result{Signers: []SignerSeen{}}
 	c := idle.Get().(*checks)
+	var b *bundle
 	defer func() {
+		r.complete(b)
 		r.Checks = c.list()
 		c.release()
 	}()
@@ -34,8 +37,7 @@ func Verify(data []byte, trust *Trust) *Result {
 		c.unreadable(err)
 		return r
 	}
-	b := c.bundle(doc.Root())
-	if b == nil {
+	if b = c.bundle(doc.Root()); b == nil {
 		return r
 	}
 	r.describe(b)
@@ -90,6 +92,7 @@ type bundle struct {
 	keys    keyring
 	events  []*event
 	history *history
+	proofs  []*ots.Proof // the good ones of timestamp_proofs
 
 	stateSHA256 string // of the state that the events give
 
@@ -103,7 +106,7 @@ func (c *checks) bundle(root canon.Value) *bundle {
 	if !c.shape(CodeBundleType, c.root(), root, envelopeFields) {
 		return nil
 	}
-	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints"} {
+	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints", "timestamp_proofs"} {
 		if n := root.Get(name).Len(); n > MaxEntries {
 			c.fail(CodeListLength, c.at(name), strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
 			return nil
@@ -117,6 +120,7 @@ func (c *checks) bundle(root canon.Value) *bundle {
 	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))
 	if b.record != nil {
 		c.identity(root, b.record)
+		b.proofs = c.timestampProofs(root.Get("timestamp_proofs"), b.record)
 		b.events = c.readEvents(c.at("events"), root.Get("events"), b.record, b.keys)
 	}
 	from := len(c.answers)
@@ -146,9 +150,6 @@ func (c *checks) identity(root canon.Value, rec *record) {
 	for hint := range root.Get("mirror_hints").Children() {
 		c.locators(c.at("mirror_hints").item(i), hint, rec)
 		i++
-	}
-	if n := root.Get("timestamp_proofs").Len(); n > 0 {
-		c.fail(CodeProofs, c.at("timestamp_proofs"), strconv.Itoa(n)+" timestamp proofs were not checked")
 	}
 }
 
@@ -318,7 +319,12 @@ func (c *checks) bundleSignature(root canon.Value, keys keyring) {
 	v := root.Get("bundle_signature")
 	digest := root.DigestWithout("bundle_signature")
 	c.digest(CodeBundleDigest, path.at("bundle_sha256"), "", digest, v.Get("bundle_sha256").Text())
-	if c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
-		c.signature(path, v, digest, keys)
+	if !c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
+		return
 	}
+	if key, known := keys[v.Get("public_key_fingerprint").Text()]; known {
+		// For events the signer's words fix the label; here only the list of keys does.
+		c.equal(CodeSignatureKey, path.at("key_id"), key.Signer.KeyID, v.Get("key_id").Text())
+	}
+	c.signature(path, v, digest, keys)
 }

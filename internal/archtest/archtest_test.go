@@ -44,9 +44,11 @@ type rule struct {
 // rules is the may-import table of docs/map.md. Every package of the module
 // stands here; most specific first is not needed, each path is exact.
 var rules = map[string]rule{
-	"pith":                   {may: []string{"pith/internal/canon", "pith/internal/ed25519x"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
+	"pith":                   {may: []string{"pith/internal/canon", "pith/internal/ed25519x", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
 	"pith/internal/canon":    {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
 	"pith/internal/ed25519x": {may: []string{"edwards25519"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
+	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
 
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
@@ -62,7 +64,7 @@ var rules = map[string]rule{
 	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
+		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
