@@ -384,6 +384,15 @@ func (c *checks) digest(code Code, path place, prefix string, expected [sha256.S
 	return c.equal(code, path, prefix+hex.EncodeToString(expected[:]), got)
 }
 
+// textDigest asks whether the SHA-256 of text is the one that is expected.
+func (c *checks) textDigest(code Code, path place, expected, text string) bool {
+	var room [1 << 10]byte
+	if isHexOf(sha256.Sum256(append(room[:0], text...)), expected) {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, expected, hexOf(text))
+}
+
 // isHexOf reports whether text is the digest in lower-case hexadecimal digits.
 func isHexOf(digest [sha256.Size]byte, text string) bool {
 	var digits [2 * sha256.Size]byte

@@ -73,6 +73,10 @@ var rules = map[string]rule{
 		free: []string{"SQL"},
 	},
 
+	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
+	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
+	"bench/pith/plain": {},
+
 	"internal/archtest":   {},
 	"internal/atomicfile": {},
 	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
