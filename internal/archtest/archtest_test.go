@@ -63,6 +63,14 @@ var rules = map[string]rule{
 	},
 	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
+	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
+	"cpu": {
+		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
+		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
+	},
+	"cpu/internal/kernels": {may: []string{"golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
+
 	"cmd/pith": {
 		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
