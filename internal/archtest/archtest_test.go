@@ -64,7 +64,7 @@ var rules = map[string]rule{
 	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
+		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
