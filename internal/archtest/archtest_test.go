@@ -72,7 +72,7 @@ var rules = map[string]rule{
 	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
+		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
