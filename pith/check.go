@@ -142,7 +142,7 @@ var codes = map[Code]struct {
 	CodeEventDuplicate: {Rejected, "each event appears once", "remove the copy and sign the bundle again"},
 
 	CodePayloadShape:   {Rejected, "the payload has the members of its event type", hintCopy},
-	CodePayloadSchema:  {Valid, "the payload follows a schema that this version knows", "nothing to do: what is not known is kept, and not read; a newer pith may know it"},
+	CodePayloadSchema:  {Valid, "the payload follows a schema that this version knows", "what is not known is kept, and not read; spec/04-events.md has the schemas to write"},
 	CodePayloadRecord:  {Rejected, "the payload repeats this record", hintCopy},
 	CodeTimestampProof: {Rejected, "the proof is an OpenTimestamps proof of the digest it names", "look at the proof with pith ots show"},
 	CodeReceiptDigest:  {Rejected, "the receipt is for this record", hintCopy},
@@ -382,6 +382,15 @@ func (c *checks) digest(code Code, path place, prefix string, expected [sha256.S
 		return c.pass(code, path)
 	}
 	return c.equal(code, path, prefix+hex.EncodeToString(expected[:]), got)
+}
+
+// textDigest asks whether the SHA-256 of text is the one that is expected.
+func (c *checks) textDigest(code Code, path place, expected, text string) bool {
+	var room [1 << 10]byte
+	if isHexOf(sha256.Sum256(append(room[:0], text...)), expected) {
+		return c.pass(code, path)
+	}
+	return c.equal(code, path, expected, hexOf(text))
 }
 
 // isHexOf reports whether text is the digest in lower-case hexadecimal digits.

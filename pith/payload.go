@@ -139,7 +139,7 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 		if strings.IndexFunc(title, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
 			code = CodeGraphTitleRaw
 		}
-		if c.equal(code, path.at("title"), metadata.Get("title_canon_sha256").Text(), hexOf(lower(title))) {
+		if c.textDigest(code, path.at("title"), metadata.Get("title_canon_sha256").Text(), lower(title)) {
 			e.title = title
 		}
 	}
@@ -152,7 +152,7 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 		c.pass(CodeGraphAbstract, path.at("abstract_excerpt")) // cut off, so nothing is left to compare
 	default: // then it is the whole abstract
 		whole := strings.TrimSpace(strings.ReplaceAll(excerpt, "\n", " "))
-		c.equal(CodeGraphAbstract, path.at("abstract_excerpt"), metadata.Get("abstract_canon_sha256").Text(), hexOf(lower(whole)))
+		c.textDigest(CodeGraphAbstract, path.at("abstract_excerpt"), metadata.Get("abstract_canon_sha256").Text(), lower(whole))
 	}
 
 	for _, pair := range [][2]string{{"license", "license"}, {"primary_cat", "primary_cat"}, {"submitted_at", "submitted_at"}, {"cross_cats", "cross_cats_sorted"}} {

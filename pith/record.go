@@ -61,7 +61,7 @@ func (c *checks) record(path place, v canon.Value) *record {
 	digest := v.Digest()
 	// One string holds digest and number. The year is that of submission, not
 	// that of the arXiv id.
-	var room [128]byte
+	var room [160]byte
 	text := hex.AppendEncode(room[:0], digest[:])
 	text = append(text, "pith:"...)
 	text = append(text, v.Get("metadata").Get("submitted_at").Text()[:4]...)

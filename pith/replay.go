@@ -236,7 +236,7 @@ func (h *history) state(rec *record, aliases []byte) (state []byte, digest [sha2
 
 // size estimates the bytes that the events take in the state.
 func (h *history) size() int {
-	n := 2 << 10
+	n := 4 << 10
 	for _, e := range h.applied {
 		n += len(e.value.Canonical())
 	}

@@ -51,7 +51,11 @@ func (c *checks) signature(path place, v canon.Value, digest [32]byte, keys keyr
 	if id := v.Get("key_id").Text(); id != key.Signer.KeyID { // a label, which proves nothing (spec §5.10)
 		c.equal(CodeKeyName, path.at("key_id"), key.Signer.KeyID, id)
 	}
-	sig, err := decodeBase64(v.Get("signature_b64").Text(), ed25519.SignatureSize)
+	var room [ed25519.SignatureSize + 2]byte
+	sig, err := appendBase64(room[:0], v.Get("signature_b64").Text())
+	if err == nil && len(sig) != ed25519.SignatureSize {
+		err = fmt.Errorf("%d bytes, want %d", len(sig), ed25519.SignatureSize)
+	}
 	path = path.at("signature_b64")
 	if err != nil {
 		c.fail(CodeSignature, path, err.Error())

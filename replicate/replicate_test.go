@@ -27,6 +27,7 @@ func tinyPlan() *study.Plan {
 	p.Data = study.Data{Name: Glyphs, Train: 64, Validation: 20, Test: 40}
 	p.Network.Width = 8
 	p.Training.Batch, p.Training.Ghost, p.Training.Epochs, p.Training.Milestones = 32, 16, 2, nil
+	p.Seeds = []uint64{1, 2, 3, 4, 5}
 	p.Flatness = study.Flatness{Samples: 32, Draws: 2, SmoothOut: []float64{0.05}, AdaSmoothOut: []float64{0.5}}
 	return p
 }

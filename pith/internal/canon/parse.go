@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,7 @@ func Parse(data []byte) (*Doc, error) {
 		return nil, &Error{ReasonUTF8, at, fmt.Sprintf("byte 0x%02x is not UTF-8 here", data[at])}
 	}
 	// One copy of the input backs every string of the document.
-	var open [32]member // room for what most objects hold
+	var open [64]member // room for what most objects hold
 	doc := &Doc{in: string(data), nodes: make([]node, 0, estimateValues(data))}
 	r := reader{Doc: doc, stack: open[:0]}
 	r.space()
@@ -92,13 +93,8 @@ type member struct {
 }
 
 func (r *reader) space() {
-	for r.at < len(r.in) {
-		switch r.in[r.at] {
-		case ' ', '\t', '\n', '\r':
-			r.at++
-		default:
-			return
-		}
+	for r.at < len(r.in) && r.in[r.at] <= ' ' && isSpace(r.in[r.at]) {
+		r.at++
 	}
 }
 
@@ -292,26 +288,18 @@ func (r *reader) compare(a, b member) int {
 	return cmp.Or(cmp.Compare(a.head, b.head), cmp.Compare(r.text(r.nodes[a.node].key), r.text(r.nodes[b.node].key)))
 }
 
-// head returns the first eight bytes of s, filled up with zeros, as a number.
+// head returns the first eight bytes of s, filled up with zeros, as a number
+// that is ordered as they are.
 func head(s string) uint64 {
 	if len(s) >= 8 {
-		return load(s[:8])
+		return uint64(s[7]) | uint64(s[6])<<8 | uint64(s[5])<<16 | uint64(s[4])<<24 |
+			uint64(s[3])<<32 | uint64(s[2])<<40 | uint64(s[1])<<48 | uint64(s[0])<<56
 	}
 	n := uint64(0)
-	for i := range 8 {
-		n <<= 8
-		if i < len(s) {
-			n |= uint64(s[i])
-		}
+	for i := range len(s) {
+		n |= uint64(s[i]) << (56 - 8*i)
 	}
 	return n
-}
-
-// load returns the eight bytes of s as a number, big-endian.
-func load(s string) uint64 {
-	_ = s[7]
-	return uint64(s[7]) | uint64(s[6])<<8 | uint64(s[5])<<16 | uint64(s[4])<<24 |
-		uint64(s[3])<<32 | uint64(s[2])<<40 | uint64(s[1])<<48 | uint64(s[0])<<56
 }
 
 func (r *reader) accept(c byte) bool {
@@ -327,9 +315,11 @@ func (r *reader) string() (span, *Error) {
 	r.at++
 	start := r.at
 	for r.at < len(r.in) {
-		if r.at+8 <= len(r.in) && plain(load(r.in[r.at:r.at+8])) {
-			r.at += 8
-			continue
+		if rest := r.in[r.at:]; len(rest) >= 8 {
+			n := plain(rest)
+			if r.at += n; n == 8 {
+				continue
+			}
 		}
 		switch c := r.in[r.at]; {
 		case c == '"':
@@ -345,17 +335,23 @@ func (r *reader) string() (span, *Error) {
 	return span{}, r.fail("the end of a string")
 }
 
-// plain reports whether none of eight bytes is a quote, a backslash or a control
-// character. x ^ c is zero in the bytes of x that are c. A byte b below n < 128
-// shows in the top bit of b - n, unless that bit was set in b already; a borrow
-// from a lower byte can only make plain more careful, never less.
-func plain(x uint64) bool {
+// plain returns how many of the first eight bytes of s come before the first
+// quote, backslash or control character, eight if there is none of these.
+//
+// All eight are looked at together. x ^ c is 0 in the bytes of x that are c. In
+// b - n the top bit of a byte is set when b < n, unless it was set in b already
+// (then &^ clears it) or a lower byte has borrowed: but a byte that borrows is
+// itself found first, and the lowest one found is the one that counts.
+func plain(s string) int {
 	const (
 		ones = 0x0101010101010101
 		tops = 0x80 * ones
 	)
+	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 	quote, backslash := x^('"'*ones), x^('\\'*ones)
-	return ((quote-ones)&^quote|(backslash-ones)&^backslash|(x-0x20*ones)&^x)&tops == 0
+	found := ((quote-ones)&^quote | (backslash-ones)&^backslash | (x-0x20*ones)&^x) & tops
+	return bits.TrailingZeros64(found) / 8
 }
 
 // escapedString reads on from the first backslash of a string.

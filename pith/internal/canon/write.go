@@ -91,7 +91,7 @@ func Quote(s string) []byte {
 type Writer struct{ out []byte }
 
 // Grow makes room for n more bytes.
-func (w *Writer) Grow(n int) { w.out = slices.Grow(w.out, n) }
+func (w *Writer) Grow(n int) { w.out = append(make([]byte, 0, len(w.out)+n), w.out...) }
 
 // Bytes returns what was written.
 func (w *Writer) Bytes() []byte { return w.out }
