@@ -8,6 +8,7 @@ require (
 	github.com/mmcloughlin/avo v0.6.0
 	github.com/pkg/errors v0.9.1
 	github.com/rogpeppe/go-internal v1.16.0
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/spf13/cobra v1.10.2
 	golang.org/x/crypto v0.55.0
 	pgregory.net/rapid v1.3.0

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -201,6 +202,20 @@ func Run(cases []Case, command []string, report func(Case, []string)) (ran int, 
 		return ran, err
 	}
 	return ran, cmd.Wait()
+}
+
+// ErrNoPython reports that the Python clients cannot run here.
+var ErrNoPython = errors.New("no python3 with the package cryptography")
+
+// Python returns a Python 3 that has the package cryptography: the one on the
+// PATH, or the system's, for which Debian packages it.
+func Python() (string, error) {
+	for _, command := range []string{"python3", "/usr/bin/python3"} {
+		if exec.Command(command, "-c", "import cryptography").Run() == nil {
+			return command, nil
+		}
+	}
+	return "", ErrNoPython
 }
 
 func stopped(cmd *exec.Cmd, c Case, err error) error {

@@ -20,10 +20,11 @@ func goClient(t *testing.T) []string {
 
 func python(t *testing.T, script string) []string {
 	t.Helper()
-	if err := exec.Command("python3", "-c", "import cryptography").Run(); err != nil {
-		t.Skip("python3 with the package cryptography is not there")
+	command, err := Python()
+	if err != nil {
+		t.Skip(err)
 	}
-	return []string{"python3", script}
+	return []string{command, script}
 }
 
 func TestGoClient(t *testing.T)     { pass(t, goClient(t)) }

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/openpith/evidence/conformance"
 	"github.com/openpith/evidence/pith"
 )
 
@@ -67,6 +68,10 @@ func (s *summary) String() string {
 // compare makes n mutants and asks both readers about each. The mutants depend
 // on the seed and on n's division among the workers alone.
 func compare(oracle string, seed uint64, n, workers int) (*summary, error) {
+	python, err := conformance.Python()
+	if err != nil {
+		return nil, err
+	}
 	farm, err := newFarm()
 	if err != nil {
 		return nil, err
@@ -83,7 +88,7 @@ func compare(oracle string, seed uint64, n, workers int) (*summary, error) {
 			share++
 		}
 		group.Go(func() {
-			err := farm.work(oracle, rand.New(rand.NewPCG(seed, uint64(w))), share, func(kind string, pithSays, oracleSays answer, mutant []byte) {
+			err := farm.work([]string{python, oracle}, rand.New(rand.NewPCG(seed, uint64(w))), share, func(kind string, pithSays, oracleSays answer, mutant []byte) {
 				mutex.Lock()
 				defer mutex.Unlock()
 				total.count(kind, pithSays, oracleSays, mutant)
@@ -142,8 +147,8 @@ func ask(bundle []byte) answer {
 	return answer{r.Verdict().String(), strings.Join(slices.Compact(codes), ",")}
 }
 
-func (f *farm) work(oracle string, rng *rand.Rand, n int, report func(string, answer, answer, []byte)) error {
-	cmd := exec.Command("python3", oracle)
+func (f *farm) work(oracle []string, rng *rand.Rand, n int, report func(string, answer, answer, []byte)) error {
+	cmd := exec.Command(oracle[0], oracle[1:]...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

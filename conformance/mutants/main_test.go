@@ -2,15 +2,16 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/openpith/evidence/conformance"
 )
 
 // TestMutants compares a sample; the whole run is a command.
 func TestMutants(t *testing.T) {
-	if err := exec.Command("python3", "-c", "import cryptography").Run(); err != nil {
-		t.Skip("python3 with the package cryptography is not there")
+	if _, err := conformance.Python(); err != nil {
+		t.Skip(err)
 	}
 	n := 1500
 	if testing.Short() {
@@ -37,8 +38,8 @@ func TestMutants(t *testing.T) {
 // TestDisagreement: an oracle that refuses everything makes every mutant that
 // pith accepts an unsafe one.
 func TestDisagreement(t *testing.T) {
-	if _, err := exec.LookPath("python3"); err != nil {
-		t.Skip("python3 is not there")
+	if _, err := conformance.Python(); err != nil {
+		t.Skip(err)
 	}
 	grim := filepath.Join(t.TempDir(), "grim.py")
 	if err := os.WriteFile(grim, []byte("import sys\nfor line in sys.stdin:\n    print('rejected state', flush=True)\n"), 0o644); err != nil {

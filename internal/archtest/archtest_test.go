@@ -85,6 +85,12 @@ var rules = map[string]rule{
 	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/plain": {},
 
+	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/gen":       {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}}, // expectations never come from what is tested
+	"conformance/client-go": {may: []string{"pith"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+
 	"internal/archtest":   {},
 	"internal/atomicfile": {},
 	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
