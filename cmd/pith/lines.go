@@ -149,6 +149,9 @@ type earlier struct {
 	code  int    // what all of them stand for
 }
 
+// resultStart is how every result starts, and what is left of one that was cut off.
+var resultStart = []byte(`{"result_type":"pith_verification_result","result_version":`)
+
 // errOtherInput reports results that are not those of the bundles.
 var errOtherInput = errors.New("these are results of another input or another policy")
 
@@ -160,11 +163,14 @@ func readEarlier(f *os.File) (*earlier, error) {
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, err := in.ReadBytes('\n')
-		if errors.Is(err, io.EOF) {
-			break
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if !bytes.HasPrefix(line, resultStart[:min(len(line), len(resultStart))]) {
+			return nil, fmt.Errorf("line %d is no result", e.lines+1) // nor the start of one: whose file is it?
 		}
 		if err != nil {
-			return nil, err
+			break
 		}
 		var result struct {
 			Verdict *pith.Verdict `json:"verdict"`
