@@ -22,7 +22,7 @@ import (
 type farm struct {
 	bundles [][]byte
 	covered map[string]bool // what their signatures cover, see essence
-	tokens  [][][2]int // of each bundle, where its JSON tokens stand
+	tokens  [][][2]int      // of each bundle, where its JSON tokens stand
 	key     ed25519.PrivateKey
 	public  pith.PublicKey
 }
