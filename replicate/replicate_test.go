@@ -85,7 +85,7 @@ func TestRecordFollowsItsSpecification(t *testing.T) {
 	if err := json.Unmarshal(data, &event); err != nil {
 		t.Fatal(err)
 	}
-	if event.ID != res.EventID || event.Type != "replication_record" || event.Target != RecordTarget {
+	if event.ID != res.Record.EventID || event.Type != "replication_record" || event.Target != RecordTarget {
 		t.Errorf("event %s, type %s, target %s", event.ID, event.Type, event.Target)
 	}
 	spec, err := os.ReadFile(filepath.Join("..", "spec", "replication-record.md"))
@@ -138,7 +138,7 @@ func TestDivergedRunsAreListed(t *testing.T) {
 	if res.Results.Comparisons[0].Outcome != study.Inconclusive {
 		t.Errorf("the comparison with failed runs is %s", res.Results.Comparisons[0].Outcome)
 	}
-	if _, err := Check(opts.Dir); err != nil {
+	if _, err := Check(opts.Dir, nil); err != nil {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -88,21 +88,11 @@ func Create(path string, key *pith.PrivateKey, passphrase string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	// Taking the name first makes two creators at once impossible; the content
-	// then arrives whole or not at all.
-	place, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	err = atomicfile.Create(path, append(data, '\n'), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: %w", path, ErrExists)
 	}
-	if err != nil {
-		return err
-	}
-	place.Close()
-	if err := atomicfile.Write(path, append(data, '\n'), 0o600); err != nil {
-		os.Remove(path)
-		return err
-	}
-	return nil
+	return err
 }
 
 // Load reads the key at path. It calls passphrase when the key is encrypted;
