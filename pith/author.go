@@ -103,9 +103,15 @@ func checkNew(what string, raw []byte, b *bundle) error {
 		return err
 	}
 	var c checks
-	c.event("", doc.Root(), b.record, b.keys)
+	c.event(&event{value: doc.Root(), path: c.root()}, b.record, b.keys)
+	c.settle()
 	if failure := c.firstFailure(); failure != nil {
 		return &RefusedError{what, *failure}
+	}
+	for _, a := range c.answers {
+		if !a.ok && a.code == CodePayloadSchema { // nobody adds what no reader checks (spec §4.14)
+			return &RefusedError{what, a.spell(place{&c, a.at}.String())}
+		}
 	}
 	return nil
 }
@@ -158,8 +164,14 @@ func (b *bundle) extend(key *PrivateKey, builtAt time.Time, more [][]byte) ([]by
 	}
 	known := false
 	for v := range b.root.Get("public_keys").Children() {
-		keys = append(keys, v.Canonical())
-		known = known || v.Get("fingerprint_sha256_hex").Is(key.Public().Fingerprint())
+		entry := v.Canonical()
+		if v.Get("fingerprint_sha256_hex").Is(key.Public().Fingerprint()) {
+			known = true
+			if !v.Get("key_id").Is(key.signer.KeyID) { // the owner knows the label
+				entry = key.Public().entry()
+			}
+		}
+		keys = append(keys, entry)
 	}
 	if !known {
 		keys = append(keys, key.Public().entry())
@@ -199,6 +211,15 @@ func (k *PrivateKey) assemble(b *bundle, builtAt time.Time, events, keys [][]byt
 
 // stateOf replays a list of events under a list of keys.
 func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
+	h, err := historyOf(b.record, eventList, keyList)
+	if err != nil {
+		return nil, err
+	}
+	state, _ := h.state(b.record, joinAliases(b.root.Get("source_aliases")))
+	return state, nil
+}
+
+func historyOf(rec *record, eventList, keyList []byte) (*history, error) {
 	events, err := canon.Parse(eventList)
 	if err != nil {
 		return nil, err
@@ -208,11 +229,9 @@ func stateOf(b *bundle, eventList, keyList []byte) ([]byte, error) {
 		return nil, err
 	}
 	var c checks
-	ring := c.keyring("", keys.Root())
-	var all []*event
-	for v := range events.Root().Children() {
-		all = append(all, c.event("", v, b.record, ring))
-	}
-	state, _ := replay(all).state(b.record, joinAliases(b.root.Get("source_aliases")))
-	return state, nil
+	ring := c.keyring(c.root(), keys.Root())
+	all := c.readEvents(c.root(), events.Root(), rec, ring)
+	c.settle()
+	c.reasons(all)
+	return replay(all), nil
 }

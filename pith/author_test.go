@@ -13,19 +13,19 @@ import (
 )
 
 func TestAppendKeepsWhatWasThere(t *testing.T) {
-	once, ids, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", `{"n":1}`, 1))
+	once, ids, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", erratum("1"), 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", `{"n":1}`, 1))
+	again, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", erratum("1"), 1))
 	if err != nil || !bytes.Equal(once, again) {
 		t.Errorf("the same call gave other bytes, or %v", err)
 	}
-	twice, more, err := Append(once, bob, day.AddDate(0, 0, 1), draft("correction", `{"n":2}`, 2))
+	twice, more, err := Append(once, bob, day.AddDate(0, 0, 1), draft("correction", erratum("2"), 2))
 	if err != nil {
 		t.Fatal(err)
 	}
-	third, last, err := Append(twice, ada, day.AddDate(0, 0, 2), draft("correction", `{"n":3}`, 3))
+	third, last, err := Append(twice, ada, day.AddDate(0, 0, 2), draft("correction", erratum("3"), 3))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,15 +75,15 @@ func TestAppendRefuses(t *testing.T) {
 		draft  Draft
 		want   Code
 	}{
-		{"a rejected bundle", edit(t, seed.Bundle(), "Smoothing", "smoothing"), draft("correction", `{}`, 0), CodeEventDigest},
-		{"another format", []byte(`{"a":1}`), draft("correction", `{}`, 0), CodeBundleType},
+		{"a rejected bundle", edit(t, seed.Bundle(), "Smoothing", "smoothing"), draft("correction", erratum("x"), 0), CodeEventDigest},
+		{"another format", []byte(`{"a":1}`), draft("correction", erratum("x"), 0), CodeBundleType},
 		{"a bad payload", seed.Bundle(), draft("replication_record", `{"schema":"replication_record/1","outcome":"great"}`, 0), CodePayloadShape},
 		{"a payload that is no object", seed.Bundle(), draft("correction", `[]`, 0), CodeEventShape},
 		{"no type", seed.Bundle(), draft("", `{}`, 0), CodeEventShape},
-		{"replacing an unknown event", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(`{}`), CreatedAt: day, Supersedes: []string{"sha256:00"}}, CodeSupersedesTarget},
-		{"replacing the registry's event", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(`{}`), CreatedAt: day,
+		{"replacing an unknown event", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(erratum("x")), CreatedAt: day, Supersedes: []string{"sha256:00"}}, CodeSupersedesTarget},
+		{"replacing the registry's event", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(erratum("x")), CreatedAt: day,
 			Supersedes: []string{"sha256:4cc9344b7ef09146e3f7e3499ce80d9d1d589e3d1b1e7405bccd202191772a59"}}, CodeSupersedesSigner},
-		{"another signer's chain", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(`{}`), CreatedAt: day,
+		{"another signer's chain", seed.Bundle(), Draft{Type: "correction", Target: "record", Payload: []byte(erratum("x")), CreatedAt: day,
 			PrevEvent: "sha256:4cc9344b7ef09146e3f7e3499ce80d9d1d589e3d1b1e7405bccd202191772a59"}, CodePrevSigner},
 	}
 	for _, tt := range tests {
@@ -115,8 +115,9 @@ func TestReplicationPayload(t *testing.T) {
 		}
 	}
 	other := edit(t, []byte(`{"schema":"replication_record/1"}`), "/1", "/2")
-	if _, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", string(other), 0)); err != nil {
-		t.Errorf("another schema: %v", err)
+	var refused *RefusedError
+	if _, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", string(other), 0)); !errors.As(err, &refused) || refused.Check.Code != CodePayloadSchema {
+		t.Errorf("another schema was signed: %v", err)
 	}
 }
 
@@ -175,7 +176,7 @@ func TestPublicKeyEntry(t *testing.T) {
 		t.Fatal(err)
 	}
 	var c checks
-	key, ok := c.publicKey("", doc.Root())
+	key, ok := c.publicKey(c.root(), doc.Root())
 	if !ok || !key.Key.Equal(ada.Public().Key) || key.Fingerprint() != ada.Public().Fingerprint() {
 		t.Errorf("%+v %v", key, c)
 	}

@@ -5,13 +5,13 @@ import (
 	"time"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // An event is one signed statement about a record, as it was received.
 type event struct {
 	value       canon.Value
-	path        string // where it stands in its bundle
-	entry       string // SHA-256 in hex of everything received, signature included
+	path        place // where it stands in its bundle
 	id          string
 	kind        string
 	signer      Signer
@@ -19,10 +19,19 @@ type event struct {
 	createdAt   time.Time
 	signedAt    string
 	supersedes  []string
-	prev        string // "" for null: the first of its chain
-	title       string // of a graph_snapshot whose title has the record's digest
+	prev        string     // "" for null: the first of its chain
+	proof       *ots.Proof // of a timestamp_anchor whose proof is good
+	title       string     // of a graph_snapshot whose title has the record's digest
 
 	reason Code // why the event is invalid, "" if it is valid
+
+	from, to int // the answers about the event alone
+
+	// What replay finds out.
+	waitsFor   int      // predecessors that are not applied yet
+	successors []*event // those who wait for this one
+	superseded bool     // by an applied event
+	entryHex   string   // see entry
 }
 
 var eventFields = []field{
@@ -51,39 +60,54 @@ var signerFields = []field{
 // id, and the signature over it.
 var outsideEventDigest = []string{"content_sha256", "event_id", "signature"}
 
-// event reads one event and asks everything that can be asked of it alone. The
-// first failure that counts becomes its reason for being invalid.
-func (c *checks) event(path string, v canon.Value, rec *record, keys keyring) *event {
-	var mine checks
-	e := &event{value: v, path: path}
-	entry := v.Digest()
-	e.entry = hex.EncodeToString(entry[:])
-	if mine.shape(CodeEventShape, path, v, eventFields) &&
-		mine.shape(CodeEventShape, path+"/signer", v.Get("signer"), signerFields) {
+// readEvents reads events and asks everything that can be asked of each alone.
+func (c *checks) readEvents(path place, list canon.Value, rec *record, keys keyring) []*event {
+	room := make([]event, list.Len())
+	events := make([]*event, 0, len(room))
+	for v := range list.Children() {
+		e := &room[len(events)]
+		*e = event{value: v, path: path.item(len(events))}
+		c.event(e, rec, keys)
+		events = append(events, e)
+	}
+	return events
+}
+
+// reasons gives events their reasons for being invalid alone: the first failure
+// that counts. The signatures must be settled.
+func (c *checks) reasons(events []*event) {
+	for _, e := range events {
+		if failure := firstFailure(c.answers[e.from:e.to]); failure != nil {
+			e.reason = failure.code
+		}
+	}
+}
+
+// event is readEvents for one, which has its value and its place.
+func (c *checks) event(e *event, rec *record, keys keyring) {
+	v, path := e.value, e.path
+	e.from = len(c.answers)
+	if c.shape(CodeEventShape, path, v, eventFields) &&
+		c.shape(CodeEventShape, path.at("signer"), v.Get("signer"), signerFields) {
 		e.read()
 		if name, found := unknown(v, eventFields); found {
-			mine.is(CodeMember, pointer(path, name), false, "not a member of events of version 1.0")
+			c.is(CodeMember, path.at(name), false, "not a member of events of version 1.0")
 		}
-		mine.equal(CodeEventVersion, path+"/schema_version", "1.0", v.Get("schema_version").Text())
-		mine.equal(CodeEventSubject, path+"/subject_pith_number", rec.number, v.Get("subject_pith_number").Text())
+		c.equal(CodeEventVersion, path.at("schema_version"), "1.0", v.Get("schema_version").Text())
+		c.equal(CodeEventSubject, path.at("subject_pith_number"), rec.number, v.Get("subject_pith_number").Text())
 
 		digest := v.DigestWithout(outsideEventDigest...)
-		hexDigest := hex.EncodeToString(digest[:])
-		mine.equal(CodeEventDigest, path+"/content_sha256", hexDigest, v.Get("content_sha256").Text())
-		mine.equal(CodeEventID, path+"/event_id", "sha256:"+hexDigest, e.id)
+		c.digest(CodeEventDigest, path.at("content_sha256"), "", digest, v.Get("content_sha256").Text())
+		c.digest(CodeEventID, path.at("event_id"), "sha256:", digest, e.id)
 
 		signature := v.Get("signature")
-		if mine.closed(CodeSignatureShape, path+"/signature", signature, eventSignatureFields) {
-			mine.signedBy(path+"/signature", signature, e)
-			mine.signature(path+"/signature", signature, digest, keys)
+		if c.closed(CodeSignatureShape, path.at("signature"), signature, eventSignatureFields) {
+			c.signedBy(path.at("signature"), signature, e)
+			c.signature(path.at("signature"), signature, digest, keys)
 		}
-		mine.payload(path+"/payload", e, rec, keys)
+		c.payload(path.at("payload"), e, rec, keys)
 	}
-	if failure := mine.firstFailure(); failure != nil {
-		e.reason = failure.Code
-	}
-	*c = append(*c, mine...)
-	return e
+	e.to = len(c.answers)
 }
 
 func (e *event) read() {
@@ -101,16 +125,26 @@ func (e *event) read() {
 }
 
 // signedBy asks whether a signature names the key that the event's signer names.
-func (c *checks) signedBy(path string, signature canon.Value, e *event) {
-	c.equal(CodeSignatureSigner, path+"/key_id", e.signer.KeyID, signature.Get("key_id").Text())
-	c.equal(CodeSignatureSigner, path+"/public_key_fingerprint", e.fingerprint, signature.Get("public_key_fingerprint").Text())
+func (c *checks) signedBy(path place, signature canon.Value, e *event) {
+	c.equal(CodeSignatureSigner, path.at("key_id"), e.signer.KeyID, signature.Get("key_id").Text())
+	c.equal(CodeSignatureSigner, path.at("public_key_fingerprint"), e.fingerprint, signature.Get("public_key_fingerprint").Text())
 }
 
-// projection is how an event appears in a list of the state.
-func (e *event) projection() []byte {
-	members := make([]canon.Member, 0, 5)
-	for _, name := range []string{"created_at", "event_id", "payload", "signer", "target"} {
-		members = append(members, canon.Member{Name: name, Value: e.value.Get(name).Canonical()})
+// entry returns the SHA-256 in hex of everything received, signature included.
+// Only invalid events and copies need it.
+func (e *event) entry() string {
+	if e.entryHex == "" {
+		digest := e.value.Digest()
+		e.entryHex = hex.EncodeToString(digest[:])
 	}
-	return canon.Build(members...)
+	return e.entryHex
+}
+
+// project writes the event as it appears in a list of the state.
+func (e *event) project(w *canon.Writer) {
+	w.Open('{')
+	for _, name := range [...]string{"created_at", "event_id", "payload", "signer", "target"} {
+		w.Name(name).Raw(e.value.Get(name).Canonical())
+	}
+	w.Close('}')
 }

@@ -102,54 +102,73 @@ var keyFields = []field{
 // check the mathematics; they say nothing about trust.
 type keyring map[string]PublicKey
 
-func (c *checks) keyring(path string, list canon.Value) keyring {
+func (c *checks) keyring(path place, list canon.Value) keyring {
 	keys := keyring{}
 	i := 0
 	for v := range list.Children() {
-		path := fmt.Sprintf("%s/%d", path, i)
+		path := path.item(i)
 		i++
 		k, ok := c.publicKey(path, v)
 		if !ok {
 			continue
 		}
-		if _, twice := keys[k.Fingerprint()]; !c.is(CodeKeyDuplicate, path, !twice, "the fingerprint appears before") {
+		fingerprint := v.Get("fingerprint_sha256_hex").Text()
+		if _, twice := keys[fingerprint]; !c.is(CodeKeyDuplicate, path, !twice, "the fingerprint appears before") {
 			continue
 		}
-		keys[k.Fingerprint()] = k
+		keys[fingerprint] = k
 	}
 	return keys
 }
 
-func (c *checks) publicKey(path string, v canon.Value) (PublicKey, bool) {
+func (c *checks) publicKey(path place, v canon.Value) (PublicKey, bool) {
 	if !c.shape(CodeKeyShape, path, v, keyFields) {
 		return PublicKey{}, false
 	}
 	raw, err := decodeBase64(v.Get("public_key_b64").Text(), ed25519.PublicKeySize)
 	if err != nil {
-		return PublicKey{}, c.is(CodeKeyForms, path+"/public_key_b64", false, err.Error())
+		return PublicKey{}, c.fail(CodeKeyForms, path.at("public_key_b64"), err.Error())
 	}
-	k := PublicKey{Signer{KeyID: v.Get("key_id").Text()}, raw}
-	good := c.equal(CodeKeyForms, path+"/public_key_hex", hex.EncodeToString(raw), v.Get("public_key_hex").Text())
-	good = c.equal(CodeKeyForms, path+"/fingerprint_sha256_hex", k.Fingerprint(), v.Get("fingerprint_sha256_hex").Text()) && good
-	good = c.equal(CodeKeyForms, path+"/fingerprint_sha256_b32_first128bits", k.fingerprintB32(), v.Get("fingerprint_sha256_b32_first128bits").Text()) && good
-	return k, good
+	var room [64]byte
+	digest := sha256.Sum256(raw)
+	form := func(name string, want []byte) bool {
+		if got := v.Get(name).Text(); got != string(want) {
+			return c.equal(CodeKeyForms, path.at(name), string(want), got)
+		}
+		return c.pass(CodeKeyForms, path.at(name))
+	}
+	good := form("public_key_hex", hex.AppendEncode(room[:0], raw))
+	good = form("fingerprint_sha256_hex", hex.AppendEncode(room[:0], digest[:16])) && good
+	good = form("fingerprint_sha256_b32_first128bits", base32.StdEncoding.AppendEncode(room[:0], digest[:])[:numberLength]) && good
+	return PublicKey{Signer{KeyID: v.Get("key_id").Text()}, raw}, good
 }
 
-// decodeBase64 reads base64 with padding and nothing else: no newlines, no
-// missing padding, no bits left over. One signature has one spelling.
+// decodeBase64 is decodeStrict for something of a known size.
 func decodeBase64(s string, size int) ([]byte, error) {
-	if strings.ContainsAny(s, "\r\n") { // which encoding/base64 would skip
+	b, err := decodeStrict(s)
+	if err == nil && len(b) != size {
+		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
+	}
+	return b, err
+}
+
+// decodeStrict reads base64 with padding and nothing else: no newlines, no
+// missing padding, no bits left over. One signature has one spelling.
+func decodeStrict(s string) ([]byte, error) { return appendBase64(nil, s) }
+
+// appendBase64 appends what decodeStrict returns.
+func appendBase64(dst []byte, s string) ([]byte, error) {
+	if strings.IndexByte(s, '\n') >= 0 || strings.IndexByte(s, '\r') >= 0 { // which encoding/base64 would skip
 		return nil, errors.New("base64 with a line break")
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	b, err := strictBase64.AppendDecode(dst, []byte(s))
 	if err != nil {
 		return nil, fmt.Errorf("not strict base64: %w", err)
 	}
-	if len(b) != size {
-		return nil, fmt.Errorf("%d bytes, want %d", len(b), size)
-	}
 	return b, nil
 }
+
+var strictBase64 = base64.StdEncoding.Strict()
 
 // A PrivateKey signs events and bundles.
 type PrivateKey struct {

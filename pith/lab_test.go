@@ -21,10 +21,24 @@ func testKey(name string) *PrivateKey {
 }
 
 var (
-	ada = testKey("ada")
-	bob = testKey("bob")
-	day = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	ada  = testKey("ada")
+	bob  = testKey("bob")
+	ada2 = successor(ada, 2)
+	day  = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 )
+
+// successor makes the n-th key of a signer.
+func successor(k *PrivateKey, n byte) *PrivateKey {
+	seed := k.Seed()
+	seed[0] = n
+	signer := k.signer
+	signer.KeyID = signer.ID + "-" + string('0'+rune(n))
+	next, err := NewKey(seed, signer)
+	if err != nil {
+		panic(err)
+	}
+	return next
+}
 
 // trusting is the pinned policy and these signers for everything.
 func trusting(t testing.TB, keys ...*PrivateKey) *Trust {
@@ -44,6 +58,11 @@ const replication = `{"schema":"replication_record/1","claim":{"text":"x"},"outc
  "plan_sha256":"258153158e38e3291e3d48162225fcdb2d5a3ed65a07baac614ab91432fd4f57",
  "results_sha256":"258153158e38e3291e3d48162225fcdb2d5a3ed65a07baac614ab91432fd4f57","more":[1,2.5]}`
 
+// erratum is a payload of a correction that passes.
+func erratum(text string) string {
+	return `{"schema":"correction/1","kind":"erratum","text":"` + text + `"}`
+}
+
 func draft(kind, payload string, hours int) Draft {
 	return Draft{Type: kind, Target: "record", Payload: json.RawMessage(payload), CreatedAt: day.Add(time.Duration(hours) * time.Hour)}
 }
@@ -58,7 +77,13 @@ type lab struct {
 
 func newLab(t testing.TB) *lab {
 	t.Helper()
-	doc, err := canon.Parse(seed.Bundle())
+	return labFrom(t, seed.Bundle())
+}
+
+// labFrom is a lab on another bundle, whose own signature need not be good.
+func labFrom(t testing.TB, bundle []byte) *lab {
+	t.Helper()
+	doc, err := canon.Parse(bundle)
 	if err != nil {
 		t.Fatal(err)
 	}

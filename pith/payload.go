@@ -2,7 +2,6 @@ package pith
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -22,17 +21,19 @@ const (
 var Outcomes = []string{"successful", "failed", "mixed", "inconclusive"}
 
 // payload asks whether the payload is what its event type promises.
-func (c *checks) payload(path string, e *event, rec *record, keys keyring) {
+func (c *checks) payload(path place, e *event, rec *record, keys keyring) {
 	payload := e.value.Get("payload")
 	switch e.kind {
 	case TypeRecordCreated:
-		c.equal(CodePayloadShape, e.path+"/target", "record", e.value.Get("target").Text())
+		c.equal(CodePayloadShape, e.path.at("target"), "record", e.value.Get("target").Text())
 		c.recordCreated(path, payload, e, rec, keys)
 	case TypeGraphSnapshot:
-		c.equal(CodePayloadShape, e.path+"/target", "graph", e.value.Get("target").Text())
+		c.equal(CodePayloadShape, e.path.at("target"), "graph", e.value.Get("target").Text())
 		c.graphSnapshot(path, payload, e, rec)
-	case TypeReplicationRecord:
-		c.replicationRecord(path, payload)
+	default:
+		if fields, known := statementFields[e.kind]; known {
+			c.statement(path, fields, e, rec)
+		}
 	}
 }
 
@@ -55,22 +56,22 @@ var receiptFields = append(signatureFields(signsRecord),
 	instant("last_reissued_at"),
 )
 
-func (c *checks) recordCreated(path string, payload canon.Value, e *event, rec *record, keys keyring) {
+func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *record, keys keyring) {
 	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) {
 		return
 	}
 	source := rec.Get("source")
-	c.equal(CodePayloadRecord, path+"/canonical_record", string(rec.Canonical()), string(payload.Get("canonical_record").Canonical()))
-	c.equal(CodePayloadRecord, path+"/canonical_sha256", rec.sha256, payload.Get("canonical_sha256").Text())
-	for _, name := range []string{"kind", "id", "version"} {
-		c.equal(CodePayloadRecord, path+"/source_"+name, string(source.Get(name).Canonical()), string(payload.Get("source_"+name).Canonical()))
-	}
+	c.same(CodePayloadRecord, path.at("canonical_record"), rec.Value, payload.Get("canonical_record"))
+	c.equal(CodePayloadRecord, path.at("canonical_sha256"), rec.sha256, payload.Get("canonical_sha256").Text())
+	c.same(CodePayloadRecord, path.at("source_kind"), source.Get("kind"), payload.Get("source_kind"))
+	c.same(CodePayloadRecord, path.at("source_id"), source.Get("id"), payload.Get("source_id"))
+	c.same(CodePayloadRecord, path.at("source_version"), source.Get("version"), payload.Get("source_version"))
 	receipt := payload.Get("receipt")
-	path += "/receipt"
+	path = path.at("receipt")
 	if !c.shape(CodePayloadShape, path, receipt, receiptFields) {
 		return
 	}
-	c.equal(CodeReceiptDigest, path+"/canonical_sha256", rec.sha256, receipt.Get("canonical_sha256").Text())
+	c.equal(CodeReceiptDigest, path.at("canonical_sha256"), rec.sha256, receipt.Get("canonical_sha256").Text())
 	c.signedBy(path, receipt, e)
 	c.signature(path, receipt, rec.Digest(), keys)
 }
@@ -106,25 +107,25 @@ const (
 	maxExcerpt = 600
 )
 
-func (c *checks) graphSnapshot(path string, payload canon.Value, e *event, rec *record) {
+func (c *checks) graphSnapshot(path place, payload canon.Value, e *event, rec *record) {
 	if !c.shape(CodePayloadShape, path, payload, graphPayloadFields) {
 		return
 	}
 	graph := payload.Get("graph_snapshot")
-	path += "/graph_snapshot"
+	path = path.at("graph_snapshot")
 	if !c.shape(CodePayloadShape, path, graph, graphFields) {
 		return
 	}
-	c.equal(CodePayloadRecord, path+"/source", string(rec.Get("source").Canonical()), string(graph.Get("source").Canonical()))
-	c.paper(path+"/paper", graph.Get("paper"), e, rec)
-	c.snapshotDigest(path+"/claims", graph.Get("claims"), "count", "items")
-	c.snapshotDigest(path+"/references", graph.Get("references"), "count", "sample")
-	c.snapshotDigest(path+"/author_claims", graph.Get("author_claims"), "count", "")
-	c.snapshotDigest(path+"/formal_canon", graph.Get("formal_canon"), "evidence_count", "")
+	c.same(CodePayloadRecord, path.at("source"), rec.Get("source"), graph.Get("source"))
+	c.paper(path.at("paper"), graph.Get("paper"), e, rec)
+	c.snapshotDigest(path.at("claims"), graph.Get("claims"), "count", "items")
+	c.snapshotDigest(path.at("references"), graph.Get("references"), "count", "sample")
+	c.snapshotDigest(path.at("author_claims"), graph.Get("author_claims"), "count", "")
+	c.snapshotDigest(path.at("formal_canon"), graph.Get("formal_canon"), "evidence_count", "")
 }
 
 // paper compares what readers see of a paper with the digests in its record.
-func (c *checks) paper(path string, paper canon.Value, e *event, rec *record) {
+func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 	if !c.shape(CodePayloadShape, path, paper, paperFields) {
 		return
 	}
@@ -132,13 +133,13 @@ func (c *checks) paper(path string, paper canon.Value, e *event, rec *record) {
 
 	title := paper.Get("title").Text()
 	if len(title) > maxTitle {
-		c.is(CodeGraphTitle, path+"/title", false, "the title is longer than "+strconv.Itoa(maxTitle)+" bytes")
+		c.fail(CodeGraphTitle, path.at("title"), "the title is longer than "+strconv.Itoa(maxTitle)+" bytes")
 	} else {
 		code := CodeGraphTitle
 		if strings.IndexFunc(title, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
 			code = CodeGraphTitleRaw
 		}
-		if c.equal(code, path+"/title", metadata.Get("title_canon_sha256").Text(), hexOf(lower(title))) {
+		if c.textDigest(code, path.at("title"), metadata.Get("title_canon_sha256").Text(), lower(title)) {
 			e.title = title
 		}
 	}
@@ -146,16 +147,16 @@ func (c *checks) paper(path string, paper canon.Value, e *event, rec *record) {
 	excerpt := paper.Get("abstract_excerpt").Text()
 	switch n := utf8.RuneCountInString(excerpt); {
 	case n > maxExcerpt:
-		c.is(CodeGraphAbstract, path+"/abstract_excerpt", false, strconv.Itoa(n)+" characters, an excerpt has at most 600")
+		c.fail(CodeGraphAbstract, path.at("abstract_excerpt"), strconv.Itoa(n)+" characters, an excerpt has at most 600")
 	case n == maxExcerpt:
-		c.is(CodeGraphAbstract, path+"/abstract_excerpt", true, "") // cut off, so nothing is left to compare
+		c.pass(CodeGraphAbstract, path.at("abstract_excerpt")) // cut off, so nothing is left to compare
 	default: // then it is the whole abstract
 		whole := strings.TrimSpace(strings.ReplaceAll(excerpt, "\n", " "))
-		c.equal(CodeGraphAbstract, path+"/abstract_excerpt", metadata.Get("abstract_canon_sha256").Text(), hexOf(lower(whole)))
+		c.textDigest(CodeGraphAbstract, path.at("abstract_excerpt"), metadata.Get("abstract_canon_sha256").Text(), lower(whole))
 	}
 
 	for _, pair := range [][2]string{{"license", "license"}, {"primary_cat", "primary_cat"}, {"submitted_at", "submitted_at"}, {"cross_cats", "cross_cats_sorted"}} {
-		c.equal(CodeGraphPaper, pointer(path, pair[0]), string(metadata.Get(pair[1]).Canonical()), string(paper.Get(pair[0]).Canonical()))
+		c.same(CodeGraphPaper, path.at(pair[0]), metadata.Get(pair[1]), paper.Get(pair[0]))
 	}
 }
 
@@ -165,36 +166,18 @@ const emptySnapshot = "258153158e38e3291e3d48162225fcdb2d5a3ed65a07baac614ab9143
 // snapshotDigest compares snapshot_sha256 with the list it stands for. The rule
 // is published for the empty list alone; where the list is not, or not wholly,
 // in the bundle there is nothing to compare.
-func (c *checks) snapshotDigest(path string, v canon.Value, count, items string) {
+func (c *checks) snapshotDigest(path place, v canon.Value, count, items string) {
 	got := v.Get("snapshot_sha256").Text()
 	list := v.Get(items)
 	switch {
 	case string(v.Get(count).Canonical()) == "0":
-		c.equal(CodeGraphEmpty, path+"/snapshot_sha256", emptySnapshot, got)
+		c.equal(CodeGraphEmpty, path.at("snapshot_sha256"), emptySnapshot, got)
 	case items == "items" && list.Kind() == canon.Array:
 		sum := sha256.Sum256(canon.Build(canon.Member{Name: "payload", Value: list.Canonical()}))
-		c.equal(CodeGraphSnapshot, path+"/snapshot_sha256", hex.EncodeToString(sum[:]), got)
+		c.digest(CodeGraphSnapshot, path.at("snapshot_sha256"), "", sum, got)
 	}
 }
 
 // ReplicationSchema is the value of schema in the payload of a
 // replication_record of the first version (spec/replication-record.md).
 const ReplicationSchema = "replication_record/1"
-
-var replicationFields = []field{
-	object("claim"),
-	oneOf("outcome", Outcomes...),
-	hexDigest("plan_sha256"),
-	hexDigest("results_sha256"),
-}
-
-// replicationRecord asks for the members that every reader needs. Payloads of
-// another schema are left to those who know it.
-func (c *checks) replicationRecord(path string, payload canon.Value) {
-	if !c.shape(CodePayloadShape, path, payload, []field{word("schema")}) {
-		return
-	}
-	if payload.Get("schema").Is(ReplicationSchema) {
-		c.shape(CodePayloadShape, path, payload, replicationFields)
-	}
-}

@@ -48,22 +48,28 @@ var sourceFields = []field{word("id"), word("kind"), positive("version")}
 
 // record reads a canonical record. It is nil when the record has not the shape
 // from which an identity follows.
-func (c *checks) record(path string, v canon.Value) *record {
+func (c *checks) record(path place, v canon.Value) *record {
 	good := c.shape(CodeRecordShape, path, v, recordFields)
 	if v.Kind() != canon.Object {
 		return nil
 	}
-	good = c.shape(CodeRecordShape, path+"/metadata", v.Get("metadata"), metadataFields) && good
-	good = c.shape(CodeRecordShape, path+"/source", v.Get("source"), sourceFields) && good
+	good = c.shape(CodeRecordShape, path.at("metadata"), v.Get("metadata"), metadataFields) && good
+	good = c.shape(CodeRecordShape, path.at("source"), v.Get("source"), sourceFields) && good
 	if !good {
 		return nil
 	}
 	digest := v.Digest()
-	r := &record{Value: v, sha256: hex.EncodeToString(digest[:])}
-	r.suffix = base32.StdEncoding.EncodeToString(digest[:])[:numberLength]
-	// The year is that of submission, not that of the arXiv id.
-	r.number = "pith:" + v.Get("metadata").Get("submitted_at").Text()[:4] + ":" + r.suffix
-	return r
+	// One string holds digest and number. The year is that of submission, not
+	// that of the arXiv id.
+	var room [160]byte
+	text := hex.AppendEncode(room[:0], digest[:])
+	text = append(text, "pith:"...)
+	text = append(text, v.Get("metadata").Get("submitted_at").Text()[:4]...)
+	text = append(text, ':')
+	suffixAt := len(text)
+	text = base32.StdEncoding.AppendEncode(text, digest[:])[:suffixAt+numberLength]
+	all := string(text)
+	return &record{Value: v, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
 }
 
 // Number returns the Pith Number, pith:YYYY:<26 characters>, and the SHA-256 in
@@ -75,34 +81,34 @@ func Number(record []byte) (number, sha256hex string, err error) {
 		return "", "", err
 	}
 	var c checks
-	r := c.record("", doc.Root())
+	r := c.record(c.root(), doc.Root())
 	if r == nil {
 		return "", "", &CheckError{*c.firstFailure()}
 	}
 	return r.number, r.sha256, nil
 }
 
-// alias returns the value that an alias of this kind must have; ok is false for
-// kinds that do not follow from the record.
-func (r *record) alias(kind string) (value string, ok bool) {
+// alias returns, in parts, the value that an alias of this kind must have; ok is
+// false for kinds that do not follow from the record.
+func (r *record) alias(kind string) (parts [3]string, ok bool) {
 	source := r.Get("source")
 	id := source.Get("id").Text()
 	arxiv := source.Get("kind").Is("arxiv")
 	switch kind {
 	case "arxiv":
-		return id, arxiv
+		return [3]string{id}, arxiv
 	case "arxiv_version":
-		return id + "v" + string(source.Get("version").Canonical()), arxiv
+		return [3]string{id, "v", string(source.Get("version").Canonical())}, arxiv
 	case "doi":
-		return "10.48550/arxiv." + strings.ToLower(id), arxiv
+		return [3]string{"10.48550/arxiv.", strings.ToLower(id)}, arxiv
 	case "pith_short_8":
-		return r.suffix[:8], true
+		return [3]string{r.suffix[:8]}, true
 	case "pith_short_12":
-		return r.suffix[:12], true
+		return [3]string{r.suffix[:12]}, true
 	case "pith_short_16":
-		return r.suffix[:16], true
+		return [3]string{r.suffix[:16]}, true
 	}
-	return "", false
+	return parts, false
 }
 
 // hexOf returns the SHA-256 of s in hex.

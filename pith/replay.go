@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
-	"strconv"
 
 	"github.com/openpith/evidence/pith/internal/canon"
 )
@@ -16,87 +17,92 @@ const MergeVersion = "pith-open-graph-merge-v1"
 // A history is what a set of events amounts to. It depends on the set alone,
 // not on the order or number of copies in which the events arrived (spec §5).
 type history struct {
-	applied    []*event // the valid events, in the order of application
-	invalid    []*event // the others, by digest of what was received
-	superseded map[string]bool
-	gaps       []*event // applied events whose prev_event is not here
+	applied       []*event // the valid events, in the order of application
+	invalid       []*event // the others, by digest of what was received
+	superseded    int      // how many of the applied are
+	gaps          []*event // applied events whose prev_event is not here
+	equivocations [][]byte // as they stand in the state
+
+	ready queue // events whose predecessors are applied
 }
 
 // replay turns events into a history. It gives events their reason for being
 // invalid when only their neighbours can show it.
 func replay(events []*event) *history {
-	h := &history{superseded: map[string]bool{}}
-	byID := h.gather(events)
-	h.apply(byID)
-	slices.SortFunc(h.invalid, func(a, b *event) int { return cmp.Compare(a.entry, b.entry) })
+	room := make([]*event, 3*len(events)) // for three lists at once
+	n := len(events)
+	h := &history{ready: room[:0:n], applied: room[n : n : 2*n]}
+	h.apply(h.gather(events, room[2*n:2*n]))
+	h.equivocations = findEquivocations(h.applied)
+	slices.SortFunc(h.invalid, func(a, b *event) int { return cmp.Compare(a.entry(), b.entry()) })
+	h.invalid = slices.CompactFunc(h.invalid, func(a, b *event) bool { return a.entry() == b.entry() })
 	return h
+}
+
+// eventSet holds valid events, ordered by id.
+type eventSet []*event
+
+func (s eventSet) find(id string) *event {
+	i, found := slices.BinarySearchFunc(s, id, func(e *event, id string) int { return cmp.Compare(e.id, id) })
+	if !found {
+		return nil
+	}
+	return s[i]
 }
 
 // gather drops copies and sets aside what is invalid by itself. Of one event
 // with several good signatures, the earliest signature stays, then the one with
 // the smaller digest: a choice that does not depend on who asks.
-func (h *history) gather(events []*event) map[string]*event {
-	byID := map[string]*event{}
-	seen := map[string]bool{}
+func (h *history) gather(events []*event, valid eventSet) eventSet {
 	for _, e := range events {
-		if seen[e.entry] {
-			continue
-		}
-		seen[e.entry] = true
-		if e.reason != "" {
+		e.waitsFor, e.successors, e.superseded = 0, nil, false
+		if e.reason == "" {
+			valid = append(valid, e)
+		} else {
 			h.invalid = append(h.invalid, e)
-			continue
 		}
-		if other, ok := byID[e.id]; ok {
-			a, _ := parseTime(e.signedAt)
-			b, _ := parseTime(other.signedAt)
-			if cmp.Or(a.Compare(b), cmp.Compare(e.entry, other.entry)) > 0 {
-				continue
-			}
-		}
-		byID[e.id] = e
 	}
-	return byID
+	slices.SortFunc(valid, func(a, b *event) int {
+		if byID := cmp.Compare(a.id, b.id); byID != 0 {
+			return byID
+		}
+		s, _ := parseTime(a.signedAt)
+		t, _ := parseTime(b.signedAt)
+		return cmp.Or(s.Compare(t), cmp.Compare(a.entry(), b.entry()))
+	})
+	return slices.CompactFunc(valid, func(a, b *event) bool { return a.id == b.id })
 }
 
 // apply puts the events in order: predecessors first; among those that could
 // come next, record_created first, then the earliest, then the smallest id.
 // Along the way it decides whether each event's links are allowed, when the
 // fate of all its predecessors is known.
-func (h *history) apply(byID map[string]*event) {
-	waiting := make(map[*event]int, len(byID)) // predecessors still to come
-	successors := map[*event][]*event{}
-	var ready queue
-	for _, e := range byID {
+func (h *history) apply(events eventSet) {
+	for _, e := range events {
 		for _, id := range e.links() {
-			if p, ok := byID[id]; ok {
-				successors[p] = append(successors[p], e)
-				waiting[e]++
+			if p := events.find(id); p != nil {
+				p.successors = append(p.successors, e)
+				e.waitsFor++
 			}
 		}
-		if waiting[e] == 0 {
-			ready = append(ready, e)
+		if e.waitsFor == 0 {
+			h.ready = append(h.ready, e)
 		}
 	}
-	heap.Init(&ready)
-	decided := 0
-	for ready.Len() > 0 {
-		e := heap.Pop(&ready).(*event)
-		decided++
-		h.admit(e, byID)
-		for _, s := range successors[e] {
-			if waiting[s]--; waiting[s] == 0 {
-				heap.Push(&ready, s)
+	heap.Init(&h.ready)
+	for h.ready.Len() > 0 {
+		e := heap.Pop(&h.ready).(*event)
+		h.admit(e, events)
+		for _, s := range e.successors {
+			if s.waitsFor--; s.waitsFor == 0 {
+				heap.Push(&h.ready, s)
 			}
 		}
-	}
-	if decided == len(byID) {
-		return
 	}
 	// Ids are digests of content that holds the links, so a cycle needs a broken
 	// SHA-256. Should that day come, its events are set aside, not looped over.
-	for _, e := range byID {
-		if waiting[e] > 0 {
+	for _, e := range events {
+		if e.waitsFor > 0 {
 			h.reject(e, CodeLinkCycle)
 		}
 	}
@@ -104,6 +110,9 @@ func (h *history) apply(byID map[string]*event) {
 
 // links are the ids of the events that must come before e, each once.
 func (e *event) links() []string {
+	if len(e.supersedes) == 0 && e.prev == "" {
+		return nil
+	}
 	links := slices.Clone(e.supersedes)
 	if e.prev != "" {
 		links = append(links, e.prev)
@@ -112,10 +121,10 @@ func (e *event) links() []string {
 	return slices.Compact(links)
 }
 
-func (h *history) admit(e *event, byID map[string]*event) {
+func (h *history) admit(e *event, events eventSet) {
 	for _, id := range e.supersedes {
-		target, ok := byID[id]
-		if !ok || target.reason != "" {
+		target := events.find(id)
+		if target == nil || target.reason != "" {
 			h.reject(e, CodeSupersedesTarget)
 			return
 		}
@@ -125,7 +134,7 @@ func (h *history) admit(e *event, byID map[string]*event) {
 		}
 	}
 	if e.prev != "" {
-		if p, ok := byID[e.prev]; !ok || p.reason != "" {
+		if p := events.find(e.prev); p == nil || p.reason != "" {
 			h.gaps = append(h.gaps, e)
 		} else if p.fingerprint != e.fingerprint {
 			h.reject(e, CodePrevSigner)
@@ -133,7 +142,10 @@ func (h *history) admit(e *event, byID map[string]*event) {
 		}
 	}
 	for _, id := range e.supersedes {
-		h.superseded[id] = true
+		if target := events.find(id); !target.superseded {
+			target.superseded = true
+			h.superseded++
+		}
 	}
 	h.applied = append(h.applied, e)
 }
@@ -186,48 +198,49 @@ var projections = map[string]string{
 	"graph_snapshot":      "graph_snapshots",
 }
 
-// state returns the canonical state of the record (spec §6) and its digest in
-// hex, which the state holds. aliases is a canonical array, see joinAliases.
-func (h *history) state(rec *record, aliases []byte) (state []byte, sha256hex string) {
-	members := h.stateMembers(rec, aliases)
-	sha256hex = hexOf(string(canon.Build(members...)))
-	return canon.Build(append(members, canon.Member{Name: "state_sha256", Value: canon.Quote(sha256hex)})...), sha256hex
-}
-
-func (h *history) stateMembers(rec *record, aliases []byte) []canon.Member {
-	equivocations := h.equivocations()
-	return []canon.Member{
-		{Name: "state_type", Value: canon.Quote("pith_open_graph_state")},
-		{Name: "state_version", Value: canon.Quote("1.0")},
-		{Name: "pith_number", Value: canon.Quote(rec.number)},
-		{Name: "merge_version", Value: canon.Quote(MergeVersion)},
-		{Name: "event_count", Value: count(len(h.applied) + len(h.invalid))},
-		{Name: "valid_event_count", Value: count(len(h.applied))},
-		{Name: "invalid_event_count", Value: count(len(h.invalid))},
-		{Name: "equivocation_count", Value: count(len(equivocations))},
-		{Name: "current", Value: h.current(rec, aliases)},
-		{Name: "equivocations", Value: canon.BuildArray(equivocations...)},
-		{Name: "invalid_events", Value: h.invalidEntries()},
-		{Name: "applied_event_ids", Value: h.appliedIDs()},
+// state returns the canonical state of the record (spec §6) and its digest,
+// which the state holds in hex. aliases is a canonical array, see joinAliases. The
+// members are written in canonical order, by name.
+func (h *history) state(rec *record, aliases []byte) (state []byte, digest [sha256.Size]byte) {
+	var w canon.Writer
+	w.Grow(len(rec.Canonical()) + len(aliases) + h.size())
+	w.Open('{')
+	w.Name("applied_event_ids").Open('[')
+	for _, e := range h.applied {
+		w.String(e.id)
 	}
-}
-
-func count(n int) []byte { return strconv.AppendInt(nil, int64(n), 10) }
-
-func (h *history) appliedIDs() []byte {
-	ids := make([][]byte, len(h.applied))
-	for i, e := range h.applied {
-		ids[i] = canon.Quote(e.id)
-	}
-	return canon.BuildArray(ids...)
-}
-
-func (h *history) invalidEntries() []byte {
-	var entries [][]byte
+	w.Close(']')
+	h.writeCurrent(w.Name("current"), rec, aliases)
+	w.Name("equivocation_count").Int(len(h.equivocations))
+	w.Name("equivocations").Array(h.equivocations)
+	w.Name("event_count").Int(len(h.applied) + len(h.invalid))
+	w.Name("invalid_event_count").Int(len(h.invalid))
+	w.Name("invalid_events").Open('[')
 	for _, e := range h.invalid {
-		entries = append(entries, e.invalidEntry())
+		w.Raw(e.invalidEntry())
 	}
-	return canon.BuildArray(entries...)
+	w.Close(']')
+	w.Name("merge_version").String(MergeVersion)
+	w.Name("pith_number").String(rec.number)
+	digestAt := w.Len()
+	w.Name("state_type").String("pith_open_graph_state")
+	w.Name("state_version").String("1.0")
+	w.Name("valid_event_count").Int(len(h.applied))
+	w.Close('}')
+
+	digest = sha256.Sum256(w.Bytes())
+	var room [96]byte
+	member := hex.AppendEncode(append(room[:0], `,"state_sha256":"`...), digest[:])
+	return slices.Insert(w.Bytes(), digestAt, append(member, '"')...), digest
+}
+
+// size estimates the bytes that the events take in the state.
+func (h *history) size() int {
+	n := 4 << 10
+	for _, e := range h.applied {
+		n += len(e.value.Canonical())
+	}
+	return n
 }
 
 // invalidEntry names an invalid event. Its claimed id may be another event's,
@@ -238,63 +251,94 @@ func (e *event) invalidEntry() []byte {
 		id = v.Canonical()
 	}
 	return canon.Build(
-		canon.Member{Name: "entry_sha256", Value: canon.Quote(e.entry)},
+		canon.Member{Name: "entry_sha256", Value: canon.Quote(e.entry())},
 		canon.Member{Name: "event_id", Value: id},
 		canon.Member{Name: "reason", Value: canon.Quote(string(e.reason))},
 	)
 }
 
-// current is what holds now: every list without what was superseded.
-func (h *history) current(rec *record, aliases []byte) []byte {
-	lists := map[string][][]byte{}
+// currentMembers are the members of state.current in canonical order: the lists
+// of projections and four more.
+var currentMembers = slices.Sorted(func(yield func(string) bool) {
 	for _, name := range projections {
-		lists[name] = nil
+		if !yield(name) {
+			return
+		}
 	}
-	created := []byte("null")
-	var reissues [][]byte
+	for _, name := range []string{"canonical_record", "record_created", "record_reissues", "source_aliases"} {
+		if !yield(name) {
+			return
+		}
+	}
+})
+
+// writeCurrent writes what holds now: every list without what was superseded.
+func (h *history) writeCurrent(w *canon.Writer, rec *record, aliases []byte) {
+	var created *event // the earliest; later ones are reissues
+	reissued := false
 	for _, e := range h.applied {
-		if h.superseded[e.id] {
-			continue
+		if e.kind == TypeRecordCreated && !e.superseded {
+			reissued = created != nil
+			created = cmp.Or(created, e)
 		}
-		switch name, listed := projections[e.kind]; {
-		case listed:
-			lists[name] = append(lists[name], e.projection())
-		case e.kind != TypeRecordCreated:
-		case string(created) == "null":
-			created = e.projection()
+	}
+	w.Open('{')
+	for _, name := range currentMembers {
+		switch name {
+		case "canonical_record":
+			w.Name(name).Raw(rec.Canonical())
+		case "source_aliases":
+			w.Name(name).Raw(aliases)
+		case "record_created":
+			w.Name(name)
+			if created == nil {
+				w.Raw([]byte("null"))
+			} else {
+				created.project(w)
+			}
+		case "record_reissues":
+			if reissued { // absent otherwise: published states do not have it
+				h.writeList(w.Name(name), func(e *event) bool { return e.kind == TypeRecordCreated && e != created })
+			}
 		default:
-			reissues = append(reissues, e.projection())
+			h.writeList(w.Name(name), func(e *event) bool { return projections[e.kind] == name })
 		}
 	}
-	members := []canon.Member{
-		{Name: "canonical_record", Value: rec.Canonical()},
-		{Name: "source_aliases", Value: aliases},
-		{Name: "record_created", Value: created},
-	}
-	for name, list := range lists {
-		members = append(members, canon.Member{Name: name, Value: canon.BuildArray(list...)})
-	}
-	if reissues != nil { // absent otherwise: published states do not have it
-		members = append(members, canon.Member{Name: "record_reissues", Value: canon.BuildArray(reissues...)})
-	}
-	return canon.Build(members...)
+	w.Close('}')
 }
 
-// equivocations lists where a signer has said two things at once: two events
+func (h *history) writeList(w *canon.Writer, in func(*event) bool) {
+	w.Open('[')
+	for _, e := range h.applied {
+		if !e.superseded && in(e) {
+			e.project(w)
+		}
+	}
+	w.Close(']')
+}
+
+// findEquivocations lists where a signer has said two things at once: two events
 // after the same one, or two openings of the record that differ in more than
 // their receipt. Both sides stay; readers are told.
-func (h *history) equivocations() [][]byte {
+func findEquivocations(applied []*event) [][]byte {
 	type place struct{ fingerprint, prev string }
-	after := map[place][]*event{}
-	openings := map[place][]*event{}
-	for _, e := range h.applied {
+	var after, openings map[place][]*event
+	for _, e := range applied {
 		if e.prev != "" {
+			if after == nil {
+				after = map[place][]*event{}
+			}
 			p := place{e.fingerprint, e.prev}
 			after[p] = append(after[p], e)
 		}
-		if e.kind == TypeRecordCreated {
-			p := place{fingerprint: e.fingerprint}
-			openings[p] = append(openings[p], e)
+	}
+	if created := count(applied, TypeRecordCreated); created > 1 {
+		openings = map[place][]*event{}
+		for _, e := range applied {
+			if e.kind == TypeRecordCreated {
+				p := place{fingerprint: e.fingerprint}
+				openings[p] = append(openings[p], e)
+			}
 		}
 	}
 	var found [][]byte
@@ -310,6 +354,16 @@ func (h *history) equivocations() [][]byte {
 	}
 	slices.SortFunc(found, bytes.Compare)
 	return found
+}
+
+func count(events []*event, kind string) int {
+	n := 0
+	for _, e := range events {
+		if e.kind == kind {
+			n++
+		}
+	}
+	return n
 }
 
 func differ(openings []*event) bool {
@@ -339,27 +393,31 @@ func equivocation(kind, fingerprint string, prev []byte, events []*event) []byte
 // joinAliases unites alias lists: one alias for each kind and value, the
 // earliest, ordered by kind and value (spec §6). It takes checked aliases.
 func joinAliases(lists ...canon.Value) []byte {
-	type key struct{ kind, value string }
-	earliest := map[key]canon.Value{}
+	var room [16]alias
+	aliases, size := room[:0], 2
 	for _, list := range lists {
+		size += len(list.Canonical())
 		for v := range list.Children() {
-			k := key{v.Get("alias_kind").Text(), v.Get("alias_value").Text()}
-			// Times to the second are ordered as their text is.
-			if old, ok := earliest[k]; !ok || v.Get("created_at").Text() < old.Get("created_at").Text() {
-				earliest[k] = v
-			}
+			aliases = append(aliases, alias{v, v.Get("alias_kind").Text(), v.Get("alias_value").Text(), v.Get("created_at").Text()})
 		}
 	}
-	keys := make([]key, 0, len(earliest))
-	for k := range earliest {
-		keys = append(keys, k)
-	}
-	slices.SortFunc(keys, func(a, b key) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.value, b.value))
+	slices.SortFunc(aliases, func(a, b alias) int {
+		// Times to the second are ordered as their text is.
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.value, b.value), cmp.Compare(a.createdAt, b.createdAt))
 	})
-	out := make([][]byte, len(keys))
-	for i, k := range keys {
-		out[i] = earliest[k].Canonical()
+	var w canon.Writer
+	w.Grow(size)
+	w.Open('[')
+	for i, a := range aliases {
+		if i == 0 || a.kind != aliases[i-1].kind || a.value != aliases[i-1].value {
+			w.Raw(a.json.Canonical())
+		}
 	}
-	return canon.BuildArray(out...)
+	w.Close(']')
+	return w.Bytes()
+}
+
+type alias struct {
+	json                   canon.Value
+	kind, value, createdAt string
 }

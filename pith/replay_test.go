@@ -104,7 +104,7 @@ func TestProjection(t *testing.T) {
 // long as its state says so.
 func TestInvalidEventsMustBeDeclared(t *testing.T) {
 	l := newLab(t)
-	l.sign(ada, draft("replication_record", `{}`, 1))
+	l.sign(ada, draft("replication_record", `{"schema":"replication_record/1"}`, 1))
 	good := l.bundle()
 	if r := Verify(good, trusting(t, ada)); r.Verdict() != Valid || r.Events.Invalid != 1 {
 		t.Fatalf("%v %+v: %v", r.Verdict(), r.Events, failing(r))
@@ -219,15 +219,19 @@ func TestCopies(t *testing.T) {
 	}
 	for _, order := range [][][]byte{{early, late}, {late, early}, {late, early, late, early}} {
 		var c checks
-		ring := c.keyring("", keys.Root())
+		ring := c.keyring(c.root(), keys.Root())
 		var events []*event
 		for _, raw := range order {
 			doc, err := canon.Parse(raw)
 			if err != nil {
 				t.Fatal(err)
 			}
-			events = append(events, c.event("", doc.Root(), l.b.record, ring))
+			e := &event{value: doc.Root(), path: c.root()}
+			c.event(e, l.b.record, ring)
+			events = append(events, e)
 		}
+		c.settle()
+		c.reasons(events)
 		h := replay(events)
 		if len(h.applied) != 1 || len(h.invalid) != 0 || h.applied[0].id != id || !bytes.Equal(h.applied[0].value.Canonical(), early) {
 			t.Errorf("%d applied, %d invalid, or not the earlier signature", len(h.applied), len(h.invalid))

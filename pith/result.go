@@ -3,20 +3,23 @@ package pith
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // A Result is what a verification found. Its JSON form is described in
 // spec §9 and keeps its meaning.
 type Result struct {
-	PithNumber  string       // recomputed from the record; "" if there is none
-	Title       string       // of the newest valid graph_snapshot whose title has the record's digest
-	Source      string       // "arxiv:1805.07898v3"
-	BuiltAt     string       // as the bundle says
-	Signers     []SignerSeen // in order of appearance; the bundle's signer last unless seen before
-	Events      EventCounts
-	StateSHA256 string // of the state that the events give
-	History     []Statement
-	Checks      []Check
+	PithNumber   string       // recomputed from the record; "" if there is none
+	Title        string       // of the newest valid graph_snapshot whose title has the record's digest
+	Source       string       // "arxiv:1805.07898v3"
+	BuiltAt      string       // as the bundle says
+	Signers      []SignerSeen // in order of appearance; the bundle's signer last unless seen before
+	Events       EventCounts
+	StateSHA256  string     // of the state that the events give
+	Completeness []Presence // of five kinds, always in the same order
+	History      []Statement
+	Checks       []Check
 }
 
 // EventCounts counts the events of a bundle.
@@ -53,6 +56,113 @@ type Statement struct {
 	Superseded  bool
 	Invalid     Code            // why the event is invalid, "" if it is valid
 	Payload     json.RawMessage // in canonical form
+}
+
+// A Presence says whether a record has something besides its opening. What is
+// absent makes no record less valid (spec §9.6).
+type Presence struct {
+	Kind    string // timestamps, attestations, storage, citations or replications
+	Valid   int    // valid events of that kind that are not superseded; for timestamps also good entries of timestamp_proofs
+	Trusted int    // those of the events that the policy vouches for
+
+	// For timestamps: with a Bitcoin attestation, which only block headers can
+	// prove, and with none yet.
+	Confirmed, Pending int
+}
+
+// MarshalJSON writes the presence as spec §9.6 describes it.
+func (p Presence) MarshalJSON() ([]byte, error) {
+	type all struct {
+		Kind    string `json:"kind"`
+		Present bool   `json:"present"`
+		Valid   int    `json:"valid"`
+		Trusted int    `json:"trusted"`
+	}
+	common := all{p.Kind, p.Valid > 0, p.Valid, p.Trusted}
+	if p.Kind != presenceTimestamps {
+		return json.Marshal(common)
+	}
+	return json.Marshal(struct {
+		all
+		Confirmed int `json:"confirmed"`
+		Pending   int `json:"pending"`
+	}{common, p.Confirmed, p.Pending})
+}
+
+const presenceTimestamps = "timestamps"
+
+// presences are the kinds of presence and the event types they count.
+var presences = []struct{ kind, eventType string }{
+	{presenceTimestamps, TypeTimestampAnchor},
+	{"attestations", TypeAuthorAttestation},
+	{"storage", TypeStorageAttestation},
+	{"citations", TypeCitationSignature},
+	{"replications", TypeReplicationRecord},
+}
+
+// complete counts what the record has. The statements must be judged.
+func (r *Result) complete(b *bundle) {
+	r.Completeness = make([]Presence, len(presences))
+	for i, kind := range presences {
+		r.Completeness[i].Kind = kind.kind
+	}
+	if b == nil || b.history == nil {
+		return
+	}
+	for i, e := range b.history.applied {
+		for j, kind := range presences {
+			if e.kind != kind.eventType || e.superseded {
+				continue
+			}
+			p := &r.Completeness[j]
+			p.Valid++
+			if r.History[i].Trusted {
+				p.Trusted++
+			}
+			p.count(e.proof)
+		}
+	}
+	for _, proof := range b.proofs {
+		r.Completeness[0].Valid++
+		r.Completeness[0].count(proof)
+	}
+}
+
+// count counts a proof of a timestamp, if there is one.
+func (p *Presence) count(proof *ots.Proof) {
+	if proof == nil {
+		return
+	}
+	for _, claim := range proof.Claims() {
+		if claim.Kind == ots.Bitcoin {
+			p.Confirmed++
+			return
+		}
+	}
+	p.Pending++
+}
+
+// Structure is the answer about structure and cryptography alone: Valid,
+// Rejected or Unreadable.
+func (r *Result) Structure() Verdict {
+	v := Valid
+	for _, c := range r.Checks {
+		if !c.OK && c.IfFailed != Untrusted {
+			v = max(v, c.IfFailed)
+		}
+	}
+	return v
+}
+
+// Trust is the answer about the policy alone, Valid or Untrusted: whether it
+// vouches for all signers. Where Structure is not Valid it says nothing.
+func (r *Result) Trust() Verdict {
+	for _, c := range r.Checks {
+		if !c.OK && c.IfFailed == Untrusted {
+			return Untrusted
+		}
+	}
+	return Valid
 }
 
 // Verdict is the gravest consequence of the checks that failed.
@@ -94,18 +204,21 @@ func (r *Result) Notes() []Check {
 // out: it repeats the bundle.
 func (r *Result) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct {
-		Type        string       `json:"result_type"`
-		Version     string       `json:"result_version"`
-		Verdict     Verdict      `json:"verdict"`
-		PithNumber  string       `json:"pith_number"`
-		Title       string       `json:"title"`
-		Source      string       `json:"source"`
-		BuiltAt     string       `json:"built_at"`
-		Signers     []SignerSeen `json:"signers"`
-		Events      EventCounts  `json:"events"`
-		StateSHA256 string       `json:"state_sha256"`
-		Checks      []Check      `json:"checks"`
-	}{"pith_verification_result", "1.0", r.Verdict(), r.PithNumber, r.Title, r.Source, r.BuiltAt, r.Signers, r.Events, r.StateSHA256, r.Checks})
+		Type         string       `json:"result_type"`
+		Version      string       `json:"result_version"`
+		Verdict      Verdict      `json:"verdict"`
+		PithNumber   string       `json:"pith_number"`
+		Title        string       `json:"title"`
+		Source       string       `json:"source"`
+		BuiltAt      string       `json:"built_at"`
+		Signers      []SignerSeen `json:"signers"`
+		Events       EventCounts  `json:"events"`
+		StateSHA256  string       `json:"state_sha256"`
+		Structure    Verdict      `json:"structure"`
+		Trust        Verdict      `json:"trust"`
+		Completeness []Presence   `json:"completeness"`
+		Checks       []Check      `json:"checks"`
+	}{"pith_verification_result", "1.0", r.Verdict(), r.PithNumber, r.Title, r.Source, r.BuiltAt, r.Signers, r.Events, r.StateSHA256, r.Structure(), r.Trust(), r.Completeness, r.Checks})
 }
 
 // describe fills in what the bundle says, as far as it was recomputed.
@@ -122,22 +235,23 @@ func (r *Result) describe(b *bundle) {
 		Total:         len(h.applied) + len(h.invalid),
 		Valid:         len(h.applied),
 		Invalid:       len(h.invalid),
-		Superseded:    len(h.superseded),
-		Equivocations: len(h.equivocations()),
+		Superseded:    h.superseded,
+		Equivocations: len(h.equivocations),
 	}
 	r.StateSHA256 = b.stateSHA256
+	r.History = make([]Statement, 0, r.Events.Total)
 	for _, e := range h.applied {
-		if e.title != "" && !h.superseded[e.id] {
+		if e.title != "" && !e.superseded {
 			r.Title = e.title
 		}
-		r.History = append(r.History, e.statement(h))
+		r.History = append(r.History, e.statement())
 	}
 	for _, e := range h.invalid {
-		r.History = append(r.History, e.statement(h))
+		r.History = append(r.History, e.statement())
 	}
 }
 
-func (e *event) statement(h *history) Statement {
+func (e *event) statement() Statement {
 	return Statement{
 		EventID:     e.id,
 		Type:        e.kind,
@@ -145,7 +259,7 @@ func (e *event) statement(h *history) Statement {
 		Signer:      e.signer,
 		Fingerprint: e.fingerprint,
 		CreatedAt:   e.createdAt,
-		Superseded:  h.superseded[e.id] && e.reason == "",
+		Superseded:  e.superseded,
 		Invalid:     e.reason,
 		Payload:     e.value.Get("payload").Canonical(),
 	}
@@ -165,11 +279,10 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		}
 		return &r.Signers[i]
 	}
-	note := func(s *SignerSeen, asked checks) bool {
-		*c = append(*c, asked...)
-		failure := asked.firstFailure()
+	note := func(s *SignerSeen, from int) bool { // what was asked from there on
+		failure := firstFailure(c.answers[from:])
 		if failure != nil && s.Trusted {
-			s.Trusted, s.Reason = false, failure.Code
+			s.Trusted, s.Reason = false, failure.code
 		}
 		return failure == nil
 	}
@@ -177,27 +290,26 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		for i, e := range b.history.applied {
 			s := seen(e.signer, e.fingerprint)
 			s.Events++
-			var asked checks
-			asked.trustEvent(trust, e)
-			r.History[i].Trusted = note(s, asked)
+			from := len(c.answers)
+			c.trustEvent(trust, e)
+			r.History[i].Trusted = note(s, from)
 		}
 	}
-	if b.signer == nil {
+	if b.signer == "" {
 		return
 	}
-	fingerprint := b.signer.Fingerprint()
 	var s *SignerSeen
 	for i := range r.Signers {
-		if r.Signers[i].Fingerprint == fingerprint {
+		if r.Signers[i].Fingerprint == b.signer {
 			s = &r.Signers[i]
 			break
 		}
 	}
 	if s == nil {
-		s = seen(trust.nameOf(fingerprint, b.signer.Signer.KeyID), fingerprint)
+		s = seen(trust.nameOf(b.signer, b.keys[b.signer].Signer.KeyID), b.signer)
 	}
 	s.Bundle = true
-	var asked checks
-	asked.trustBundle(trust, fingerprint, b.root.Get("built_at").Text())
-	note(s, asked)
+	from := len(c.answers)
+	c.trustBundle(trust, b.signer, b.root.Get("built_at").Text())
+	note(s, from)
 }

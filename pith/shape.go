@@ -3,6 +3,7 @@ package pith
 import (
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/openpith/evidence/pith/internal/canon"
 )
@@ -16,9 +17,9 @@ type field struct {
 
 // shape asks whether v is an object with all these fields. It answers with one
 // check when all is well and with one for each wrong field otherwise.
-func (c *checks) shape(code Code, path string, v canon.Value, fields []field) bool {
+func (c *checks) shape(code Code, path place, v canon.Value, fields []field) bool {
 	if v.Kind() != canon.Object {
-		return c.add(Check{Code: code, Path: path, Expected: "an object", Got: v.Kind().String()})
+		return c.failure(answer{code: code, at: path.number, expected: "an object", got: v.Kind().String()})
 	}
 	good := true
 	for _, f := range fields {
@@ -27,16 +28,20 @@ func (c *checks) shape(code Code, path string, v canon.Value, fields []field) bo
 			continue
 		}
 		good = false
-		got := member.Kind().String()
-		if k := member.Kind(); k == canon.String || k == canon.Number {
-			got = short(string(member.Canonical()))
-		}
-		c.add(Check{Code: code, Path: pointer(path, f.name), Expected: f.want, Got: got})
+		c.failure(answer{code: code, at: path.at(f.name).number, expected: f.want, got: describe(member)})
 	}
 	if good {
-		c.add(Check{Code: code, Path: path, OK: true})
+		c.pass(code, path)
 	}
 	return good
+}
+
+// describe tells what stands somewhere, for the reader of a failure.
+func describe(v canon.Value) string {
+	if k := v.Kind(); k == canon.String || k == canon.Number {
+		return short(string(v.Canonical()))
+	}
+	return v.Kind().String()
 }
 
 // unknown returns the first member of v that no field names. allowed lists
@@ -62,12 +67,12 @@ members:
 
 // closed is shape for objects that no digest covers: there, a member that
 // nobody knows could be slipped in by anybody.
-func (c *checks) closed(code Code, path string, v canon.Value, fields []field) bool {
+func (c *checks) closed(code Code, path place, v canon.Value, fields []field) bool {
 	if !c.shape(code, path, v, fields) {
 		return false
 	}
 	if name, found := unknown(v, fields); found {
-		return c.add(Check{Code: code, Path: pointer(path, name), Expected: "no other members", Got: short(name)})
+		return c.failure(answer{code: code, at: path.at(name).number, expected: "no other members", got: short(name)})
 	}
 	return true
 }
@@ -106,6 +111,33 @@ func word(name string) field {
 		n := len(v.Text())
 		return 0 < n && n <= 256
 	}}
+}
+
+// optional is a field that may be absent.
+func optional(f field) field {
+	return field{f.name, f.want + ", or nothing", func(v canon.Value) bool { return !v.Exists() || f.ok(v) }}
+}
+
+// prose is a string that people read.
+func prose(name string) field {
+	return field{name, "a string of 1 to 16384 bytes", func(v canon.Value) bool {
+		n := len(v.Text())
+		return 0 < n && n <= 16<<10
+	}}
+}
+
+func address(name string) field {
+	return field{name, "an https address of at most 2048 bytes", func(v canon.Value) bool { return isAddress(v.Text()) }}
+}
+
+func isAddress(s string) bool {
+	rest, ok := strings.CutPrefix(s, "https://")
+	return ok && rest != "" && len(s) <= 2048 && !hasBlank(s)
+}
+
+// hasBlank reports white space or control characters.
+func hasBlank(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) })
 }
 
 func hexDigest(name string) field {

@@ -2,11 +2,13 @@ package pith
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
+	"fmt"
 	"time"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/internal/ed25519x"
 )
 
 // What a signature says it covers. The label itself is not signed, so a
@@ -35,24 +37,52 @@ var (
 	bundleSignatureFields = append(signatureFields(signsBundle), hexDigest("bundle_sha256"))
 )
 
-// signature asks whether v signs digest under a key of the keyring, and returns
-// that key. Its members were checked before.
-func (c *checks) signature(path string, v canon.Value, digest [32]byte, keys keyring) (PublicKey, bool) {
+// signature asks whether v signs digest under a key of the keyring. Its members
+// were checked before. The mathematics waits for settle: until then the answer
+// is yes.
+func (c *checks) signature(path place, v canon.Value, digest [32]byte, keys keyring) {
 	fingerprint := v.Get("public_key_fingerprint").Text()
 	key, found := keys[fingerprint]
 	if !found {
-		return key, c.is(CodeSignatureKey, pointer(path, "public_key_fingerprint"), false, "no key with the fingerprint "+fingerprint+" is in public_keys")
+		c.fail(CodeSignatureKey, path.at("public_key_fingerprint"), "no key with the fingerprint "+fingerprint+" is in public_keys")
+		return
 	}
-	if !c.equal(CodeSignatureKey, pointer(path, "key_id"), key.Signer.KeyID, v.Get("key_id").Text()) {
-		return key, false
+	c.pass(CodeSignatureKey, path.at("public_key_fingerprint"))
+	if id := v.Get("key_id").Text(); id != key.Signer.KeyID { // a label, which proves nothing (spec §5.10)
+		c.equal(CodeKeyName, path.at("key_id"), key.Signer.KeyID, id)
 	}
-	sig, err := decodeBase64(v.Get("signature_b64").Text(), ed25519.SignatureSize)
-	path = pointer(path, "signature_b64")
+	var room [ed25519.SignatureSize + 2]byte
+	sig, err := appendBase64(room[:0], v.Get("signature_b64").Text())
+	if err == nil && len(sig) != ed25519.SignatureSize {
+		err = fmt.Errorf("%d bytes, want %d", len(sig), ed25519.SignatureSize)
+	}
+	path = path.at("signature_b64")
 	if err != nil {
-		return key, c.is(CodeSignature, path, false, err.Error())
+		c.fail(CodeSignature, path, err.Error())
+		return
 	}
-	return key, c.is(CodeSignature, path, ed25519.Verify(key.Key, digest[:], sig),
-		"not a signature by "+fingerprint+" of the digest "+hex.EncodeToString(digest[:]))
+	c.claimed = append(c.claimed, len(c.answers))
+	c.claims = append(c.claims, ed25519x.Claim{
+		Key:       [ed25519.PublicKeySize]byte(key.Key),
+		Digest:    digest,
+		Signature: [ed25519.SignatureSize]byte(sig),
+	})
+	c.pass(CodeSignature, path)
+}
+
+// settle checks the signatures that were asked about, all at once because that
+// is faster, and corrects the answers.
+func (c *checks) settle() {
+	ed25519x.Verify(c.claims)
+	for i, claim := range c.claims {
+		if !claim.Good {
+			a := &c.answers[c.claimed[i]]
+			fingerprint := sha256.Sum256(claim.Key[:])
+			a.ok, a.ifFailed = false, codes[a.code].ifFailed
+			a.detail = fmt.Sprintf("not a signature by %x of the digest %x", fingerprint[:16], claim.Digest)
+		}
+	}
+	c.claims, c.claimed = c.claims[:0], c.claimed[:0]
 }
 
 // sign returns a signature object for digest, with more members if any.

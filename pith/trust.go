@@ -14,7 +14,9 @@ import (
 // A Trust is a policy: which keys may speak, under which name, in which kinds
 // of events, and for how long. It is local. Nothing in a bundle can change it.
 type Trust struct {
-	signers []trusted // ordered by fingerprint
+	written   []trusted     // what the trust files say, ordered by fingerprint
+	documents []keyDocument // what the keys themselves say, each once
+	signers   []trusted     // what follows from both, ordered by fingerprint
 }
 
 // trusted is what the policy says about one key.
@@ -24,6 +26,7 @@ type trusted struct {
 	eventTypes  []string // sorted; anyType alone means every type
 	bundles     bool
 	from, until time.Time // zero: no limit; until is inclusive
+	revoked     time.Time // zero: never; from this second on nothing is believed
 }
 
 // anyType in a trust file stands for every event type.
@@ -42,36 +45,40 @@ const (
 
 // PinnedTrust trusts pith.science with everything, and nobody else.
 func PinnedTrust() *Trust {
-	return &Trust{[]trusted{{
+	return policy([]trusted{{
 		fingerprint: pinnedFingerprint,
 		id:          pinnedSigner,
 		kind:        pinnedType,
 		eventTypes:  []string{anyType},
 		bundles:     true,
-	}}}
+	}})
 }
+
+// policy is what is written, without key documents.
+func policy(written []trusted) *Trust { return &Trust{written: written, signers: written} }
 
 // TrustFor trusts one key under its own name with events of these types, where
 // "*" stands for all, and with signing bundles if bundles is true. It sets no
 // end; see Within.
 func TrustFor(key PublicKey, eventTypes []string, bundles bool) *Trust {
-	return &Trust{[]trusted{{
+	return policy([]trusted{{
 		fingerprint: key.Fingerprint(),
 		id:          key.Signer.ID,
 		kind:        key.Signer.Type,
 		eventTypes:  sortedSet(eventTypes),
 		bundles:     bundles,
-	}}}
+	}})
 }
 
-// Within returns the same policy with a validity window for all its keys: from
-// the first second to the last, both included. A zero time sets no limit.
+// Within returns the same policy, without its key documents, with a validity
+// window for all its keys: from the first second to the last, both included. A
+// zero time sets no limit.
 func (t *Trust) Within(from, until time.Time) *Trust {
-	out := &Trust{slices.Clone(t.signers)}
-	for i := range out.signers {
-		out.signers[i].from, out.signers[i].until = from, until
+	written := slices.Clone(t.written)
+	for i := range written {
+		written[i].from, written[i].until = from, until
 	}
-	return out
+	return policy(written)
 }
 
 func sortedSet(list []string) []string {
@@ -82,16 +89,17 @@ func sortedSet(list []string) []string {
 
 // Merge trusts what either policy trusts. Where both name one key they must
 // agree on its name and window, or the error is ErrTrustConflict; what the key
-// may sign is united.
+// may sign is united. Key documents of one policy work on the keys of the other;
+// a *CheckError tells which of them cannot stand together.
 func (t *Trust) Merge(other *Trust) (*Trust, error) {
-	out := &Trust{slices.Clone(t.signers)}
-	for _, s := range other.signers {
-		i, found := out.find(s.fingerprint)
+	written := slices.Clone(t.written)
+	for _, s := range other.written {
+		i, found := find(written, s.fingerprint)
 		if !found {
-			out.signers = slices.Insert(out.signers, i, s)
+			written = slices.Insert(written, i, s)
 			continue
 		}
-		old := &out.signers[i]
+		old := &written[i]
 		if old.id != s.id || old.kind != s.kind {
 			return nil, fmt.Errorf("key %s is %s (%s) and %s (%s): %w", s.fingerprint, old.id, old.kind, s.id, s.kind, ErrTrustConflict)
 		}
@@ -101,11 +109,13 @@ func (t *Trust) Merge(other *Trust) (*Trust, error) {
 		old.eventTypes = sortedSet(append(slices.Clone(old.eventTypes), s.eventTypes...))
 		old.bundles = old.bundles || s.bundles
 	}
-	return out, nil
+	return resolve(written, append(slices.Clone(t.documents), other.documents...))
 }
 
-func (t *Trust) find(fingerprint string) (int, bool) {
-	return slices.BinarySearchFunc(t.signers, fingerprint, func(s trusted, f string) int { return cmp.Compare(s.fingerprint, f) })
+func (t *Trust) find(fingerprint string) (int, bool) { return find(t.signers, fingerprint) }
+
+func find(list []trusted, fingerprint string) (int, bool) {
+	return slices.BinarySearchFunc(list, fingerprint, func(s trusted, f string) int { return cmp.Compare(s.fingerprint, f) })
 }
 
 // nameOf returns the name the policy knows for a key, or none.
@@ -120,52 +130,70 @@ func (t *Trust) nameOf(fingerprint, keyID string) Signer {
 // name is given. An unknown key under a known name is called impersonation. It
 // could also be the signer's next key, so it is not rejected, but nobody should
 // believe it before the policy says so.
-func (c *checks) key(t *Trust, path, fingerprint, name string) *trusted {
+func (c *checks) key(t *Trust, path place, fingerprint, name string) *trusted {
 	i, found := t.find(fingerprint)
 	if !found {
 		for _, s := range t.signers {
 			if s.id == name {
-				c.add(Check{Code: CodeTrustImpersonation, Path: path, Expected: s.fingerprint, Got: fingerprint,
-					Detail: "a key that the policy does not know signs as " + short(name)})
+				c.failure(answer{code: CodeTrustImpersonation, at: path.number, expected: s.fingerprint, got: fingerprint,
+					detail: "a key that the policy does not know signs as " + short(name)})
 				return nil
 			}
 		}
-	}
-	if !c.is(CodeTrustKey, path, found, "the policy does not know the key "+fingerprint) {
+		c.fail(CodeTrustKey, path, "the policy does not know the key "+fingerprint)
 		return nil
 	}
+	c.pass(CodeTrustKey, path)
 	return &t.signers[i]
 }
 
 func (c *checks) trustEvent(t *Trust, e *event) {
-	path := e.path + "/signer"
+	path := e.path.at("signer")
 	s := c.key(t, path, e.fingerprint, e.signer.ID)
 	if s == nil {
 		return
 	}
-	c.equal(CodeTrustName, path+"/signer_id", s.id, e.signer.ID)
-	c.equal(CodeTrustName, path+"/signer_type", s.kind, e.signer.Type)
+	c.equal(CodeTrustName, path.at("signer_id"), s.id, e.signer.ID)
+	c.equal(CodeTrustName, path.at("signer_type"), s.kind, e.signer.Type)
 	_, may := slices.BinarySearch(s.eventTypes, e.kind)
 	_, any := slices.BinarySearch(s.eventTypes, anyType)
-	c.is(CodeTrustEventType, e.path+"/event_type", may || any, s.id+" may not sign "+short(e.kind))
-	c.window(s, e.path+"/created_at", e.createdAt)
+	if may || any {
+		c.pass(CodeTrustEventType, e.path.at("event_type"))
+	} else {
+		c.fail(CodeTrustEventType, e.path.at("event_type"), s.id+" may not sign "+short(e.kind))
+	}
+	c.window(s, e.path.at("created_at"), e.createdAt)
 }
 
 func (c *checks) trustBundle(t *Trust, fingerprint, builtAt string) {
-	s := c.key(t, "/bundle_signature", fingerprint, "")
+	s := c.key(t, c.at("bundle_signature"), fingerprint, "")
 	if s == nil {
 		return
 	}
-	c.is(CodeTrustBundle, "/bundle_signature", s.bundles, s.id+" may not sign bundles")
+	if s.bundles {
+		c.pass(CodeTrustBundle, c.at("bundle_signature"))
+	} else {
+		c.fail(CodeTrustBundle, c.at("bundle_signature"), s.id+" may not sign bundles")
+	}
 	at, _ := parseTime(builtAt)
-	c.window(s, "/built_at", at)
+	c.window(s, c.at("built_at"), at)
 }
 
-func (c *checks) window(s *trusted, path string, at time.Time) {
+func (c *checks) window(s *trusted, path place, at time.Time) {
 	early := !s.from.IsZero() && at.Before(s.from)
 	late := !s.until.IsZero() && at.After(s.until)
-	c.is(CodeTrustWindow, path, !early && !late,
-		fmt.Sprintf("signed at %s, the key is valid from %s to %s", at.Format(time.RFC3339), orOpen(s.from), orOpen(s.until)))
+	if !s.revoked.IsZero() {
+		if at.Before(s.revoked) {
+			c.pass(CodeTrustRevoked, path)
+		} else {
+			c.fail(CodeTrustRevoked, path, fmt.Sprintf("signed at %s, the key was revoked at %s", at.Format(time.RFC3339), orOpen(s.revoked)))
+		}
+	}
+	if early || late {
+		c.fail(CodeTrustWindow, path, fmt.Sprintf("signed at %s, the key is valid from %s to %s", at.Format(time.RFC3339), orOpen(s.from), orOpen(s.until)))
+		return
+	}
+	c.pass(CodeTrustWindow, path)
 }
 
 func orOpen(t time.Time) string {
@@ -196,9 +224,9 @@ var trustedFields = []field{
 	nullOr(second("valid_until")),
 }
 
-// ParseTrust reads a trust file (spec §8). It refuses members it does not know:
-// a policy that is only half understood is no policy. Errors are *SyntaxError
-// or *CheckError.
+// ParseTrust reads a trust file or a key document (spec §8). It refuses members
+// it does not know: a policy that is only half understood is no policy. Errors
+// are *SyntaxError or *CheckError.
 func ParseTrust(data []byte) (*Trust, error) {
 	doc, err := canon.Parse(data)
 	if err != nil {
@@ -206,42 +234,62 @@ func ParseTrust(data []byte) (*Trust, error) {
 	}
 	var c checks
 	root := doc.Root()
-	c.closed(CodeTrustFile, "", root, trustFields)
-	t := &Trust{}
+	if root.Get("document_type").Exists() {
+		d := c.keyDocument(c.root(), root)
+		if failure := c.firstFailure(); failure != nil {
+			return nil, &CheckError{*failure}
+		}
+		return resolve(nil, []keyDocument{d})
+	}
+	fields := trustFields
+	if root.Get("key_documents").Exists() {
+		fields = append(slices.Clone(fields), array("key_documents"))
+	}
+	c.closed(CodeTrustFile, c.root(), root, fields)
+	var written []trusted
 	i := 0
 	for v := range root.Get("signers").Children() {
-		path := fmt.Sprintf("/signers/%d", i)
+		c.trusted(c.at("signers").item(i), &written, v)
 		i++
-		if !c.closed(CodeTrustFile, path, v, trustedFields) {
-			continue
-		}
-		s := trusted{
-			fingerprint: v.Get("fingerprint").Text(),
-			id:          v.Get("signer_id").Text(),
-			kind:        v.Get("signer_type").Text(),
-			bundles:     string(v.Get("bundles").Canonical()) == "true",
-		}
-		for e := range v.Get("event_types").Children() {
-			s.eventTypes = append(s.eventTypes, e.Text())
-		}
-		s.eventTypes = sortedSet(s.eventTypes)
-		s.from, _ = parseTime(v.Get("valid_from").Text())
-		s.until, _ = parseTime(v.Get("valid_until").Text())
-		at, twice := t.find(s.fingerprint)
-		if c.is(CodeTrustFile, path, !twice, "the fingerprint appears before") {
-			t.signers = slices.Insert(t.signers, at, s)
-		}
+	}
+	var documents []keyDocument
+	for v := range root.Get("key_documents").Children() {
+		documents = append(documents, c.keyDocument(c.at("key_documents").item(len(documents)), v))
 	}
 	if failure := c.firstFailure(); failure != nil {
 		return nil, &CheckError{*failure}
 	}
-	return t, nil
+	return resolve(written, documents)
 }
 
-// JSON returns the policy as a trust file in canonical form.
+// trusted reads an entry of a trust file and puts it in its place.
+func (c *checks) trusted(path place, written *[]trusted, v canon.Value) {
+	if !c.closed(CodeTrustFile, path, v, trustedFields) {
+		return
+	}
+	s := trusted{
+		fingerprint: v.Get("fingerprint").Text(),
+		id:          v.Get("signer_id").Text(),
+		kind:        v.Get("signer_type").Text(),
+		bundles:     string(v.Get("bundles").Canonical()) == "true",
+	}
+	for e := range v.Get("event_types").Children() {
+		s.eventTypes = append(s.eventTypes, e.Text())
+	}
+	s.eventTypes = sortedSet(s.eventTypes)
+	s.from, _ = parseTime(v.Get("valid_from").Text())
+	s.until, _ = parseTime(v.Get("valid_until").Text())
+	at, twice := find(*written, s.fingerprint)
+	if c.is(CodeTrustFile, path, !twice, "the fingerprint appears before") {
+		*written = slices.Insert(*written, at, s)
+	}
+}
+
+// JSON returns the policy as a trust file in canonical form: what was written,
+// and the key documents as they were.
 func (t *Trust) JSON() []byte {
 	var signers [][]byte
-	for _, s := range t.signers {
+	for _, s := range t.written {
 		var types [][]byte
 		for _, e := range s.eventTypes {
 			types = append(types, canon.Quote(e))
@@ -260,11 +308,19 @@ func (t *Trust) JSON() []byte {
 			canon.Member{Name: "valid_until", Value: timeOrNull(s.until)},
 		))
 	}
-	return canon.Build(
-		canon.Member{Name: "trust_type", Value: canon.Quote(trustType)},
-		canon.Member{Name: "trust_version", Value: canon.Quote(trustVersion)},
-		canon.Member{Name: "signers", Value: canon.BuildArray(signers...)},
-	)
+	members := []canon.Member{
+		{Name: "trust_type", Value: canon.Quote(trustType)},
+		{Name: "trust_version", Value: canon.Quote(trustVersion)},
+		{Name: "signers", Value: canon.BuildArray(signers...)},
+	}
+	if len(t.documents) > 0 {
+		var documents [][]byte
+		for _, d := range t.documents {
+			documents = append(documents, d.text)
+		}
+		members = append(members, canon.Member{Name: "key_documents", Value: canon.BuildArray(documents...)})
+	}
+	return canon.Build(members...)
 }
 
 func timeOrNull(t time.Time) []byte {

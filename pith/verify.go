@@ -1,12 +1,14 @@
 package pith
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"strconv"
 	"strings"
 
 	"github.com/openpith/evidence/pith/internal/canon"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // Verify recomputes everything that a bundle claims: number, digests, event
@@ -22,27 +24,31 @@ func Verify(data []byte, trust *Trust) *Result {
 		trust = PinnedTrust()
 	}
 	r := &Result{Signers: []SignerSeen{}}
-	var c checks
-	defer func() { r.Checks = c }()
+	c := idle.Get().(*checks)
+	var b *bundle
+	defer func() {
+		r.complete(b)
+		r.Checks = c.list()
+		c.release()
+	}()
 
 	doc, err := canon.Parse(data)
 	if err != nil {
 		c.unreadable(err)
 		return r
 	}
-	b := c.bundle(doc.Root())
-	if b == nil {
+	if b = c.bundle(doc.Root()); b == nil {
 		return r
 	}
 	r.describe(b)
-	r.judge(&c, b, trust)
+	r.judge(c, b, trust)
 	return r
 }
 
 func (c *checks) unreadable(err error) {
 	var e *canon.Error
 	if errors.As(err, &e) {
-		c.is(Code(e.Reason), "", false, e.Detail+" (byte "+strconv.Itoa(e.Offset)+")")
+		c.fail(Code(e.Reason), c.root(), e.Detail+" (byte "+strconv.Itoa(e.Offset)+")")
 	}
 }
 
@@ -86,55 +92,64 @@ type bundle struct {
 	keys    keyring
 	events  []*event
 	history *history
+	proofs  []*ots.Proof // the good ones of timestamp_proofs
 
 	stateSHA256 string // of the state that the events give
 
-	signer *PublicKey // whose signature over the bundle is good, or nil
+	signer string // fingerprint of the key whose signature over the bundle is good, or ""
 }
 
 // bundle asks everything about a bundle but trust. It is nil when there is too
 // little to go on.
 func (c *checks) bundle(root canon.Value) *bundle {
 	// The rules below are those of these versions; others may have other rules.
-	if !c.shape(CodeBundleType, "", root, envelopeFields) {
+	if !c.shape(CodeBundleType, c.root(), root, envelopeFields) {
 		return nil
 	}
-	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints"} {
+	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints", "timestamp_proofs"} {
 		if n := root.Get(name).Len(); n > MaxEntries {
-			c.is(CodeListLength, pointer("", name), false, strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
+			c.fail(CodeListLength, c.at(name), strconv.Itoa(n)+" entries, the limit is "+strconv.Itoa(MaxEntries))
 			return nil
 		}
 	}
-	c.shape(CodeBundleShape, "", root, bundleFields)
+	c.shape(CodeBundleShape, c.root(), root, bundleFields)
 	if name, found := unknown(root, bundleFields); found {
-		c.is(CodeMember, pointer("", name), false, "not a member of bundles of version 1.0")
+		c.fail(CodeMember, c.at(name), "not a member of bundles of version 1.0")
 	}
-	b := &bundle{root: root, record: c.record("/canonical_record", root.Get("canonical_record"))}
-	b.keys = c.keyring("/public_keys", root.Get("public_keys"))
+	b := &bundle{root: root, record: c.record(c.at("canonical_record"), root.Get("canonical_record"))}
+	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))
 	if b.record != nil {
 		c.identity(root, b.record)
-		c.events(b)
+		b.proofs = c.timestampProofs(root.Get("timestamp_proofs"), b.record)
+		b.events = c.readEvents(c.at("events"), root.Get("events"), b.record, b.keys)
+	}
+	from := len(c.answers)
+	c.bundleSignature(root, b.keys)
+	to := len(c.answers)
+	c.settle()
+	if firstFailure(c.answers[from:to]) == nil {
+		b.signer = root.Get("bundle_signature").Get("public_key_fingerprint").Text()
+	}
+	if b.record != nil {
+		c.reasons(b.events)
+		c.meet(b)
 		c.state(b)
 	}
-	b.signer = c.bundleSignature(root, b.keys)
 	return b
 }
 
 // identity asks whether everything that follows from the record does follow.
 func (c *checks) identity(root canon.Value, rec *record) {
-	c.equal(CodeRecordDigest, "/canonical_sha256", rec.sha256, root.Get("canonical_sha256").Text())
-	c.equal(CodeNumber, "/pith_number", rec.number, root.Get("pith_number").Text())
-	c.equal(CodeShortNumber, "/short_pith_number", "pith:"+rec.suffix[:8], root.Get("short_pith_number").Text())
-	c.equal(CodeSource, "/source", string(rec.Get("source").Canonical()), string(root.Get("source").Canonical()))
-	c.aliases("/source_aliases", root.Get("source_aliases"), rec)
-	c.locators("/links", root.Get("links"), rec)
+	c.equal(CodeRecordDigest, c.at("canonical_sha256"), rec.sha256, root.Get("canonical_sha256").Text())
+	c.equal(CodeNumber, c.at("pith_number"), rec.number, root.Get("pith_number").Text())
+	c.equals(CodeShortNumber, c.at("short_pith_number"), root.Get("short_pith_number").Text(), "pith:", rec.suffix[:8])
+	c.same(CodeSource, c.at("source"), rec.Get("source"), root.Get("source"))
+	c.aliases(c.at("source_aliases"), root.Get("source_aliases"), rec)
+	c.locators(c.at("links"), root.Get("links"), rec)
 	i := 0
 	for hint := range root.Get("mirror_hints").Children() {
-		c.locators("/mirror_hints/"+strconv.Itoa(i), hint, rec)
+		c.locators(c.at("mirror_hints").item(i), hint, rec)
 		i++
-	}
-	if n := root.Get("timestamp_proofs").Len(); n > 0 {
-		c.is(CodeProofs, "/timestamp_proofs", false, strconv.Itoa(n)+" timestamp proofs were not checked")
 	}
 }
 
@@ -142,10 +157,10 @@ var aliasFields = []field{word("alias_kind"), word("alias_value"), second("creat
 
 // aliases change without an event, so nobody but the bundle's signer vouches
 // for them. Only what follows from the record is let in.
-func (c *checks) aliases(path string, list canon.Value, rec *record) {
+func (c *checks) aliases(path place, list canon.Value, rec *record) {
 	i := 0
 	for v := range list.Children() {
-		path := path + "/" + strconv.Itoa(i)
+		path := path.item(i)
 		i++
 		if !c.closed(CodeAlias, path, v, aliasFields) {
 			continue
@@ -153,42 +168,36 @@ func (c *checks) aliases(path string, list canon.Value, rec *record) {
 		kind := v.Get("alias_kind").Text()
 		want, ok := rec.alias(kind)
 		if !ok {
-			c.is(CodeAlias, path+"/alias_kind", false, "aliases of kind "+strconv.Quote(short(kind))+" do not follow from this record")
+			c.fail(CodeAlias, path.at("alias_kind"), "aliases of kind "+strconv.Quote(short(kind))+" do not follow from this record")
 			continue
 		}
-		c.equal(CodeAlias, path+"/alias_value", want, v.Get("alias_value").Text())
+		c.equals(CodeAlias, path.at("alias_value"), v.Get("alias_value").Text(), want[:]...)
 	}
 }
 
 // locators asks whether the addresses of a links or mirror hint object name
 // this record. base_url is an address of the whole mirror.
-func (c *checks) locators(path string, v canon.Value, rec *record) {
+func (c *checks) locators(path place, v canon.Value, rec *record) {
 	for m := range v.Children() {
 		url := m.Text()
 		if m.Name() == "base_url" || !strings.Contains(url, "://") {
 			continue
 		}
-		c.is(CodeLocator, pointer(path, m.Name()), strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix),
-			"not an https address of "+rec.suffix)
+		if strings.HasPrefix(url, "https://") && strings.Contains(url, rec.suffix) {
+			c.pass(CodeLocator, path.at(m.Name()))
+		} else {
+			c.fail(CodeLocator, path.at(m.Name()), "not an https address of "+rec.suffix)
+		}
 	}
 }
 
-// events reads and replays the events.
-func (c *checks) events(b *bundle) {
+// meet asks what can be asked of the events together, and replays them.
+func (c *checks) meet(b *bundle) {
 	declared := declaredInvalid(b.root.Get("state"))
 	seen := map[string]bool{}
-	type span struct{ from, to int }
-	var spans []span
-	i := 0
-	for v := range b.root.Get("events").Children() {
-		path := "/events/" + strconv.Itoa(i)
-		i++
-		from := len(*c)
-		e := c.event(path, v, b.record, b.keys)
-		spans = append(spans, span{from, len(*c)})
-		b.events = append(b.events, e)
+	for _, e := range b.events {
 		if e.id != "" && e.reason == "" {
-			c.is(CodeEventDuplicate, path+"/event_id", !seen[e.id], "the event appears before")
+			c.is(CodeEventDuplicate, e.path.at("event_id"), !seen[e.id], "the event appears before")
 			seen[e.id] = true
 		}
 	}
@@ -198,7 +207,7 @@ func (c *checks) events(b *bundle) {
 	}
 	b.history = replay(b.events)
 	for i, e := range b.events {
-		from := len(*c)
+		from := len(c.answers)
 		if alone[i] == "" && len(e.links()) > 0 {
 			c.links(e)
 		}
@@ -206,48 +215,51 @@ func (c *checks) events(b *bundle) {
 		// bundle tells the truth, and the failures below are no reason to
 		// reject it.
 		if e.reason != "" && declared[string(e.invalidEntry())] {
-			forgive((*c)[spans[i].from:spans[i].to])
-			forgive((*c)[from:])
+			forgive(c.answers[e.from:e.to])
+			forgive(c.answers[from:])
 		}
 	}
 	for _, e := range b.history.gaps {
-		c.is(CodePrevMissing, e.path+"/prev_event", false, e.prev+" is not in this bundle")
+		c.fail(CodePrevMissing, e.path.at("prev_event"), e.prev+" is not in this bundle")
 	}
 	opened := false
 	for _, e := range b.history.applied {
-		opened = opened || e.kind == TypeRecordCreated && !b.history.superseded[e.id]
+		opened = opened || e.kind == TypeRecordCreated && !e.superseded
 	}
-	c.is(CodeRecordCreated, "/events", opened, "no valid record_created event")
+	c.is(CodeRecordCreated, c.at("events"), opened, "no valid record_created event")
 }
 
 // links reports what replay found out about supersedes and prev_event.
 func (c *checks) links(e *event) {
 	switch e.reason {
 	case CodeSupersedesTarget, CodeSupersedesSigner:
-		c.is(e.reason, e.path+"/supersedes", false, "an event that may not be superseded by this one")
+		c.fail(e.reason, e.path.at("supersedes"), "an event that may not be superseded by this one")
 	case CodePrevSigner, CodeLinkCycle:
-		c.is(e.reason, e.path+"/prev_event", false, short(e.prev))
+		c.fail(e.reason, e.path.at("prev_event"), short(e.prev))
 	default:
-		c.is(CodeSupersedesTarget, e.path+"/supersedes", true, "")
-		c.is(CodeSupersedesSigner, e.path+"/supersedes", true, "")
-		c.is(CodePrevSigner, e.path+"/prev_event", true, "")
+		c.pass(CodeSupersedesTarget, e.path.at("supersedes"))
+		c.pass(CodeSupersedesSigner, e.path.at("supersedes"))
+		c.pass(CodePrevSigner, e.path.at("prev_event"))
 	}
 }
 
 // declaredInvalid returns the entries of state.invalid_events in canonical form.
 func declaredInvalid(state canon.Value) map[string]bool {
-	entries := map[string]bool{}
+	var entries map[string]bool
 	for v := range state.Get("invalid_events").Children() {
+		if entries == nil {
+			entries = map[string]bool{}
+		}
 		entries[string(v.Canonical())] = true
 	}
 	return entries
 }
 
-func forgive(list checks) {
-	for i := range list {
-		if !list[i].OK {
-			list[i].IfFailed = Valid
-			list[i].Detail = strings.TrimSpace(list[i].Detail + " (the state lists the event as invalid)")
+func forgive(answers []answer) {
+	for i := range answers {
+		if a := &answers[i]; !a.ok {
+			a.ifFailed = Valid
+			a.detail = strings.TrimSpace(a.detail + " (the state lists the event as invalid)")
 		}
 	}
 }
@@ -255,36 +267,36 @@ func forgive(list checks) {
 // state asks whether the state is the one that the events give, member by
 // member, so that a failure tells where they part.
 func (c *checks) state(b *bundle) {
-	want, sha256hex := b.history.state(b.record, joinAliases(b.root.Get("source_aliases")))
-	b.stateSHA256 = sha256hex
-	got := b.root.Get("state")
+	want, digest := b.history.state(b.record, joinAliases(b.root.Get("source_aliases")))
+	got, path := b.root.Get("state"), c.at("state")
+	if bytes.Equal(want, got.Canonical()) { // and so is the digest in it
+		b.stateSHA256 = got.Get("state_sha256").Text()
+		c.pass(CodeStateDigest, path.at("state_sha256"))
+		c.pass(CodeState, path)
+		return
+	}
+	b.stateSHA256 = hex.EncodeToString(digest[:])
 	if got.Kind() != canon.Object {
 		return // bundle_shape has said so
 	}
-	digest := got.DigestWithout("state_sha256")
-	c.equal(CodeStateDigest, "/state/state_sha256", hex.EncodeToString(digest[:]), got.Get("state_sha256").Text())
-
-	if string(want) == string(got.Canonical()) {
-		c.is(CodeState, "/state", true, "")
-		return
-	}
+	c.digest(CodeStateDigest, path.at("state_sha256"), "", got.DigestWithout("state_sha256"), got.Get("state_sha256").Text())
 	doc, err := canon.Parse(want)
 	if err != nil { // the bundle is so large that its state alone breaks a limit
-		c.is(CodeState, "/state", false, "the state that the events give breaks a limit: "+err.Error())
+		c.fail(CodeState, path, "the state that the events give breaks a limit: "+err.Error())
 		return
 	}
-	c.difference("/state", doc.Root(), got)
+	c.difference(path, doc.Root(), got)
 }
 
 // difference reports where two objects differ, one level into state.current.
-func (c *checks) difference(path string, want, got canon.Value) {
+func (c *checks) difference(path place, want, got canon.Value) {
 	for w := range want.Children() {
 		g := got.Get(w.Name())
-		at := pointer(path, w.Name())
+		at := path.at(w.Name())
 		switch {
 		case string(w.Canonical()) == string(g.Canonical()):
-		case at == "/state/state_sha256": // differs because the rest does
-		case at == "/state/current" && g.Kind() == canon.Object:
+		case w.Name() == "state_sha256": // differs because the rest does
+		case w.Name() == "current" && g.Kind() == canon.Object:
 			c.difference(at, w, g)
 		case !g.Exists():
 			c.equal(CodeState, at, string(w.Canonical()), "nothing")
@@ -294,7 +306,7 @@ func (c *checks) difference(path string, want, got canon.Value) {
 	}
 	for g := range got.Children() {
 		if !want.Get(g.Name()).Exists() {
-			c.equal(CodeState, pointer(path, g.Name()), "nothing", string(g.Canonical()))
+			c.equal(CodeState, path.at(g.Name()), "nothing", string(g.Canonical()))
 		}
 	}
 }
@@ -302,17 +314,17 @@ func (c *checks) difference(path string, want, got canon.Value) {
 // bundleSignature asks whether the signature over the whole bundle is good. No
 // digest covers this object itself, so it may hold nothing unknown, and its
 // signed_at is a claim that nobody signed.
-func (c *checks) bundleSignature(root canon.Value, keys keyring) *PublicKey {
-	const path = "/bundle_signature"
+func (c *checks) bundleSignature(root canon.Value, keys keyring) {
+	path := c.at("bundle_signature")
 	v := root.Get("bundle_signature")
 	digest := root.DigestWithout("bundle_signature")
-	good := c.equal(CodeBundleDigest, path+"/bundle_sha256", hex.EncodeToString(digest[:]), v.Get("bundle_sha256").Text())
+	c.digest(CodeBundleDigest, path.at("bundle_sha256"), "", digest, v.Get("bundle_sha256").Text())
 	if !c.closed(CodeSignatureShape, path, v, bundleSignatureFields) {
-		return nil
+		return
 	}
-	key, ok := c.signature(path, v, digest, keys)
-	if !ok || !good {
-		return nil
+	if key, known := keys[v.Get("public_key_fingerprint").Text()]; known {
+		// For events the signer's words fix the label; here only the list of keys does.
+		c.equal(CodeSignatureKey, path.at("key_id"), key.Signer.KeyID, v.Get("key_id").Text())
 	}
-	return &key
+	c.signature(path, v, digest, keys)
 }

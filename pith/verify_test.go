@@ -26,13 +26,14 @@ func TestSeedIsValid(t *testing.T) {
 		t.Errorf("notes: %v", notes)
 	}
 	want := &Result{
-		PithNumber:  "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM",
-		Title:       "SmoothOut: Smoothing Out Sharp Minima to Improve Generalization in Deep Learning",
-		Source:      "arxiv:1805.07898v3",
-		BuiltAt:     "2026-05-26T04:00:15Z",
-		Signers:     []SignerSeen{{"pith.science", "pith_registry", "pith-v1-2026-05", "8d4b5ee74e4693bcd1df2446408b0d54", true, "", 2, true}},
-		Events:      EventCounts{Total: 2, Valid: 2},
-		StateSHA256: "fd5c4b2efae9f9d6389411b12acbd3df2794a2d6b050e825113795b9381cf281",
+		PithNumber:   "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM",
+		Title:        "SmoothOut: Smoothing Out Sharp Minima to Improve Generalization in Deep Learning",
+		Source:       "arxiv:1805.07898v3",
+		BuiltAt:      "2026-05-26T04:00:15Z",
+		Signers:      []SignerSeen{{"pith.science", "pith_registry", "pith-v1-2026-05", "8d4b5ee74e4693bcd1df2446408b0d54", true, "", 2, true}},
+		Events:       EventCounts{Total: 2, Valid: 2},
+		Completeness: []Presence{{Kind: "timestamps"}, {Kind: "attestations"}, {Kind: "storage"}, {Kind: "citations"}, {Kind: "replications"}},
+		StateSHA256:  "fd5c4b2efae9f9d6389411b12acbd3df2794a2d6b050e825113795b9381cf281",
 	}
 	got := *r
 	got.History, got.Checks = nil, nil
@@ -342,7 +343,7 @@ func TestTooManyEvents(t *testing.T) {
 // content, or a claim that nothing covers, is valid.
 func FuzzVerify(f *testing.F) {
 	f.Add(seed.Bundle())
-	bundle, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", "{}", 1))
+	bundle, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", replication, 0), draft("correction", erratum("x"), 1))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,16 +1,11 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"strings"
-	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -22,6 +17,7 @@ func verifyCommand() *cobra.Command {
 	var (
 		trustFiles    []string
 		asJSON, lines bool
+		resume        string
 	)
 	cmd := &cobra.Command{
 		Use:   "verify FILE...|-",
@@ -37,8 +33,11 @@ files.`,
 			if err != nil {
 				return err
 			}
+			if resume != "" && !lines {
+				return cli.Hint(errors.New("--resume without --lines"), "add --lines: only long lists of bundles are resumed")
+			}
 			if lines {
-				return verifyLines(cmd, args, trust)
+				return verifyLines(cmd, args, trust, resume)
 			}
 			return verifyFiles(cmd, args, trust, asJSON)
 		},
@@ -46,6 +45,7 @@ files.`,
 	cmd.Flags().StringArrayVar(&trustFiles, "trust", nil, "trust the signers that `FILE` names (repeatable)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print each result as JSON, every check included")
 	cmd.Flags().BoolVar(&lines, "lines", false, "read one bundle per line, print one JSON result per line with the checks that failed")
+	cmd.Flags().StringVar(&resume, "resume", "", "with --lines: write the results to `FILE`, and go on where it ends if it is there")
 	return cmd
 }
 
@@ -94,6 +94,7 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		for _, s := range r.Signers {
 			fmt.Fprintf(w, "  signed by %s\n", signerLine(s))
 		}
+		fmt.Fprintf(w, "  besides: %s\n", completeness(r.Completeness))
 	}
 	failures := r.Failures()
 	for i, c := range failures {
@@ -121,6 +122,19 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 			fmt.Fprintf(w, "  hint: %s\n", hint)
 		}
 	}
+}
+
+// completeness lists what there is, then what there is not.
+func completeness(all []pith.Presence) string {
+	var has, lacks []string
+	for _, p := range all {
+		if p.Valid > 0 {
+			has = append(has, fmt.Sprintf("%d %s", p.Valid, p.Kind))
+		} else {
+			lacks = append(lacks, "no "+p.Kind)
+		}
+	}
+	return strings.Join(append(has, lacks...), ", ")
 }
 
 func noteText(c pith.Check) string {
@@ -161,121 +175,4 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// An answer is the result of one line: its JSON and the exit code it stands for.
-type answer struct {
-	json []byte
-	code int
-}
-
-// verifyLines checks one bundle per line on all cores and answers in order. At
-// most a few lines per core are in memory at a time.
-func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust) error {
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
-	workers := runtime.GOMAXPROCS(0)
-	type job struct {
-		line   []byte
-		answer chan answer
-	}
-	jobs := make(chan job)                     // to the workers, in any order
-	order := make(chan chan answer, 4*workers) // to the printer, in order
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() {
-			for j := range jobs {
-				j.answer <- verifyLine(j.line, trust)
-			}
-		})
-	}
-	var readErr error
-	group.Go(func() {
-		defer close(jobs)
-		defer close(order)
-		for _, path := range paths {
-			readErr = eachLine(cmd, path, func(line []byte) bool {
-				j := job{line, make(chan answer, 1)}
-				select {
-				case order <- j.answer:
-					jobs <- j
-					return true
-				case <-ctx.Done():
-					return false
-				}
-			})
-			if readErr != nil || ctx.Err() != nil {
-				return
-			}
-		}
-	})
-	out := bufio.NewWriter(cmd.OutOrStdout())
-	code := cli.ExitOK
-	var writeErr error
-	for a := range order {
-		got := <-a
-		if writeErr == nil {
-			if _, writeErr = out.Write(got.json); writeErr != nil {
-				stop()
-			}
-		}
-		code = worse(code, got.code)
-	}
-	group.Wait()
-	if err := errors.Join(writeErr, out.Flush(), readErr, cmd.Context().Err()); err != nil {
-		var hinted *cli.Error
-		if errors.As(err, &hinted) {
-			return hinted
-		}
-		return cli.Hint(err, "not every line was answered")
-	}
-	return cli.Exit(code)
-}
-
-func verifyLine(data []byte, trust *pith.Trust) answer {
-	r := pith.Verify(data, trust)
-	r.Checks = append(r.Failures(), r.Notes()...) // a million lists of passed checks help nobody
-	if r.Checks == nil {
-		r.Checks = []pith.Check{}
-	}
-	text, err := json.Marshal(r)
-	if err != nil { // cannot happen: the result holds text and numbers
-		text = []byte(`{"verdict":"unreadable"}`)
-	}
-	return answer{json: append(text, '\n'), code: exitCode(r.Verdict())}
-}
-
-// eachLine calls visit with a copy of every line. Of a line that is longer than
-// the format allows it keeps a byte or two too many, so that the reader refuses
-// it, and drops the rest. Blank lines are skipped.
-func eachLine(cmd *cobra.Command, path string, visit func([]byte) bool) error {
-	f, err := open(cmd, path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	in := bufio.NewReaderSize(f, 64<<10)
-	for {
-		var whole []byte
-		for {
-			part, err := in.ReadSlice('\n')
-			whole = append(whole, part[:min(len(part), pith.MaxSize+2-len(whole))]...)
-			if err == nil {
-				break
-			}
-			if errors.Is(err, bufio.ErrBufferFull) {
-				continue
-			}
-			if errors.Is(err, io.EOF) {
-				if whole = bytes.TrimSpace(whole); len(whole) > 0 {
-					visit(whole)
-				}
-				return nil
-			}
-			return fmt.Errorf("read %s: %w", path, err)
-		}
-		if whole = bytes.TrimSpace(whole); len(whole) > 0 && !visit(whole) {
-			return nil
-		}
-	}
 }

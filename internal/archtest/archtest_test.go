@@ -29,8 +29,9 @@ var families = map[string][]string{
 	"ML": {
 		module + "/smoothout/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
 	},
-	"jsontext": {"github.com/go-json-experiment/json/jsontext"},
-	"cli":      {module + "/internal/cli", module + "/internal/atomicfile", "github.com/spf13/cobra"},
+	"jsontext":     {"github.com/go-json-experiment/json/jsontext"},
+	"edwards25519": {"filippo.io/edwards25519/..."},
+	"cli":          {module + "/internal/cli", module + "/internal/atomicfile", "github.com/spf13/cobra"},
 }
 
 // A rule says what one package may import itself, beyond the standard
@@ -43,9 +44,12 @@ type rule struct {
 // rules is the may-import table of docs/map.md. Every package of the module
 // stands here; most specific first is not needed, each path is exact.
 var rules = map[string]rule{
-	"pith":                {may: []string{"pith/internal/canon"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
-	"pith/internal/canon": {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
-	"pith/seed":           {},
+	"pith":                   {may: []string{"pith/internal/canon", "pith/internal/ed25519x", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
+	"pith/internal/canon":    {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
+	"pith/internal/ed25519x": {may: []string{"edwards25519"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
+	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"pith/seed":              {},
 
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
@@ -68,7 +72,7 @@ var rules = map[string]rule{
 	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term"},
+		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
@@ -76,6 +80,16 @@ var rules = map[string]rule{
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
+
+	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
+	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
+	"bench/pith/plain": {},
+
+	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/gen":       {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}}, // expectations never come from what is tested
+	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
 	"internal/archtest":   {},
 	"internal/atomicfile": {},

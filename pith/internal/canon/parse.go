@@ -2,10 +2,13 @@ package canon
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -43,17 +46,19 @@ func Parse(data []byte) (*Doc, error) {
 		return nil, &Error{ReasonUTF8, at, fmt.Sprintf("byte 0x%02x is not UTF-8 here", data[at])}
 	}
 	// One copy of the input backs every string of the document.
-	r := reader{in: bytes.Clone(data), nodes: make([]node, 0, estimateValues(data))}
+	var open [64]member // room for what most objects hold
+	doc := &Doc{in: string(data), nodes: make([]node, 0, estimateValues(data))}
+	r := reader{Doc: doc, stack: open[:0]}
 	r.space()
 	if _, err := r.value(1); err != nil {
 		return nil, err
 	}
 	if r.space(); r.at < len(data) {
-		return nil, &Error{ReasonTrailing, r.at, fmt.Sprintf("%s follows the value", excerpt(data[r.at:]))}
+		return nil, &Error{ReasonTrailing, r.at, fmt.Sprintf("%s follows the value", excerpt(doc.in[r.at:]))}
 	}
-	w := writer{nodes: r.nodes, out: make([]byte, 0, len(data))}
-	w.value(0)
-	return &Doc{nodes: r.nodes, canonical: w.out}, nil
+	doc.canonical = make([]byte, 0, len(data))
+	doc.write(0)
+	return doc, nil
 }
 
 // estimateValues gives an upper bound for the number of values: each one but
@@ -74,22 +79,22 @@ func invalidUTF8(data []byte) int {
 	return 0
 }
 
-// A reader walks over the input once and lists what it sees.
+// A reader walks over the input once and lists what it sees in a document.
 type reader struct {
-	in    []byte
+	*Doc
 	at    int
-	nodes []node
-	stack []int32 // children of the objects that are still open
+	stack []member // of the objects that are still open
+}
+
+// A member waits for its place among its siblings.
+type member struct {
+	node int32
+	head uint64 // the first eight bytes of the name, so that they compare as a number
 }
 
 func (r *reader) space() {
-	for r.at < len(r.in) {
-		switch r.in[r.at] {
-		case ' ', '\t', '\n', '\r':
-			r.at++
-		default:
-			return
-		}
+	for r.at < len(r.in) && r.in[r.at] <= ' ' && isSpace(r.in[r.at]) {
+		r.at++
 	}
 }
 
@@ -102,8 +107,8 @@ func (r *reader) fail(want string) *Error {
 }
 
 // excerpt quotes the first character of data.
-func excerpt(data []byte) string {
-	c, _ := utf8.DecodeRune(data)
+func excerpt(data string) string {
+	c, _ := utf8.DecodeRuneInString(data)
 	return strconv.QuoteRune(c)
 }
 
@@ -139,14 +144,14 @@ func (r *reader) value(depth int) (int32, *Error) {
 func (r *reader) word(n *node) *Error {
 	rest := r.in[r.at:]
 	for _, w := range words {
-		if bytes.HasPrefix(rest, w.text) {
-			n.kind, n.text = w.kind, w.text
+		if strings.HasPrefix(rest, w.text) {
+			n.kind, n.text = w.kind, span{int32(r.at), int32(r.at + len(w.text))}
 			r.at += len(w.text)
 			return nil
 		}
 	}
 	for _, w := range []string{"NaN", "Infinity"} {
-		if bytes.HasPrefix(rest, []byte(w)) {
+		if strings.HasPrefix(rest, w) {
 			return &Error{ReasonNotFinite, r.at, w + " is not a JSON number"}
 		}
 	}
@@ -154,9 +159,9 @@ func (r *reader) word(n *node) *Error {
 }
 
 var words = []struct {
-	text []byte
+	text string
 	kind Kind
-}{{[]byte("null"), Null}, {[]byte("true"), Bool}, {[]byte("false"), Bool}}
+}{{"null", Null}, {"true", Bool}, {"false", Bool}}
 
 func (r *reader) open(depth int) *Error {
 	if depth > MaxDepth {
@@ -225,7 +230,7 @@ func (r *reader) object(i int32, depth int) *Error {
 			return err
 		}
 		r.nodes[child].key = key
-		r.stack = append(r.stack, child)
+		r.stack = append(r.stack, member{child, head(r.text(key))})
 		r.space()
 		if r.accept('}') {
 			break
@@ -242,19 +247,59 @@ func (r *reader) object(i int32, depth int) *Error {
 
 // link puts the members of an object in canonical order. Comparing UTF-8 bytes
 // orders by code point, as Python does; comparing UTF-16 units would not.
-func (r *reader) link(i int32, members []int32) *Error {
-	byName := func(a, b int32) int { return bytes.Compare(r.nodes[a].key, r.nodes[b].key) }
-	slices.SortFunc(members, byName)
+func (r *reader) link(i int32, members []member) *Error {
+	r.sort(members)
 	for k := 1; k < len(members); k++ {
-		if byName(members[k-1], members[k]) == 0 {
-			second := max(members[k-1], members[k])
-			return &Error{ReasonDuplicateName, int(r.nodes[second].offset),
-				fmt.Sprintf("the name %q appears twice in one object", r.nodes[second].key)}
+		a, b := members[k-1], members[k]
+		if a.head == b.head && r.compare(a, b) == 0 {
+			second := &r.nodes[max(a.node, b.node)]
+			return &Error{ReasonDuplicateName, int(second.offset),
+				fmt.Sprintf("the name %q appears twice in one object", r.text(second.key))}
 		}
-		r.nodes[members[k-1]].next = members[k]
+		r.nodes[a.node].next = b.node
 	}
-	r.nodes[i].child = members[0]
+	r.nodes[i].child = members[0].node
 	return nil
+}
+
+// sort orders members by name. Objects of a few members, which are nearly all,
+// are sorted by insertion, where a call for each comparison would cost more than
+// the comparison.
+func (r *reader) sort(members []member) {
+	if len(members) > 32 {
+		slices.SortFunc(members, r.compare)
+		return
+	}
+	for k := 1; k < len(members); k++ {
+		m := members[k]
+		at := k
+		for ; at > 0; at-- {
+			before := members[at-1]
+			if before.head < m.head || before.head == m.head && r.compare(before, m) <= 0 {
+				break
+			}
+			members[at] = before
+		}
+		members[at] = m
+	}
+}
+
+func (r *reader) compare(a, b member) int {
+	return cmp.Or(cmp.Compare(a.head, b.head), cmp.Compare(r.text(r.nodes[a.node].key), r.text(r.nodes[b.node].key)))
+}
+
+// head returns the first eight bytes of s, filled up with zeros, as a number
+// that is ordered as they are.
+func head(s string) uint64 {
+	if len(s) >= 8 {
+		return uint64(s[7]) | uint64(s[6])<<8 | uint64(s[5])<<16 | uint64(s[4])<<24 |
+			uint64(s[3])<<32 | uint64(s[2])<<40 | uint64(s[1])<<48 | uint64(s[0])<<56
+	}
+	n := uint64(0)
+	for i := range len(s) {
+		n |= uint64(s[i]) << (56 - 8*i)
+	}
+	return n
 }
 
 func (r *reader) accept(c byte) bool {
@@ -266,47 +311,72 @@ func (r *reader) accept(c byte) bool {
 }
 
 // string reads a string from its opening quote and returns its characters.
-func (r *reader) string() ([]byte, *Error) {
+func (r *reader) string() (span, *Error) {
 	r.at++
 	start := r.at
 	for r.at < len(r.in) {
+		if rest := r.in[r.at:]; len(rest) >= 8 {
+			n := plain(rest)
+			if r.at += n; n == 8 {
+				continue
+			}
+		}
 		switch c := r.in[r.at]; {
 		case c == '"':
 			r.at++
-			return r.in[start : r.at-1 : r.at-1], nil
+			return span{int32(start), int32(r.at - 1)}, nil
 		case c == '\\':
 			return r.escapedString(start)
 		case c < 0x20:
-			return nil, r.fail("an escape instead of a control character")
+			return span{}, r.fail("an escape instead of a control character")
 		}
 		r.at++
 	}
-	return nil, r.fail("the end of a string")
+	return span{}, r.fail("the end of a string")
+}
+
+// plain returns how many of the first eight bytes of s come before the first
+// quote, backslash or control character, eight if there is none of these.
+//
+// All eight are looked at together. x ^ c is 0 in the bytes of x that are c. In
+// b - n the top bit of a byte is set when b < n, unless it was set in b already
+// (then &^ clears it) or a lower byte has borrowed: but a byte that borrows is
+// itself found first, and the lowest one found is the one that counts.
+func plain(s string) int {
+	const (
+		ones = 0x0101010101010101
+		tops = 0x80 * ones
+	)
+	x := uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+	quote, backslash := x^('"'*ones), x^('\\'*ones)
+	found := ((quote-ones)&^quote | (backslash-ones)&^backslash | (x-0x20*ones)&^x) & tops
+	return bits.TrailingZeros64(found) / 8
 }
 
 // escapedString reads on from the first backslash of a string.
-func (r *reader) escapedString(start int) ([]byte, *Error) {
-	text := bytes.Clone(r.in[start:r.at])
+func (r *reader) escapedString(start int) (span, *Error) {
+	text := []byte(r.in[start:r.at])
 	for r.at < len(r.in) {
 		switch c := r.in[r.at]; {
 		case c == '"':
 			r.at++
-			return text, nil
+			return r.keep(string(text)), nil
 		case c == '\\':
 			char, err := r.escape()
 			if err != nil {
-				return nil, err
+				return span{}, err
 			}
 			text = utf8.AppendRune(text, char)
 			continue
 		case c < 0x20:
-			return nil, r.fail("an escape instead of a control character")
+			return span{}, r.fail("an escape instead of a control character")
 		default:
 			text = append(text, c)
 		}
 		r.at++
 	}
-	return nil, r.fail("the end of a string")
+	return span{}, r.fail("the end of a string")
 }
 
 // escape reads one escape sequence, or the two of a surrogate pair.
@@ -317,7 +387,7 @@ func (r *reader) escape() (rune, *Error) {
 		return 0, r.fail("an escape")
 	}
 	c := r.in[r.at]
-	if i := bytes.IndexByte([]byte(`"\/bfnrt`), c); i >= 0 {
+	if i := strings.IndexByte(`"\/bfnrt`, c); i >= 0 {
 		r.at++
 		return rune("\"\\/\b\f\n\r\t"[i]), nil
 	}
@@ -328,7 +398,7 @@ func (r *reader) escape() (rune, *Error) {
 	if err != nil || !utf16.IsSurrogate(first) {
 		return first, err
 	}
-	if bytes.HasPrefix(r.in[r.at:], []byte(`\u`)) {
+	if strings.HasPrefix(r.in[r.at:], `\u`) {
 		r.at++
 		second, err := r.hex4()
 		if err != nil {
@@ -367,21 +437,21 @@ func (r *reader) hex4() (rune, *Error) {
 // number reads a number and returns its canonical literal. As in Python, a
 // number without fraction and exponent is an exact integer, any other one a
 // float64.
-func (r *reader) number() ([]byte, *Error) {
+func (r *reader) number() (span, *Error) {
 	start := r.at
 	r.accept('-')
 	digitsFrom := r.at
-	if bytes.HasPrefix(r.in[r.at:], []byte("Infinity")) {
-		return nil, &Error{ReasonNotFinite, start, "Infinity is not a JSON number"}
+	if strings.HasPrefix(r.in[r.at:], "Infinity") {
+		return span{}, &Error{ReasonNotFinite, start, "Infinity is not a JSON number"}
 	}
 	if !r.accept('0') && !r.digits() {
-		return nil, r.fail("a digit")
+		return span{}, r.fail("a digit")
 	}
 	integer := true
 	if r.accept('.') {
 		integer = false
 		if !r.digits() {
-			return nil, r.fail("a digit")
+			return span{}, r.fail("a digit")
 		}
 	}
 	if r.accept('e') || r.accept('E') {
@@ -390,24 +460,24 @@ func (r *reader) number() ([]byte, *Error) {
 			r.accept('-')
 		}
 		if !r.digits() {
-			return nil, r.fail("a digit")
+			return span{}, r.fail("a digit")
 		}
 	}
 	literal := r.in[start:r.at]
 	if length := r.at - digitsFrom; length > MaxNumberLength {
-		return nil, &Error{ReasonNumberLength, start, fmt.Sprintf("a number of %d characters, the limit is %d", length, MaxNumberLength)}
+		return span{}, &Error{ReasonNumberLength, start, fmt.Sprintf("a number of %d characters, the limit is %d", length, MaxNumberLength)}
 	}
 	if integer {
-		if string(literal) == "-0" {
-			literal = literal[1:] // Python's int has one zero
+		if literal == "-0" {
+			start++ // Python's int has one zero
 		}
-		return literal[:len(literal):len(literal)], nil
+		return span{int32(start), int32(r.at)}, nil
 	}
-	f, err := strconv.ParseFloat(string(literal), 64)
+	f, err := strconv.ParseFloat(literal, 64)
 	if err != nil { // the grammar is checked, so only the range is left to fail
-		return nil, &Error{ReasonNotFinite, start, "a number beyond the range of float64"}
+		return span{}, &Error{ReasonNotFinite, start, "a number beyond the range of float64"}
 	}
-	return appendFloat(nil, f), nil
+	return r.keep(string(appendFloat(nil, f))), nil
 }
 
 func (r *reader) digits() bool {

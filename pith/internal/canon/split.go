@@ -13,7 +13,6 @@ func SplitValues() bufio.SplitFunc {
 		inString bool
 		escaped  bool
 	)
-	isSpace := func(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }
 	return func(data []byte, atEOF bool) (int, []byte, error) {
 		start := 0
 		for start < len(data) && isSpace(data[start]) {
@@ -59,3 +58,5 @@ func SplitValues() bufio.SplitFunc {
 		return 0, nil, nil
 	}
 }
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }

@@ -3,6 +3,8 @@ package canon
 import (
 	"crypto/sha256"
 	"iter"
+	"slices"
+	"sync"
 )
 
 // A Kind is one of the six kinds of JSON value; true and false are both Bool.
@@ -29,22 +31,41 @@ func (k Kind) String() string { return kindNames[k] }
 // sibling, so 0 also means "none".
 type node struct {
 	kind   Kind
-	key    []byte // unescaped name, for members of an object
-	text   []byte // String: unescaped; Number, Bool, Null: the canonical literal
-	child  int32  // first child
-	next   int32  // next sibling; members of objects are linked in canonical order
-	offset int32  // where the value starts in the input
+	key    span  // unescaped name, for members of an object
+	text   span  // String: unescaped; Number, Bool, Null: the canonical literal
+	child  int32 // first child
+	next   int32 // next sibling; members of objects are linked in canonical order
+	offset int32 // where the value starts in the input
 
 	// Spans in Doc.canonical. A member's own span, with its name, starts at
 	// nameAt; for other values nameAt equals start.
 	nameAt, start, end int32
 }
 
+// A span is a part of Doc.in. Texts that do not stand there as they are, because
+// of escapes or because a float is spelled in another way, are kept aside: then
+// to is -1 and from their place in Doc.aside.
+type span struct{ from, to int32 }
+
 // A Doc is a document that was read and found good. It is not changed after
 // Parse and may be used by several goroutines.
 type Doc struct {
+	in        string
+	aside     []string
 	nodes     []node
 	canonical []byte
+}
+
+func (d *Doc) text(s span) string {
+	if s.to < 0 {
+		return d.aside[s.from]
+	}
+	return d.in[s.from:s.to]
+}
+
+func (d *Doc) keep(text string) span {
+	d.aside = append(d.aside, text)
+	return span{int32(len(d.aside) - 1), -1}
 }
 
 // Root returns the value that the document consists of.
@@ -74,20 +95,24 @@ func (v Value) Kind() Kind { return v.node().kind }
 func (v Value) Offset() int { return int(v.node().offset) }
 
 // Name returns the unescaped name under which the value is a member.
-func (v Value) Name() string { return string(v.node().key) }
+func (v Value) Name() string {
+	if v.doc == nil {
+		return ""
+	}
+	return v.doc.text(v.doc.nodes[v.at].key)
+}
 
 // Text returns the characters of a string, "" for every other kind.
 func (v Value) Text() string {
 	if n := v.node(); n.kind == String {
-		return string(n.text)
+		return v.doc.text(n.text)
 	}
 	return ""
 }
 
 // Is reports whether the value is the string s.
 func (v Value) Is(s string) bool {
-	n := v.node()
-	return n.kind == String && string(n.text) == s
+	return v.Kind() == String && v.Text() == s
 }
 
 // Canonical returns the canonical bytes of the value. They belong to the Doc
@@ -107,7 +132,7 @@ func (v Value) Get(name string) Value {
 		return Value{}
 	}
 	for i := n.child; i != 0; i = v.doc.nodes[i].next {
-		if string(v.doc.nodes[i].key) == name {
+		if v.doc.text(v.doc.nodes[i].key) == name {
 			return Value{v.doc, i}
 		}
 	}
@@ -137,28 +162,22 @@ func (v Value) Len() int {
 
 // Without returns the canonical bytes of an object that lacks the named
 // members. It is how an object is digested that holds its own digest.
-func (v Value) Without(names ...string) []byte {
-	out := []byte{'{'}
+func (v Value) Without(names ...string) []byte { return v.appendWithout(nil, names) }
+
+func (v Value) appendWithout(dst []byte, names []string) []byte {
+	start := len(dst)
+	dst = append(dst, '{')
 	for m := range v.Children() {
-		if dropped(m.node().key, names) {
+		if slices.Contains(names, m.Name()) {
 			continue
 		}
-		if len(out) > 1 {
-			out = append(out, ',')
+		if len(dst) > start+1 {
+			dst = append(dst, ',')
 		}
 		n := m.node()
-		out = append(out, v.doc.canonical[n.nameAt:n.end]...)
+		dst = append(dst, v.doc.canonical[n.nameAt:n.end]...)
 	}
-	return append(out, '}')
-}
-
-func dropped(key []byte, names []string) bool {
-	for _, name := range names {
-		if string(key) == name {
-			return true
-		}
-	}
-	return false
+	return append(dst, '}')
 }
 
 // Digest returns the SHA-256 of the canonical bytes.
@@ -167,5 +186,13 @@ func (v Value) Digest() [sha256.Size]byte { return sha256.Sum256(v.Canonical()) 
 // DigestWithout returns the SHA-256 of the canonical bytes of an object that
 // lacks the named members.
 func (v Value) DigestWithout(names ...string) [sha256.Size]byte {
-	return sha256.Sum256(v.Without(names...))
+	buf := scratch.Get().(*[]byte)
+	defer scratch.Put(buf)
+	if cap(*buf) < len(v.Canonical()) {
+		*buf = make([]byte, 0, len(v.Canonical()))
+	}
+	return sha256.Sum256(v.appendWithout((*buf)[:0], names))
 }
+
+// scratch holds buffers for what is hashed and forgotten.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}

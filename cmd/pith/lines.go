@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+)
+
+// An answer is the result of one line: its JSON and the exit code it stands for.
+type answer struct {
+	json []byte
+	code int
+}
+
+// verifyLines checks one bundle per line on all cores and answers in order, on
+// stdout or in the file to resume. At most a few lines per core are in memory at
+// a time.
+func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume string) error {
+	out, done := cmd.OutOrStdout(), &earlier{}
+	if resume != "" {
+		f, err := os.OpenFile(resume, os.O_RDWR|os.O_CREATE, 0o644)
+		if err != nil {
+			return cli.Hint(err, "name a file that can be written")
+		}
+		defer f.Close()
+		if done, err = readEarlier(f); err != nil {
+			return cli.Hint(fmt.Errorf("resume %s: %w", resume, err), "name a file that an earlier run wrote, or a new one")
+		}
+		out = f
+	}
+
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	workers := runtime.GOMAXPROCS(0)
+	type job struct {
+		line   []byte
+		answer chan answer
+	}
+	jobs := make(chan job)                     // to the workers, in any order
+	order := make(chan chan answer, 4*workers) // to the printer, in order
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for j := range jobs {
+				j.answer <- verifyLine(j.line, trust)
+			}
+		})
+	}
+	var (
+		readErr error
+		read    atomic.Int64 // bytes
+	)
+	group.Go(func() {
+		defer close(jobs)
+		defer close(order)
+		n := 0
+		for _, path := range paths {
+			readErr = eachLine(cmd, path, &read, func(line []byte) (bool, error) {
+				if n++; n <= done.lines {
+					return ctx.Err() == nil, done.check(n, line, trust)
+				}
+				j := job{line, make(chan answer, 1)}
+				select {
+				case order <- j.answer:
+					jobs <- j
+					return true, nil
+				case <-ctx.Done():
+					return false, nil
+				}
+			})
+			if readErr != nil || ctx.Err() != nil {
+				return
+			}
+		}
+		if n < done.lines {
+			readErr = fmt.Errorf("%s holds %d results, the input only %d bundles: %w", resume, done.lines, n, errOtherInput)
+		}
+	})
+
+	bar := progress(cmd.ErrOrStderr(), paths)
+	buffered := bufio.NewWriterSize(out, 64<<10)
+	code, lines := done.code, done.lines
+	var writeErr error
+	for a := range order {
+		got := <-a
+		if writeErr == nil {
+			if _, writeErr = buffered.Write(got.json); writeErr != nil {
+				stop()
+			}
+		}
+		code = worse(code, got.code)
+		lines++
+		bar.show(read.Load(), lines)
+	}
+	group.Wait()
+	bar.close()
+	if err := errors.Join(writeErr, buffered.Flush(), readErr, cmd.Context().Err()); err != nil {
+		var hinted *cli.Error
+		if errors.As(err, &hinted) {
+			return hinted
+		}
+		hint := "not every line was answered"
+		switch {
+		case errors.Is(err, errOtherInput):
+			hint = "name the same inputs and trust files as before, or a new file for the results"
+		case resume != "":
+			hint = "not every line was answered; the same command goes on from here"
+		}
+		return cli.Hint(err, "%s", hint)
+	}
+	return cli.Exit(code)
+}
+
+func verifyLine(data []byte, trust *pith.Trust) answer {
+	r := pith.Verify(data, trust)
+	r.Checks = append(r.Failures(), r.Notes()...) // a million lists of passed checks help nobody
+	if r.Checks == nil {
+		r.Checks = []pith.Check{}
+	}
+	text, err := json.Marshal(r)
+	if err != nil { // cannot happen: the result holds text and numbers
+		text = []byte(`{"verdict":"unreadable"}`)
+	}
+	return answer{json: append(text, '\n'), code: exitCode(r.Verdict())}
+}
+
+// earlier is what a run that was cut off has left: the results file itself says
+// how far it came.
+type earlier struct {
+	lines int
+	last  []byte // the last result, with its newline
+	code  int    // what all of them stand for
+}
+
+// resultStart is how every result starts, and what is left of one that was cut off.
+var resultStart = []byte(`{"result_type":"pith_verification_result","result_version":`)
+
+// errOtherInput reports results that are not those of the bundles.
+var errOtherInput = errors.New("these are results of another input or another policy")
+
+// readEarlier reads the results in f, cuts off a last line that was not finished,
+// and leaves f where writing goes on.
+func readEarlier(f *os.File) (*earlier, error) {
+	e := &earlier{}
+	end := int64(0)
+	in := bufio.NewReaderSize(f, 64<<10)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		if !bytes.HasPrefix(line, resultStart[:min(len(line), len(resultStart))]) {
+			return nil, fmt.Errorf("line %d is no result", e.lines+1) // nor the start of one: whose file is it?
+		}
+		if err != nil {
+			break
+		}
+		var result struct {
+			Verdict *pith.Verdict `json:"verdict"`
+		}
+		if err := json.Unmarshal(line, &result); err != nil || result.Verdict == nil {
+			return nil, fmt.Errorf("line %d is no result", e.lines+1)
+		}
+		e.lines, e.last, end = e.lines+1, line, end+int64(len(line))
+		e.code = worse(e.code, exitCode(*result.Verdict))
+	}
+	if err := f.Truncate(end); err != nil {
+		return nil, err
+	}
+	_, err := f.Seek(end, io.SeekStart)
+	return e, err
+}
+
+// check answers the bundle of the last result again: only the same bundle under
+// the same policy gives the same bytes.
+func (e *earlier) check(n int, line []byte, trust *pith.Trust) error {
+	if n == e.lines && !bytes.Equal(verifyLine(line, trust).json, e.last) {
+		return fmt.Errorf("result %d: %w", n, errOtherInput)
+	}
+	return nil
+}
+
+// eachLine calls visit with a copy of every line and counts the bytes. Of a line
+// that is longer than the format allows it keeps a byte or two too many, so that
+// the reader refuses it, and drops the rest. Blank lines are skipped.
+func eachLine(cmd *cobra.Command, path string, read *atomic.Int64, visit func([]byte) (more bool, err error)) error {
+	f, err := open(cmd, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	in := bufio.NewReaderSize(f, 64<<10)
+	for {
+		var whole []byte
+		err := bufio.ErrBufferFull
+		for errors.Is(err, bufio.ErrBufferFull) {
+			var part []byte
+			part, err = in.ReadSlice('\n')
+			read.Add(int64(len(part)))
+			whole = append(whole, part[:min(len(part), pith.MaxSize+2-len(whole))]...)
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		if whole = bytes.TrimSpace(whole); len(whole) > 0 {
+			if more, err := visit(whole); err != nil || !more {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+// A bar shows how far a long run has come, and the time left where the size of
+// the input is known. The zero bar shows nothing.
+type bar struct {
+	line  *progressbar.ProgressBar
+	shown time.Time
+}
+
+// progress returns a bar on w if people look at it.
+func progress(w io.Writer, paths []string) *bar {
+	f, ok := w.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || strings.HasPrefix(os.Getenv("TERM"), "dumb") {
+		return &bar{}
+	}
+	size := int64(0)
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil || !info.Mode().IsRegular() {
+			size = -1 // a pipe: nobody knows
+			break
+		}
+		size += info.Size()
+	}
+	return &bar{line: progressbar.NewOptions64(size,
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionShowBytes(true),
+		progressbar.OptionSetPredictTime(size > 0),
+		progressbar.OptionClearOnFinish(),
+	)}
+}
+
+func (b *bar) show(read int64, lines int) {
+	if b.line == nil || time.Since(b.shown) < 200*time.Millisecond {
+		return
+	}
+	b.shown = time.Now()
+	b.line.Describe(fmt.Sprintf("%d bundles", lines))
+	_ = b.line.Set64(read) // a bar that cannot be drawn stops nothing
+}
+
+func (b *bar) close() {
+	if b.line != nil {
+		_ = b.line.Clear()
+	}
+}
