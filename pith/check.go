@@ -142,7 +142,7 @@ var codes = map[Code]struct {
 	CodeEventDuplicate: {Rejected, "each event appears once", "remove the copy and sign the bundle again"},
 
 	CodePayloadShape:   {Rejected, "the payload has the members of its event type", hintCopy},
-	CodePayloadSchema:  {Valid, "the payload follows a schema that this version knows", "nothing to do: what is not known is kept, and not read; a newer pith may know it"},
+	CodePayloadSchema:  {Valid, "the payload follows a schema that this version knows", "what is not known is kept, and not read; spec/04-events.md has the schemas to write"},
 	CodePayloadRecord:  {Rejected, "the payload repeats this record", hintCopy},
 	CodeTimestampProof: {Rejected, "the proof is an OpenTimestamps proof of the digest it names", "look at the proof with pith ots show"},
 	CodeReceiptDigest:  {Rejected, "the receipt is for this record", hintCopy},

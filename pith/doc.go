@@ -2,8 +2,8 @@
 // say, under signatures, what is known about one paper.
 //
 // To check a bundle call [Verify] with the signers you trust and look at
-// [Result.Verdict]. To add signed events to a bundle call [Append]. Everything
-// else serves these two:
+// [Result.Verdict]. To add signed events to a bundle call [Append], to unite what
+// several mirrors hold [Merge]. Everything else serves these three:
 //
 //   - Identity. A paper's canonical record is hashed in canonical form; its
 //     Pith Number is the first 130 bits of that SHA-256 in base32, 26

@@ -48,3 +48,34 @@ func ExampleAppend() {
 	// untrusted
 	// valid
 }
+
+func ExampleMerge() {
+	key, err := pith.GenerateKey(rand.Reader, pith.Signer{ID: "ada@example.org", Type: "individual", KeyID: "key-1"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	now := time.Now()
+	draft, err := pith.NewDraft(pith.CitationSignature{Relation: "extends", Citing: pith.Work{Kind: "arxiv", ID: "2601.00001"}}, now)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	mine, _, err := pith.Append(seed.Bundle(), key, now, draft)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	one, err := pith.Merge(mine, seed.Bundle())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	two, err := pith.Merge(seed.Bundle(), mine, mine)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(string(one) == string(two))
+	// Output: true
+}

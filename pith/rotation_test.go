@@ -119,6 +119,25 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestPolicyEndsFirst: a rotation does not make the old key last longer than the
+// policy says.
+func TestPolicyEndsFirst(t *testing.T) {
+	d, err := ParseTrust(rotation(t, ada, ada2, days(0), days(10), days(12)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := TrustFor(ada.Public(), []string{"correction"}, true).Within(time.Time{}, days(11)).Merge(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := signedAt(trust, ada, days(12)); got != CodeTrustWindow {
+		t.Errorf("the old key on the day after: %q", got)
+	}
+	if got := signedAt(trust, ada2, days(12)); got != "" {
+		t.Errorf("the new key: %q", got)
+	}
+}
+
 func reversed(list [][]byte) [][]byte {
 	r := slices.Clone(list)
 	slices.Reverse(r)

@@ -103,12 +103,23 @@ type MirrorHint struct {
 	Status             string `json:"status,omitempty"`
 }
 
-func (AuthorAttestation) EventType() string  { return TypeAuthorAttestation }
-func (TimestampAnchor) EventType() string    { return TypeTimestampAnchor }
+// EventType returns TypeAuthorAttestation.
+func (AuthorAttestation) EventType() string { return TypeAuthorAttestation }
+
+// EventType returns TypeTimestampAnchor.
+func (TimestampAnchor) EventType() string { return TypeTimestampAnchor }
+
+// EventType returns TypeStorageAttestation.
 func (StorageAttestation) EventType() string { return TypeStorageAttestation }
-func (CitationSignature) EventType() string  { return TypeCitationSignature }
-func (Correction) EventType() string         { return TypeCorrection }
-func (MirrorHint) EventType() string         { return TypeMirrorHint }
+
+// EventType returns TypeCitationSignature.
+func (CitationSignature) EventType() string { return TypeCitationSignature }
+
+// EventType returns TypeCorrection.
+func (Correction) EventType() string { return TypeCorrection }
+
+// EventType returns TypeMirrorHint.
+func (MirrorHint) EventType() string { return TypeMirrorHint }
 
 // payloadTypes has a zero value of each payload type.
 var payloadTypes = map[string]Payload{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"regexp"
 	"text/template"
 	"time"
 
@@ -16,27 +17,19 @@ import (
 )
 
 // conclude judges the finished runs, signs the record, and verifies the bundle
-// that holds it. A study that was concluded before is verified and returned as
-// it is: one set of runs is signed once.
+// that holds it. A study that was signed before is checked and returned as it
+// is: a signed record is never replaced, whatever happened to the files since.
 func (s *session) conclude() (*Result, error) {
 	dir := s.opts.Dir
-	files, err := dir.Runs(s.plan)
-	if err != nil {
-		return nil, err
-	}
-	runs := make([]study.Run, len(files))
-	for i, f := range files {
-		runs[i] = f.Run
-	}
-	res, err := s.plan.Judge(runs)
-	if err != nil {
-		return nil, err
-	}
 	// Every run is done and its checkpoint gone; a directory that holds
 	// something else stays.
 	_ = os.Remove(dir.Path("checkpoints"))
-	if done, err := Check(dir); err == nil && done.Results.SHA256() == res.SHA256() {
-		return done, nil
+	if _, err := os.Stat(dir.Path("bundle.json")); err == nil {
+		return Check(dir, nil)
+	}
+	files, res, err := judge(dir, s.plan)
+	if err != nil {
+		return nil, err
 	}
 	if err := dir.Write("results.json", res.JSON()); err != nil {
 		return nil, err
@@ -44,7 +37,21 @@ func (s *session) conclude() (*Result, error) {
 	if err := s.sign(res, files); err != nil {
 		return nil, err
 	}
-	return Check(dir)
+	return Check(dir, nil)
+}
+
+// judge derives the results from the runs in the directory.
+func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error) {
+	files, err := dir.Runs(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	runs := make([]study.Run, len(files))
+	for i, f := range files {
+		runs[i] = f.Run
+	}
+	res, err := p.Judge(runs)
+	return files, res, err
 }
 
 // sign makes the record, appends it to the paper's bundle, and leaves next to
@@ -61,7 +68,7 @@ func (s *session) sign(res *study.Results, files []study.RunFile) error {
 		return fmt.Errorf("record: %w", err)
 	}
 	bundle, ids, err := pith.Append(s.opts.Bundle, key, now, pith.Draft{
-		Type: "replication_record", Target: RecordTarget, Payload: payload, CreatedAt: now,
+		Type: pith.TypeReplicationRecord, Target: RecordTarget, Payload: payload, CreatedAt: now,
 	})
 	if err != nil {
 		return fmt.Errorf("appending the record to the bundle: %w", err)
@@ -70,11 +77,11 @@ func (s *session) sign(res *study.Results, files []study.RunFile) error {
 	if err != nil {
 		return err
 	}
-	pub, err := json.MarshalIndent(key.Public(), "", "  ")
+	pub, err := findKey(bundle, key.Public().Fingerprint())
 	if err != nil {
 		return err
 	}
-	trust := pith.TrustFor(key.Public(), []string{"replication_record"}, true)
+	trust := pith.TrustFor(key.Public(), []string{pith.TypeReplicationRecord}, true)
 	readme, err := studyReadme(s.plan, res, ids[0], key.Public().Fingerprint())
 	if err != nil {
 		return err
@@ -85,7 +92,7 @@ func (s *session) sign(res *study.Results, files []study.RunFile) error {
 		data []byte
 	}{
 		{"README.md", readme},
-		{"key.pub", append(pub, '\n')},
+		{"key.pub", pub},
 		{"trust.json", trust.JSON()},
 		{"record.json", event},
 		{"bundle.json", bundle},
@@ -97,19 +104,28 @@ func (s *session) sign(res *study.Results, files []study.RunFile) error {
 	return nil
 }
 
-// findEvent returns the event of that id from a bundle, indented for people.
+// findEvent returns the event of that id from a bundle, and findKey the public
+// key of that fingerprint; both indented for people.
 func findEvent(bundle []byte, id string) ([]byte, error) {
-	var b struct {
-		Events []json.RawMessage `json:"events"`
-	}
+	return find(bundle, "events", "event_id", id)
+}
+
+func findKey(bundle []byte, fingerprint string) ([]byte, error) {
+	return find(bundle, "public_keys", "fingerprint_sha256_hex", fingerprint)
+}
+
+func find(bundle []byte, list, name, value string) ([]byte, error) {
+	var b map[string]json.RawMessage
+	var entries []json.RawMessage
 	if err := json.Unmarshal(bundle, &b); err != nil {
 		return nil, err
 	}
-	for _, raw := range b.Events {
-		var e struct {
-			ID string `json:"event_id"`
-		}
-		if json.Unmarshal(raw, &e) == nil && e.ID == id {
+	if err := json.Unmarshal(b[list], &entries); err != nil {
+		return nil, err
+	}
+	for _, raw := range entries {
+		var entry map[string]any
+		if json.Unmarshal(raw, &entry) == nil && entry[name] == value {
 			var out bytes.Buffer
 			if err := json.Indent(&out, raw, "", "  "); err != nil {
 				return nil, err
@@ -118,111 +134,179 @@ func findEvent(bundle []byte, id string) ([]byte, error) {
 			return out.Bytes(), nil
 		}
 	}
-	return nil, fmt.Errorf("event %s is not in the bundle it was appended to", id)
+	return nil, fmt.Errorf("%s of the bundle has none with %s %s", list, name, value)
 }
 
 // ErrCheck reports a study whose files do not follow from one another.
 var ErrCheck = errors.New("the study does not check out")
 
-// Check verifies a concluded study from its files alone, without training:
-// that every run belongs to the plan, that the results follow from plan and
-// runs, that the signed record tells of exactly these, and that the bundle
-// verifies under the study's own trust file.
-func Check(dir study.Dir) (*Result, error) {
+// Check verifies a signed study from its files alone, without training: every
+// run belongs to the plan, the results follow from plan and runs, the bundle
+// verifies, and it holds a valid record, trusted and not superseded, that says
+// exactly what plan, runs and results say. record.json and key.pub must be
+// those of the bundle. The report and the README are made from these files and
+// are not checked.
+//
+// The bundle is verified under trust or, if trust is nil, under the study's own
+// trust.json: then the answer is only that the files agree with one another and
+// with the word of whoever signed. No check can tell that the runs took place;
+// that takes another replication.
+//
+// Errors: [study.ErrNoStudy] when the study is not signed yet; [ErrCheck],
+// [study.ErrRunFile], [study.ErrPlan] when something does not fit.
+func Check(dir study.Dir, trust *pith.Trust) (*Result, error) {
 	plan, err := dir.Plan()
 	if err != nil {
 		return nil, err
 	}
-	files, err := dir.Runs(plan)
-	if err != nil {
-		return nil, err
-	}
-	runs := make([]study.Run, len(files))
-	for i, f := range files {
-		runs[i] = f.Run
-	}
-	want, err := plan.Judge(runs)
-	if err != nil {
-		return nil, err
-	}
-	got, err := dir.Results()
+	bundle, err := dir.Read("bundle.json")
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w: it is not concluded, results.json is missing", dir, study.ErrNoStudy)
+		return nil, fmt.Errorf("%s: %w that is signed: bundle.json is missing", dir, study.ErrNoStudy)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if got.SHA256() != want.SHA256() {
-		return nil, fmt.Errorf("%s: %w: results.json does not follow from plan.json and runs/", dir, ErrCheck)
+	c := checker{dir: dir, plan: plan}
+	if c.files, c.results, err = judge(dir, plan); err != nil {
+		if errors.Is(err, study.ErrIncomplete) {
+			return nil, c.fail("%v", err)
+		}
+		return nil, err
 	}
-	bundle, err := os.ReadFile(dir.Path("bundle.json"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: %w: it is not signed, bundle.json is missing", dir, study.ErrNoStudy)
+	stored, err := dir.Results()
+	if err != nil {
+		return nil, c.fail("%v", err)
 	}
+	if stored.SHA256() != c.results.SHA256() {
+		return nil, c.fail("results.json does not follow from plan.json and runs/")
+	}
+	if trust == nil {
+		if trust, err = c.ownTrust(); err != nil {
+			return nil, err
+		}
+	}
+	verified := pith.Verify(bundle, trust)
+	switch {
+	case verified.Verdict() != pith.Valid:
+		return nil, c.fail("bundle.json is %s%s", verified.Verdict(), firstFailure(verified))
+	case verified.PithNumber != plan.Claim.PithNumber:
+		return nil, c.fail("bundle.json is about %s, the plan about %s", verified.PithNumber, plan.Claim.PithNumber)
+	}
+	record, err := c.record(verified)
 	if err != nil {
 		return nil, err
 	}
-	verified, err := verifyOwn(dir, bundle)
-	if err != nil {
+	if err := c.copies(bundle, record); err != nil {
 		return nil, err
 	}
-	id, err := checkRecord(dir, bundle, plan, got)
-	if err != nil {
-		return nil, err
-	}
-	return &Result{Plan: plan, Results: got, EventID: id, Bundle: verified}, nil
+	return &Result{Plan: plan, Results: c.results, Record: *record, Bundle: verified}, nil
 }
 
-// verifyOwn checks the bundle as the study's README tells a reader to.
-func verifyOwn(dir study.Dir, bundle []byte) (*pith.Result, error) {
-	data, err := os.ReadFile(dir.Path("trust.json"))
+// A checker holds what the steps of Check share.
+type checker struct {
+	dir     study.Dir
+	plan    *study.Plan
+	files   []study.RunFile
+	results *study.Results
+}
+
+func (c *checker) fail(format string, args ...any) error {
+	return fmt.Errorf("%s: %w: %s", c.dir, ErrCheck, fmt.Sprintf(format, args...))
+}
+
+// ownTrust is the pinned policy and the study's own.
+func (c *checker) ownTrust() (*pith.Trust, error) {
+	data, err := c.dir.Read("trust.json")
 	if err != nil {
-		return nil, err
+		return nil, c.fail("%v", err)
 	}
 	own, err := pith.ParseTrust(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir.Path("trust.json"), err)
+		return nil, c.fail("trust.json: %v", err)
 	}
 	trust, err := pith.PinnedTrust().Merge(own)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", dir.Path("trust.json"), err)
+		return nil, c.fail("trust.json: %v", err)
 	}
-	res := pith.Verify(bundle, trust)
-	if res.Verdict() != pith.Valid {
-		return nil, fmt.Errorf("%s: %w: the bundle is %s%s", dir.Path("bundle.json"), ErrCheck, res.Verdict(), firstFailure(res))
-	}
-	return res, nil
+	return trust, nil
 }
 
-// checkRecord finds the study's record in the bundle and compares its digests.
-func checkRecord(dir study.Dir, bundle []byte, plan *study.Plan, res *study.Results) (id string, err error) {
-	var b struct {
-		Events []struct {
-			ID      string          `json:"event_id"`
-			Type    string          `json:"event_type"`
-			Payload json.RawMessage `json:"payload"`
-		} `json:"events"`
-	}
-	if err := json.Unmarshal(bundle, &b); err != nil {
-		return "", fmt.Errorf("%s: %w", dir.Path("bundle.json"), err)
-	}
-	for _, e := range b.Events {
-		if e.Type != "replication_record" {
+// record finds the statement in the bundle that tells of these results, and
+// compares all of it with what the files say.
+func (c *checker) record(verified *pith.Result) (*pith.Statement, error) {
+	why := "no record in the bundle tells of these results"
+	for _, s := range verified.History {
+		if s.Type != pith.TypeReplicationRecord || s.Target != RecordTarget {
 			continue
 		}
-		var r struct {
-			Plan    string `json:"plan_sha256"`
-			Results string `json:"results_sha256"`
-			Outcome string `json:"outcome"`
+		var r Record
+		if err := json.Unmarshal(s.Payload, &r); err != nil || r.PlanSHA256 != c.plan.SHA256() || r.ResultsSHA256 != c.results.SHA256() {
+			continue // somebody else's replication
 		}
-		if err := json.Unmarshal(e.Payload, &r); err != nil {
-			return "", fmt.Errorf("%s: event %s: %w", dir.Path("bundle.json"), e.ID, err)
+		switch {
+		case s.Invalid != "":
+			why = fmt.Sprintf("the record %s is invalid (%s)", s.EventID, s.Invalid)
+			continue
+		case !s.Trusted:
+			why = fmt.Sprintf("the record %s is signed by a key that the policy does not trust for it", s.EventID)
+			continue
+		case s.Superseded:
+			why = fmt.Sprintf("the record %s was superseded by its signer", s.EventID)
+			continue
 		}
-		if r.Plan == plan.SHA256() && r.Results == res.SHA256() && r.Outcome == res.Outcome {
-			return e.ID, nil
+		finished, err := time.Parse(time.RFC3339, r.FinishedAt)
+		if err != nil {
+			return nil, c.fail("the record %s: finished_at: %v", s.EventID, err)
+		}
+		// Where it was run is the signer's word; all else follows.
+		want, err := newRecord(c.plan, c.results, c.files, r.Environment, finished)
+		if err != nil {
+			return nil, err
+		}
+		payload, err := json.Marshal(want)
+		if err != nil {
+			return nil, err
+		}
+		canonical, err := pith.Canonical(payload)
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.Equal(canonical, s.Payload) {
+			why = fmt.Sprintf("the record %s says something else than plan, runs and results", s.EventID)
+			continue
+		}
+		return &s, nil
+	}
+	return nil, c.fail("%s", why)
+}
+
+// copies makes sure that the files which repeat parts of the bundle repeat them.
+func (c *checker) copies(bundle []byte, record *pith.Statement) error {
+	event, err := findEvent(bundle, record.EventID)
+	if err != nil {
+		return c.fail("%v", err)
+	}
+	key, err := findKey(bundle, record.Fingerprint)
+	if err != nil {
+		return c.fail("%v", err)
+	}
+	for _, f := range []struct {
+		name string
+		want []byte
+	}{{"record.json", event}, {"key.pub", key}} {
+		data, err := c.dir.Read(f.name)
+		if err != nil {
+			return c.fail("%v", err)
+		}
+		got, err := pith.Canonical(data)
+		if err != nil {
+			return c.fail("%s: %v", f.name, err)
+		}
+		if want, err := pith.Canonical(f.want); err != nil || !bytes.Equal(got, want) {
+			return c.fail("%s is not what bundle.json holds", f.name)
 		}
 	}
-	return "", fmt.Errorf("%s: %w: no record in the bundle tells of these results", dir.Path("bundle.json"), ErrCheck)
+	return nil
 }
 
 // firstFailure words the first check that did not pass.
@@ -236,7 +320,15 @@ func firstFailure(res *pith.Result) string {
 //go:embed study_readme.gotmpl
 var readmeText string
 
-var readmeTemplate = template.Must(template.New("README.md").Parse(readmeText))
+var readmeTemplate = template.Must(template.New("README.md").Funcs(template.FuncMap{"text": markdownText}).Parse(readmeText))
+
+// markdownText keeps the words of a plan words: nothing in them becomes a link,
+// markup or a table cell.
+func markdownText(s string) string {
+	return markdownSpecial.ReplaceAllString(s, `\$0`)
+}
+
+var markdownSpecial = regexp.MustCompile("[\\\\`*_{}\\[\\]<>#|!&]")
 
 func studyReadme(p *study.Plan, res *study.Results, eventID, fingerprint string) ([]byte, error) {
 	var b bytes.Buffer

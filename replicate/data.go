@@ -78,9 +78,8 @@ func open(d study.Data, dir string) (*datasets.Set, error) {
 	return datasets.Load(d.Name, dir)
 }
 
-// head is the first n samples of s, or all of them when n is 0 or too large.
-// Training subsets are in an order that hashes decide, so the first are as
-// good as any.
+// head is the first n samples of s, in the order of the data set, or all of
+// them when n is 0 or too large. The sets at hand are not sorted by class.
 func head(s *datasets.Split, n int) train.Samples {
 	if n == 0 || n >= s.Len() {
 		return s

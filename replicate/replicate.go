@@ -33,6 +33,7 @@ import (
 // Errors of a replication, beside those of the packages it uses.
 var (
 	ErrBundle      = errors.New("the paper's bundle does not verify")
+	ErrOtherPaper  = errors.New("the bundle is about another paper than the plan")
 	ErrBusy        = errors.New("another process works on this study")
 	ErrInterrupted = errors.New("interrupted")
 )
@@ -73,7 +74,7 @@ type Progress struct {
 type Result struct {
 	Plan    *study.Plan
 	Results *study.Results
-	EventID string // of the signed record
+	Record  pith.Statement // as signed, and what the policy says of its signer
 	Bundle  *pith.Result
 }
 
@@ -86,6 +87,9 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	if err := verifyPaper(plan, opts); err != nil {
 		return nil, err
 	}
+	if _, err := nets.ByName(plan.Network.Name, nets.Options{Width: plan.Network.Width}); err != nil {
+		return nil, fmt.Errorf("%w: network.name: %w", study.ErrPlan, err)
+	}
 	data, err := loadData(plan.Data, opts.DataDir)
 	if err != nil {
 		return nil, err
@@ -96,14 +100,14 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 		return nil, err
 	}
 	plan = &resolved
-	if err := opts.Dir.Create(plan); err != nil {
-		return nil, err
-	}
 	unlock, err := lock(opts.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
+	if err := opts.Dir.Create(plan); err != nil {
+		return nil, err
+	}
 
 	s := &session{plan: plan, opts: opts, data: data, code: currentCode(opts.BackendName)}
 	if err := s.train(ctx); err != nil {
@@ -120,7 +124,7 @@ func verifyPaper(plan *study.Plan, opts Options) error {
 		return fmt.Errorf("%w: %s%s", ErrBundle, res.Verdict(), firstFailure(res))
 	}
 	if res.PithNumber != plan.Claim.PithNumber {
-		return fmt.Errorf("%w: it is %s, the plan is about %s", ErrBundle, res.PithNumber, plan.Claim.PithNumber)
+		return fmt.Errorf("%w: it is %s, the plan is about %s", ErrOtherPaper, res.PithNumber, plan.Claim.PithNumber)
 	}
 	return nil
 }
@@ -128,7 +132,10 @@ func verifyPaper(plan *study.Plan, opts Options) error {
 // lock keeps two processes from training the same runs. The lock is released
 // when the process ends, however it ends.
 func lock(dir study.Dir) (unlock func(), err error) {
-	l := flock.New(dir.Path(".lock"))
+	if err := os.MkdirAll(string(dir), 0o755); err != nil {
+		return nil, err
+	}
+	l := flock.New(dir.LockPath())
 	ok, err := l.TryLock()
 	if err != nil {
 		return nil, err
@@ -212,18 +219,19 @@ func (s *session) train(ctx context.Context) error {
 // continued.
 func (s *session) run(ctx context.Context, backend compute.Backend, j job) error {
 	started := time.Now()
-	run, err := s.measure(ctx, backend, j)
+	run, seconds, err := s.measure(ctx, backend, j)
 	switch {
-	case errors.Is(err, train.ErrInterrupted), ctx.Err() != nil:
-		return fmt.Errorf("%w during %s", ErrInterrupted, j)
+	case errors.Is(err, train.ErrInterrupted), ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		// err also says if the state could not be saved.
+		return fmt.Errorf("%w: %s: %w", ErrInterrupted, j, err)
 	case errors.Is(err, train.ErrDiverged):
 		run = &study.Run{Status: study.StatusFailed, Error: err.Error(), Epochs: []study.Epoch{}}
 	case err != nil:
 		return fmt.Errorf("%s: %w", j, err)
 	}
 	run.PlanSHA256, run.Arm, run.Seed = s.plan.SHA256(), j.arm.Name, j.seed
-	timing := study.Timing{StartedAt: started.UTC().Format(time.RFC3339), Seconds: time.Since(started).Seconds()}
-	if err := s.opts.Dir.WriteRun(*run, timing, s.code); err != nil {
+	timing := study.Timing{StartedAt: started.UTC().Format(time.RFC3339), Seconds: seconds}
+	if err := s.opts.Dir.WriteRun(s.plan, *run, timing, s.code); err != nil {
 		return err
 	}
 	// The run is safe now; its checkpoint has served.
@@ -255,16 +263,19 @@ func (s *session) advance(j job, steps int, done *study.Run) {
 	})
 }
 
-// measure trains one network and takes its numbers.
-func (s *session) measure(ctx context.Context, backend compute.Backend, j job) (*study.Run, error) {
+// measure trains one network and takes its numbers. seconds are those spent in
+// training steps, over all sessions of the run.
+func (s *session) measure(ctx context.Context, backend compute.Backend, j job) (run *study.Run, seconds float64, err error) {
 	net, err := nets.ByName(s.plan.Network.Name, nets.Options{Width: s.plan.Network.Width, Classes: s.data.train.Classes()})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	data := train.Data{Train: s.data.train, Validation: s.data.validation, Test: s.data.test}
 	out, err := train.Run(ctx, backend, net, data, recipe(s.plan, j), train.Options{
 		Checkpoint: s.opts.Dir.Path(study.CheckpointName(j.arm.Name, j.seed)),
-		Identity:   s.plan.SHA256() + " " + j.String(),
+		// Another program or backend rounds differently: it may not go on with
+		// this one's state.
+		Identity: fmt.Sprintf("%s, %s, revision %s, backend %s", s.plan.SHA256(), j, s.code.Revision, s.code.Backend),
 		Progress: func(p train.Progress) {
 			if p.Done != nil {
 				return
@@ -276,9 +287,9 @@ func (s *session) measure(ctx context.Context, backend compute.Backend, j job) (
 		},
 	})
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	run := &study.Run{
+	run = &study.Run{
 		Status:        study.StatusDone,
 		WeightsSHA256: out.Weights,
 		Final: &study.Final{
@@ -294,7 +305,7 @@ func (s *session) measure(ctx context.Context, backend compute.Backend, j job) (
 		})
 	}
 	run.Final.LossRise, err = s.lossRise(ctx, out.Model, j.seed)
-	return run, err
+	return run, out.Seconds, err
 }
 
 // recipe translates the plan into what the trainer follows.
@@ -335,30 +346,30 @@ func (s *session) lossRise(ctx context.Context, m *train.Model, seed uint64) ([]
 		return nil, err
 	}
 	out := []study.LossRise{}
-	for _, kind := range []struct {
-		method    string
-		strengths []float64
-	}{{study.MethodSmoothOut, f.SmoothOut}, {study.MethodAdaSmoothOut, f.AdaSmoothOut}} {
-		for _, strength := range kind.strengths {
-			cfg := noise(kind.method, strength)
-			cfg.Seed = int64(seed)
-			rises := make([]float64, f.Draws)
-			for d := range rises {
-				noisy, err := m.EvaluateNoisy(ctx, sample, cfg, int64(d))
-				if err != nil {
-					return nil, err
-				}
-				rises[d] = noisy.Loss - clean.Loss
+	for _, probe := range f.Probes() {
+		cfg := noise(probe.Noise, probe.Strength)
+		cfg.Seed = int64(seed)
+		rises := make([]float64, f.Draws)
+		finite := true
+		for d := range rises {
+			noisy, err := m.EvaluateNoisy(ctx, sample, cfg, int64(d))
+			if err != nil {
+				return nil, err
 			}
-			l := study.LossRise{Noise: kind.method, Strength: strength, Mean: rises[0]}
-			if len(rises) > 1 {
-				l.Mean, l.SD = stat.MeanStdDev(rises, nil)
-			}
-			if math.IsNaN(l.Mean) || math.IsInf(l.Mean, 0) {
-				return nil, fmt.Errorf("%w: the loss under %s noise of strength %v is not a finite number", train.ErrDiverged, kind.method, strength)
-			}
-			out = append(out, l)
+			rises[d] = noisy.Loss - clean.Loss
+			finite = finite && math.Abs(rises[d]) <= maxRise
 		}
+		if !finite {
+			continue // the run stands; at this strength there is nothing to tell
+		}
+		l := study.LossRise{Noise: probe.Noise, Strength: probe.Strength, Mean: rises[0]}
+		if len(rises) > 1 {
+			l.Mean, l.SD = stat.MeanStdDev(rises, nil)
+		}
+		out = append(out, l)
 	}
 	return out, nil
 }
+
+// maxRise bounds a rise that is a measurement and not an overflow under way.
+const maxRise = 1e6

@@ -27,6 +27,7 @@ func tinyPlan() *study.Plan {
 	p.Data = study.Data{Name: Glyphs, Train: 64, Validation: 20, Test: 40}
 	p.Network.Width = 8
 	p.Training.Batch, p.Training.Ghost, p.Training.Epochs, p.Training.Milestones = 32, 16, 2, nil
+	p.Seeds = []uint64{1, 2, 3, 4, 5}
 	p.Flatness = study.Flatness{Samples: 32, Draws: 2, SmoothOut: []float64{0.05}, AdaSmoothOut: []float64{0.5}}
 	return p
 }
@@ -84,7 +85,7 @@ func TestRecordFollowsItsSpecification(t *testing.T) {
 	if err := json.Unmarshal(data, &event); err != nil {
 		t.Fatal(err)
 	}
-	if event.ID != res.EventID || event.Type != "replication_record" || event.Target != RecordTarget {
+	if event.ID != res.Record.EventID || event.Type != "replication_record" || event.Target != RecordTarget {
 		t.Errorf("event %s, type %s, target %s", event.ID, event.Type, event.Target)
 	}
 	spec, err := os.ReadFile(filepath.Join("..", "spec", "replication-record.md"))
@@ -137,7 +138,7 @@ func TestDivergedRunsAreListed(t *testing.T) {
 	if res.Results.Comparisons[0].Outcome != study.Inconclusive {
 		t.Errorf("the comparison with failed runs is %s", res.Results.Comparisons[0].Outcome)
 	}
-	if _, err := Check(opts.Dir); err != nil {
+	if _, err := Check(opts.Dir, nil); err != nil {
 		t.Errorf("check: %v", err)
 	}
 }

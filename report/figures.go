@@ -71,7 +71,7 @@ func accuracyFigure(p *study.Plan, res *study.Results) Figure {
 	plt.X.Min, plt.X.Max = -0.4, float64(len(p.Arms))-0.4
 	return Figure{
 		Title:   "Test accuracy",
-		Caption: fmt.Sprintf("Each pale mark is one run, thin lines join the runs of one seed; the solid mark is the mean with its 95 %% interval. %s, read once, at clean weights.", seeds(p)),
+		Caption: fmt.Sprintf("Each pale mark is one run, thin lines join the runs of one seed; the solid mark is the mean with its 95 %% interval. %s; the test set was read once per run, at clean weights.", seeds(p)),
 		SVG:     render(plt, "Test accuracy of every run per method: "+res.Statement),
 		Table:   table,
 	}

@@ -95,7 +95,8 @@ func HTML(dir study.Dir) ([]byte, error) {
 	for _, c := range res.Comparisons {
 		text := "no complete pair of runs"
 		if c.Effect != nil {
-			text = fmt.Sprintf("%s points (95 %% interval %s to %s)", points(c.Effect.Mean), points(c.Effect.Low), points(c.Effect.High))
+			text = fmt.Sprintf("%s points (95 %% interval %s to %s), p = %.3f after Holm's correction",
+				points(c.Effect.Mean), points(c.Effect.Low), points(c.Effect.High), c.PAdjusted)
 		}
 		v.Verdicts = append(v.Verdicts, verdict{p.Arm(c.Arm).Label, text, c.Outcome})
 	}

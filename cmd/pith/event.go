@@ -1,12 +1,12 @@
 package main
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/openpith/evidence/internal/atomicfile"
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/pith"
 )
@@ -15,66 +15,107 @@ func eventCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "event",
 		Short:   "Add signed events to a bundle",
-		Example: "  pith event add bundle.json --type correction --target record --payload note.json --out new.json",
+		Example: "  pith event new correction bundle.json --out new.json",
 	}
-	cmd.AddCommand(eventAddCommand())
+	cmd.AddCommand(eventNewCommand(), eventAddCommand())
 	return cmd
 }
 
 func eventAddCommand() *cobra.Command {
 	var (
-		draft                         pith.Draft
-		payload, keyFile, output, now string
+		a       appending
+		payload string
 	)
 	cmd := &cobra.Command{
-		Use:   "add BUNDLE --type TYPE --target TARGET --payload FILE --out FILE",
-		Short: "Sign an event and append it to a bundle",
+		Use:   "add BUNDLE --type TYPE --payload FILE --out FILE",
+		Short: "Sign an event with a payload from a file, and append it",
 		Long: `add signs one event with your key and writes a bundle that holds it behind the
 events that were there. It prints the id of the event, and refuses to build on
 a bundle that verify rejects.`,
-		Example: "  pith event add bundle.json --type correction --target record --payload note.json --out new.json",
+		Example: "  pith event add bundle.json --type correction --payload note.json --out new.json",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			at := time.Now()
-			if now != "" {
-				var err error
-				if at, err = time.Parse(time.RFC3339, now); err != nil {
-					return cli.Hint(err, "write it like 2026-05-17T23:59:22Z")
-				}
-			}
-			bundle, err := read(cmd, args[0])
-			if err != nil {
+			var err error
+			if a.draft.CreatedAt, err = timeOrNow(a.now); err != nil {
 				return err
 			}
-			if draft.Payload, err = read(cmd, payload); err != nil {
+			if a.draft.Payload, err = read(cmd, payload); err != nil {
 				return err
 			}
-			key, err := loadKey(cmd, keyFile)
-			if err != nil {
-				return err
-			}
-			draft.CreatedAt = at
-			extended, ids, err := pith.Append(bundle, key, at, draft)
-			if err != nil {
-				return failed(err)
-			}
-			if err := atomicfile.Write(output, line(extended), 0o644); err != nil {
-				return cli.Hint(err, "name a file in a directory that you may write to with --out")
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), ids[0])
-			return nil
+			return a.append(cmd, args[0])
 		},
 	}
-	flags := cmd.Flags()
-	flags.StringVar(&draft.Type, "type", "", "the `TYPE` of the event, like replication_record")
-	flags.StringVar(&draft.Target, "target", "record", "what the event is about within the record")
-	flags.StringVar(&payload, "payload", "", "read the payload, a JSON object, from `FILE`")
-	flags.StringArrayVar(&draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
-	flags.StringVar(&keyFile, "key", "", "sign with the key in `FILE` (default pith/key.json in your configuration directory)")
-	flags.StringVar(&output, "out", "", "write the new bundle to `FILE`")
-	flags.StringVar(&now, "at", "", "the `TIME` of signing (default now)")
-	for _, name := range []string{"type", "payload", "out"} {
+	a.flags(cmd)
+	cmd.Flags().StringVar(&a.draft.Type, "type", "", "the `TYPE` of the event, like replication_record")
+	cmd.Flags().StringVar(&payload, "payload", "", "read the payload, a JSON object, from `FILE`")
+	for _, name := range []string{"type", "payload"} {
 		cmd.MarkFlagRequired(name)
 	}
 	return cmd
+}
+
+// appending is what new and add have in common: signing one event and putting
+// it into a bundle.
+type appending struct {
+	draft                pith.Draft
+	keyFile, output, now string
+	dryRun               bool
+}
+
+func (a *appending) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&a.draft.Target, "target", "record", "what the event is about within the record")
+	flags.StringArrayVar(&a.draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
+	flags.StringVar(&a.keyFile, "key", "", keyUsage)
+	flags.StringVar(&a.output, "out", "", "write the new bundle to `FILE`")
+	flags.StringVar(&a.now, "at", "", "the `TIME` of signing (default now)")
+	flags.BoolVar(&a.dryRun, "dry-run", false, "print the bytes that would be signed, and write nothing")
+	cmd.MarkFlagsOneRequired("out", "dry-run")
+	cmd.MarkFlagsMutuallyExclusive("out", "dry-run")
+}
+
+// append signs the draft and writes the longer bundle. A dry run goes all the
+// way but for the writing, so that what it shows would not be refused.
+func (a *appending) append(cmd *cobra.Command, path string) error {
+	bundle, err := read(cmd, path)
+	if err != nil {
+		return err
+	}
+	key, err := loadKey(cmd, a.keyFile)
+	if err != nil {
+		return err
+	}
+	extended, ids, err := pith.Append(bundle, key, a.draft.CreatedAt, a.draft)
+	if err != nil {
+		return failed(err)
+	}
+	if a.dryRun {
+		return printSigned(cmd, extended, ids[0])
+	}
+	if err := write(cmd, a.output, line(extended)); err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), ids[0])
+	return nil
+}
+
+// printSigned prints the bytes that the signature of an event covers, and not
+// one more.
+func printSigned(cmd *cobra.Command, bundle []byte, id string) error {
+	var b struct {
+		Events []json.RawMessage `json:"events"`
+	}
+	if err := json.Unmarshal(bundle, &b); err != nil {
+		return err
+	}
+	signed, err := pith.SignedBytes(b.Events[len(b.Events)-1])
+	if err != nil {
+		return err
+	}
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256(signed)); got != id {
+		return cli.Hint(fmt.Errorf("the event is %s, its bytes are %s", id, got), "this is a bug of pith; please report it")
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "pith: nothing was written; %s would sign the SHA-256 of these %d bytes\n", id, len(signed))
+	_, err = cmd.OutOrStdout().Write(signed)
+	return err
 }

@@ -21,7 +21,7 @@ func keyCommand() *cobra.Command {
 		Short:   "Make and show signing keys",
 		Example: "  pith key new --signer ada@example.org",
 	}
-	cmd.AddCommand(keyNewCommand(), keyShowCommand())
+	cmd.AddCommand(keyNewCommand(), keyShowCommand(), keyRotateCommand(), keyRevokeCommand())
 	return cmd
 }
 
@@ -104,7 +104,7 @@ trust file that others can use to believe what this key signs.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&path, "key", "", "read the key from `FILE` (default pith/key.json in your configuration directory)")
+	cmd.Flags().StringVar(&path, "key", "", "read the key from `FILE` (default $PITH_KEY, then pith/key.json in your configuration directory)")
 	cmd.Flags().BoolVar(&trust, "trust", false, "print a trust file instead")
 	cmd.Flags().StringSliceVar(&eventTypes, "event-types", []string{pith.TypeReplicationRecord}, "with --trust: the `TYPES` of events it may sign, * for all")
 	cmd.Flags().BoolVar(&bundles, "bundles", true, "with --trust: whether it may sign bundles")
@@ -122,7 +122,19 @@ func keyPath(path string) (string, error) {
 	return path, nil
 }
 
+// keyUsage describes the flag that names the key to sign with.
+const keyUsage = "sign with the key in `FILE` (default $PITH_KEY, the text of such a file, then pith/key.json in your configuration directory)"
+
+// loadKey finds the key to sign with: the file that was named, the text of one in
+// the environment, for machines that hold secrets there, or the file at its place.
 func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
+	if text, ok := os.LookupEnv("PITH_KEY"); ok && path == "" {
+		key, err := keyfile.Parse([]byte(text), func() (string, error) { return askPassphrase(cmd) })
+		if err != nil {
+			return nil, cli.Hint(fmt.Errorf("PITH_KEY: %w", err), "it holds the text of a file that pith key new made")
+		}
+		return key, nil
+	}
 	path, err := keyPath(path)
 	if err != nil {
 		return nil, err

@@ -27,7 +27,12 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 3 valid, but signed by somebody whom no trust file names.`,
 		Example: "  pith verify bundle.json",
 	}
-	cmd.AddCommand(verifyCommand(), showCommand(), numberCommand(), canonCommand(), keyCommand(), eventCommand())
+	cmd.AddCommand(
+		verifyCommand(), showCommand(), logCommand(), explainCommand(),
+		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
+		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
+		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
+	)
 	return cmd
 }
 
@@ -66,9 +71,13 @@ func orStdin(args []string) []string {
 	return args
 }
 
-// loadTrust unites the pinned policy with the trust files.
+// loadTrust unites the pinned policy with trust files and key documents.
 func loadTrust(cmd *cobra.Command, paths []string) (*pith.Trust, error) {
-	trust := pith.PinnedTrust()
+	return uniteTrust(cmd, pith.PinnedTrust(), paths)
+}
+
+// uniteTrust adds files to a policy, nil for none.
+func uniteTrust(cmd *cobra.Command, trust *pith.Trust, paths []string) (*pith.Trust, error) {
 	for _, path := range paths {
 		data, err := read(cmd, path)
 		if err != nil {
@@ -78,7 +87,9 @@ func loadTrust(cmd *cobra.Command, paths []string) (*pith.Trust, error) {
 		if err != nil {
 			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "see pith key show --trust for one that is right")
 		}
-		if trust, err = trust.Merge(more); err != nil {
+		if trust == nil {
+			trust = more
+		} else if trust, err = trust.Merge(more); err != nil {
 			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "keep the entry that you believe")
 		}
 	}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +21,10 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the commands of testdata/script in a directory of its own
-// that holds bundle.json. Beside the usual commands there are
+// that holds bundle.json and two proofs. Beside the usual commands there are
 //
+//	cpenv FILE NAME          put the text of a file into a variable
+//	digest FILE OUT          write the event id that these signed bytes have
 //	edit FILE OLD NEW OUT    replace the first OLD, which must be there
 //	exit CODE pith ARGS...   run pith and ask for its exit code
 //	head N FILE OUT          keep the first N bytes
@@ -30,9 +34,25 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("XDG_CONFIG_HOME", filepath.Join(env.WorkDir, "config"))
+			for _, name := range []string{"hello-world.txt.ots", "incomplete.txt.ots"} {
+				proof, err := os.ReadFile(filepath.Join("..", "..", "pith", "ots", "testdata", name))
+				if err != nil {
+					return err
+				}
+				if err := os.WriteFile(filepath.Join(env.WorkDir, name), proof, 0o644); err != nil {
+					return err
+				}
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "bundle.json"), seed.Bundle(), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"cpenv": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Setenv(args[1], ts.ReadFile(args[0]))
+			},
+			"digest": func(ts *testscript.TestScript, _ bool, args []string) {
+				id := fmt.Sprintf("sha256:%x\n", sha256.Sum256([]byte(ts.ReadFile(args[0]))))
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(id), 0o644))
+			},
 			"edit":   edit,
 			"exit":   exit,
 			"head":   head,
@@ -99,7 +119,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
-	if commands != 10 {
-		t.Errorf("%d commands, want 10", commands)
+	if commands != 29 {
+		t.Errorf("%d commands, want 29", commands)
 	}
 }

@@ -62,9 +62,24 @@ func printRecord(w io.Writer, r *pith.Result) {
 		fmt.Fprintf(w, "  %s  %-20s %s%s\n", s.CreatedAt.Format(time.DateTime), printable(s.Type), printable(s.Signer.ID), remarks(s))
 	}
 	printReplications(w, r)
+	fmt.Fprintln(w, "\nbesides its opening the record has:")
+	for _, p := range r.Completeness {
+		fmt.Fprintf(w, "  %-12s  %s\n", p.Kind, presence(p))
+	}
 	for _, c := range r.Notes() {
 		fmt.Fprintf(w, "note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
 	}
+}
+
+func presence(p pith.Presence) string {
+	if p.Valid == 0 {
+		return "none"
+	}
+	text := fmt.Sprintf("%d, %d of them by trusted signers", p.Valid, p.Trusted)
+	if p.Confirmed+p.Pending > 0 {
+		text += fmt.Sprintf("; %d with a Bitcoin attestation (see pith ots verify), %d pending", p.Confirmed, p.Pending)
+	}
+	return text
 }
 
 func remarks(s pith.Statement) string {

@@ -94,6 +94,7 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		for _, s := range r.Signers {
 			fmt.Fprintf(w, "  signed by %s\n", signerLine(s))
 		}
+		fmt.Fprintf(w, "  besides: %s\n", completeness(r.Completeness))
 	}
 	failures := r.Failures()
 	for i, c := range failures {
@@ -121,6 +122,19 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 			fmt.Fprintf(w, "  hint: %s\n", hint)
 		}
 	}
+}
+
+// completeness lists what there is, then what there is not.
+func completeness(all []pith.Presence) string {
+	var has, lacks []string
+	for _, p := range all {
+		if p.Valid > 0 {
+			has = append(has, fmt.Sprintf("%d %s", p.Valid, p.Kind))
+		} else {
+			lacks = append(lacks, "no "+p.Kind)
+		}
+	}
+	return strings.Join(append(has, lacks...), ", ")
 }
 
 func noteText(c pith.Check) string {

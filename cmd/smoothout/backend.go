@@ -5,15 +5,15 @@ import (
 	"os"
 
 	"github.com/gomlx/compute"
-	_ "github.com/gomlx/compute/gobackend"
+	_ "github.com/gomlx/compute/gobackend" // the slow reference, for comparison
 
+	_ "github.com/openpith/evidence/cpu"
 	"github.com/openpith/evidence/internal/cli"
 )
 
-// defaultBackend runs everywhere without installing anything. Its parallel
-// mode can deadlock in this version, and whole runs in parallel use the cores
-// better anyway.
-const defaultBackend = "go:ops_sequential"
+// defaultBackend is ours: it runs everywhere without installing anything. Each
+// run keeps to one core, since whole runs side by side use the cores best.
+const defaultBackend = "cpu:workers=1"
 
 // backend returns the name of the backend to use and a function that makes a
 // fresh one for each worker.

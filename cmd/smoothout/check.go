@@ -7,32 +7,53 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/replicate"
 	"github.com/openpith/evidence/replicate/study"
 )
 
 func checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var trustFiles []string
+	cmd := &cobra.Command{
 		Use:   "check DIR",
 		Short: "Check that a study's record follows from its plan and runs",
 		Long: `Derives the results from plan.json and runs/ again, compares them with
-results.json and with the digests in the signed record, and verifies the bundle
-under the study's own trust file. Nothing is trained.
+results.json and, field by field, with the signed record in bundle.json, and
+verifies the bundle. Nothing is trained. report.html and README.md are made from
+these files and are not checked.
+
+Without --trust, the bundle is verified under the trust file in DIR: the answer
+is then that the files agree with one another and with whoever signed them. No
+check can tell that the runs took place; that takes another replication.
 
 Exit codes: 0 it all follows; 1 it does not; 2 it could not be checked.`,
 		Args:    cobra.ExactArgs(1),
-		Example: "  smoothout check runs/quick",
+		Example: "  smoothout check runs/quick\n  smoothout check --trust ada.trust.json runs/quick",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			res, err := replicate.Check(study.Dir(args[0]))
+			var trust *pith.Trust
+			whose := "its own trust.json"
+			if len(trustFiles) > 0 {
+				var err error
+				if trust, err = trustFrom(trustFiles); err != nil {
+					return err
+				}
+				whose = "your trust file"
+			}
+			res, err := replicate.Check(study.Dir(args[0]), trust)
 			switch {
-			case errors.Is(err, replicate.ErrCheck), errors.Is(err, study.ErrRunFile):
-				return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "some file was changed after the record was signed; ask its signer for the original"}
+			case errors.Is(err, replicate.ErrCheck), errors.Is(err, study.ErrRunFile), errors.Is(err, study.ErrPlan):
+				return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "if a file was changed after the record was signed, ask its signer for the original"}
 			case err != nil:
 				return cli.Hint(err, "DIR is the --out directory of a finished smoothout replicate")
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s\nThe results follow from the plan and %d runs; the record %s says so; the bundle is %s.\n",
-				res.Results.Statement, len(res.Results.Runs), res.EventID, res.Bundle.Verdict())
+			r := res.Record
+			fmt.Fprintf(cmd.OutOrStdout(), `%s
+Record %s and results follow from the plan and %d runs.
+Signed by %s, key %s, trusted by %s.
+`, res.Results.Statement, r.EventID, len(res.Results.Runs), r.Signer.ID, r.Fingerprint, whose)
 			return nil
 		},
 	}
+	cmd.Flags().StringArrayVar(&trustFiles, "trust", nil, "trust `file` to verify the bundle under (default: the study's own)")
+	return cmd
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -48,6 +47,9 @@ it, change what you like, and run it with smoothout replicate --plan FILE.`,
 	return cmd
 }
 
+// maxPlan is far above any plan that people write.
+const maxPlan = 1 << 20
+
 // readPlan finds a built-in plan or reads a plan file. The built-in plan
 // "quick" runs on MNIST where that is found and on generated digits otherwise.
 func readPlan(name, dataDir string) (*study.Plan, error) {
@@ -58,7 +60,7 @@ func readPlan(name, dataDir string) (*study.Plan, error) {
 	if p := replicate.BuiltinPlan(name, haveMNIST); p != nil {
 		return p, nil
 	}
-	text, err := os.ReadFile(name)
+	text, err := cli.ReadFile(name, maxPlan)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			err = fmt.Errorf("plan %q is neither built in nor a file", name)

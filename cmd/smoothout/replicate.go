@@ -136,29 +136,39 @@ func choosePlan(cmd *cobra.Command, f replicateFlags) (*study.Plan, study.Dir, e
 	return plan, study.Dir(f.out), nil
 }
 
+// paperBundle returns the paper's bundle and the policy it must satisfy.
 func paperBundle(f replicateFlags) ([]byte, *pith.Trust, error) {
+	trust, err := trustFrom(f.trust)
+	if err != nil {
+		return nil, nil, err
+	}
+	if f.bundle == "" {
+		return seed.Bundle(), trust, nil
+	}
+	bundle, err := cli.ReadFile(f.bundle, pith.MaxSize)
+	if err != nil {
+		return nil, nil, cli.Hint(err, "--bundle names the paper's bundle")
+	}
+	return bundle, trust, nil
+}
+
+// trustFrom is the pinned policy with the given trust files.
+func trustFrom(paths []string) (*pith.Trust, error) {
 	trust := pith.PinnedTrust()
-	for _, path := range f.trust {
-		data, err := os.ReadFile(path)
+	for _, path := range paths {
+		data, err := cli.ReadFile(path, pith.MaxSize)
 		if err != nil {
-			return nil, nil, cli.Hint(err, "--trust names a trust file")
+			return nil, cli.Hint(err, "--trust names a trust file")
 		}
 		t, err := pith.ParseTrust(data)
 		if err == nil {
 			trust, err = trust.Merge(t)
 		}
 		if err != nil {
-			return nil, nil, cli.Hint(fmt.Errorf("%s: %w", path, err), "see spec/08-trust.md for the form of a trust file")
+			return nil, cli.Hint(fmt.Errorf("%s: %w", path, err), "see the section on trust in spec/ for the form of a trust file")
 		}
 	}
-	if f.bundle == "" {
-		return seed.Bundle(), trust, nil
-	}
-	bundle, err := os.ReadFile(f.bundle)
-	if err != nil {
-		return nil, nil, cli.Hint(err, "--bundle names the paper's bundle")
-	}
-	return bundle, trust, nil
+	return trust, nil
 }
 
 // explain adds what to do to the errors of a replication.
@@ -166,6 +176,10 @@ func explain(err error, dir study.Dir) error {
 	switch {
 	case errors.Is(err, replicate.ErrInterrupted):
 		return cli.Hint(err, "nothing is lost; continue with: smoothout replicate --resume --out %s", dir)
+	case errors.Is(err, replicate.ErrOtherPaper):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name the bundle of the plan's paper with --bundle"}
+	case errors.Is(err, replicate.ErrCheck):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: fmt.Sprintf("the study in %s is signed, and its files were changed since; nothing was overwritten", dir)}
 	case errors.Is(err, replicate.ErrBundle):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "see what is wrong with it: pith verify FILE; a claim is re-run only for a record that verifies"}
 	case errors.Is(err, study.ErrOtherStudy):
@@ -173,7 +187,7 @@ func explain(err error, dir study.Dir) error {
 	case errors.Is(err, study.ErrRunFile):
 		return cli.Hint(err, "move that file away and run the same command again; only that run is made anew")
 	case errors.Is(err, train.ErrCheckpointDamaged), errors.Is(err, train.ErrCheckpointForeign):
-		return cli.Hint(err, "delete that checkpoint and run the same command again; only that run starts over")
+		return cli.Hint(err, "it is torn, or was written by another program, backend or plan; delete it and run the same command again: only that run starts over")
 	case errors.Is(err, replicate.ErrBusy):
 		return cli.Hint(err, "wait for it, or choose another directory with --out")
 	case errors.Is(err, datasets.ErrMissing):
@@ -185,7 +199,7 @@ func explain(err error, dir study.Dir) error {
 // printResult ends with the command that checks what was made.
 func printResult(w io.Writer, dir study.Dir, res *replicate.Result) {
 	fmt.Fprintln(w, res.Results.Statement)
-	fmt.Fprintf(w, "Signed as %s.\n", res.EventID)
+	fmt.Fprintf(w, "Signed as %s.\n", res.Record.EventID)
 	fmt.Fprintf(w, "Report: %s\n", dir.Path("report.html"))
 	fmt.Fprintf(w, "Verify: %s verify --trust %s %s\n", pithCommand(), dir.Path("trust.json"), dir.Path("bundle.json"))
 }

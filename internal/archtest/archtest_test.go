@@ -63,6 +63,14 @@ var rules = map[string]rule{
 	},
 	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
+	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
+	"cpu": {
+		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
+		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
+	},
+	"cpu/internal/kernels": {may: []string{"golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
+
 	"cmd/pith": {
 		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
@@ -76,6 +84,12 @@ var rules = map[string]rule{
 	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/plain": {},
+
+	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/gen":       {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}}, // expectations never come from what is tested
+	"conformance/client-go": {may: []string{"pith"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
 	"internal/archtest":   {},
 	"internal/atomicfile": {},

@@ -17,7 +17,24 @@ import (
 //
 // The file gets exactly perm, whatever the umask and whatever stood there
 // before: a key must not inherit the mode of the file it replaces.
-func Write(path string, data []byte, perm fs.FileMode) (err error) {
+func Write(path string, data []byte, perm fs.FileMode) error {
+	return place(path, data, perm, os.Rename)
+}
+
+// Create is Write for a file that must not be there yet: if it is, the error is
+// [fs.ErrExist] and nothing changes. Of several callers at once one succeeds.
+func Create(path string, data []byte, perm fs.FileMode) error {
+	return place(path, data, perm, func(temporary, path string) error {
+		// Unlike a rename, a hard link never replaces what stands there.
+		if err := os.Link(temporary, path); err != nil {
+			return err
+		}
+		return os.Remove(temporary)
+	})
+}
+
+// place writes a temporary file and lets take give it its name.
+func place(path string, data []byte, perm fs.FileMode, take func(temporary, path string) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))
@@ -43,7 +60,7 @@ func Write(path string, data []byte, perm fs.FileMode) (err error) {
 	if err = f.Close(); err != nil {
 		return err
 	}
-	if err = os.Rename(f.Name(), path); err != nil {
+	if err = take(f.Name(), path); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

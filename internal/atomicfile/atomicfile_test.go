@@ -1,6 +1,8 @@
 package atomicfile
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,6 +27,33 @@ func TestWriteReplacesContentAndMode(t *testing.T) {
 	}
 	if info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, want 0600", info.Mode().Perm())
+	}
+}
+
+func TestCreateHappensOnce(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	made := make(chan error, 8)
+	for i := range cap(made) {
+		go func() { made <- Create(path, []byte{byte(i)}, 0o600) }()
+	}
+	succeeded := 0
+	for range cap(made) {
+		switch err := <-made; {
+		case err == nil:
+			succeeded++
+		case !errors.Is(err, fs.ErrExist):
+			t.Errorf("error %v, want ErrExist", err)
+		}
+	}
+	if succeeded != 1 {
+		t.Errorf("%d of %d creations succeeded, want 1", succeeded, cap(made))
+	}
+	if data, err := os.ReadFile(path); err != nil || len(data) != 1 {
+		t.Errorf("content %v, error %v", data, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("left behind: %v, %v", entries, err)
 	}
 }
 

@@ -88,21 +88,11 @@ func Create(path string, key *pith.PrivateKey, passphrase string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	// Taking the name first makes two creators at once impossible; the content
-	// then arrives whole or not at all.
-	place, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	err = atomicfile.Create(path, append(data, '\n'), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%s: %w", path, ErrExists)
 	}
-	if err != nil {
-		return err
-	}
-	place.Close()
-	if err := atomicfile.Write(path, append(data, '\n'), 0o600); err != nil {
-		os.Remove(path)
-		return err
-	}
-	return nil
+	return err
 }
 
 // Load reads the key at path. It calls passphrase when the key is encrypted;
@@ -113,34 +103,43 @@ func Load(path string, passphrase func() (string, error)) (*pith.PrivateKey, err
 	if err != nil {
 		return nil, err
 	}
+	key, err := Parse(data, passphrase)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Parse reads a key from the text of its file.
+func Parse(data []byte, passphrase func() (string, error)) (*pith.PrivateKey, error) {
 	var f file
 	decoder := json.NewDecoder(bytes.NewReader(data))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&f); err != nil {
-		return nil, fmt.Errorf("%s is no key file: %w", path, err)
+		return nil, fmt.Errorf("no key file: %w", err)
 	}
 	if f.Type != fileType || f.Version != fileVersion {
-		return nil, fmt.Errorf("%s is no key file of version %s", path, fileVersion)
+		return nil, fmt.Errorf("no key file of version %s", fileVersion)
 	}
 	seed := f.Seed
 	if f.EncryptedSeed != nil {
 		if passphrase == nil {
-			return nil, fmt.Errorf("%s: the key is encrypted and there is nobody to ask for the passphrase", path)
+			return nil, errors.New("the key is encrypted and there is nobody to ask for the passphrase")
 		}
 		word, err := passphrase()
 		if err != nil {
 			return nil, err
 		}
 		if seed, err = decrypt(f.EncryptedSeed, word); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
+			return nil, err
 		}
 	}
 	key, err := pith.NewKey(seed, pith.Signer{ID: f.SignerID, Type: f.SignerType, KeyID: f.KeyID})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, err
 	}
 	if got := key.Public().Fingerprint(); got != f.Fingerprint {
-		return nil, fmt.Errorf("%s is damaged: its fingerprint is %s, it says %s", path, got, f.Fingerprint)
+		return nil, fmt.Errorf("the key is damaged: its fingerprint is %s, the file says %s", got, f.Fingerprint)
 	}
 	return key, nil
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"slices"
 
+	//lint:ignore SA1019 OpenTimestamps has it, and old proofs stay
 	"golang.org/x/crypto/ripemd160"
 	"golang.org/x/crypto/sha3"
 )

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Limits on what is read and written (spec §10). The last three are those of
-// python-opentimestamps.
+// Limits on what is read and written (spec §10). All but the first two are those
+// of python-opentimestamps.
 const (
 	MaxSize    = 1 << 16 // bytes of a proof
 	MaxNodes   = 1 << 12 // operations and attestations of a proof
@@ -112,12 +112,13 @@ func (p *Proof) Attach(commitment, answer []byte) (*Proof, error) {
 		return nil, err
 	}
 	out := &Proof{p.Hash, p.Timestamp.clone()}
-	found := false
+	// Many branches can lead to one message, and the answer goes to each of them:
+	// so they are counted before anything grows.
+	var places []*Timestamp
 	var walk func(*Timestamp)
 	walk = func(t *Timestamp) {
 		if bytes.Equal(t.Message, commitment) {
-			found = true
-			t.add(more)
+			places = append(places, t)
 			return // below, the answer would be attached to itself
 		}
 		for _, b := range t.Branches {
@@ -125,10 +126,25 @@ func (p *Proof) Attach(commitment, answer []byte) (*Proof, error) {
 		}
 	}
 	walk(out.Timestamp)
-	if !found {
+	switch {
+	case len(places) == 0:
 		return nil, fmt.Errorf("no message of the proof is %x: %w", commitment, ErrDigest)
+	case len(places)*more.nodes() > MaxNodes:
+		return nil, fmt.Errorf("the commitment is there %d times: %w", len(places), ErrLimit)
+	}
+	for _, t := range places {
+		t.add(more)
 	}
 	return out, out.checkLimits()
+}
+
+// nodes counts operations and attestations.
+func (t *Timestamp) nodes() int {
+	n := len(t.Attestations) + len(t.Branches)
+	for _, b := range t.Branches {
+		n += b.Then.nodes()
+	}
+	return n
 }
 
 func (t *Timestamp) clone() *Timestamp {

@@ -279,6 +279,16 @@ func TestAttach(t *testing.T) {
 	if _, err := p.Attach(p.Digest(), answer[:4]); !errors.Is(err, ErrFormat) {
 		t.Errorf("half an answer: %v", err)
 	}
+	// Zeros in front and zeros behind give one message on 2^8 ways.
+	ways := "00 83dfe30d2ef90c8e 03 02 6162"
+	for range 8 {
+		ways = "ff f00100" + ways + "f10100" + ways
+	}
+	many := parse(t, bytesOf(ways))
+	long := []byte(strings.Repeat("\x08", 100) + string(answer))
+	if _, err := many.Attach(make([]byte, 40), long); !errors.Is(err, ErrLimit) {
+		t.Errorf("attached everywhere: %v", err)
+	}
 	other := parse(t, example(t, "hello-world.txt.ots"))
 	if _, err := Merge(p, other); !errors.Is(err, ErrDigest) {
 		t.Errorf("two digests: %v", err)

@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/openpith/evidence/internal/atomicfile"
+	"github.com/openpith/evidence/pith"
 )
 
 // Errors of a study's directory.
@@ -47,14 +51,38 @@ func (d Dir) Create(p *Plan) error {
 	case !errors.Is(err, ErrNoStudy):
 		return err
 	}
-	if entries, err := os.ReadDir(string(d)); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s: %w: it holds files but no plan.json", d, ErrOtherStudy)
+	entries, err := os.ReadDir(string(d))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if !d.ours(e.Name()) {
+			return fmt.Errorf("%s: %w: it holds %s but no plan.json", d, ErrOtherStudy, e.Name())
+		}
 	}
 	if err := d.makeFolders(); err != nil {
 		return err
 	}
 	return d.Write("plan.json", p.JSON())
 }
+
+// ours tells what a start that was interrupted before plan.json can have left.
+func (d Dir) ours(name string) bool {
+	switch {
+	case name == lockName, strings.HasSuffix(name, ".tmp"):
+		return true
+	case name == "runs", name == "checkpoints":
+		entries, err := os.ReadDir(d.Path(name))
+		return err == nil && len(entries) == 0
+	}
+	return false
+}
+
+// lockName is the file whose lock says that a process works on the study.
+const lockName = ".lock"
+
+// LockPath is where that lock lies.
+func (d Dir) LockPath() string { return d.Path(lockName) }
 
 func (d Dir) makeFolders() error {
 	for _, sub := range []string{"runs", "checkpoints"} {
@@ -72,7 +100,7 @@ func (d Dir) Write(name string, data []byte) error {
 
 // Plan reads plan.json. Without one the error is [ErrNoStudy].
 func (d Dir) Plan() (*Plan, error) {
-	data, err := readBounded(d.Path("plan.json"))
+	data, err := d.Read("plan.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%s: %w", d, ErrNoStudy)
 	}
@@ -86,9 +114,9 @@ func (d Dir) Plan() (*Plan, error) {
 	return p, nil
 }
 
-// WriteRun keeps a finished or failed run.
-func (d Dir) WriteRun(r Run, t Timing, c Code) error {
-	if err := r.check(); err != nil {
+// WriteRun keeps a finished or failed run of plan p.
+func (d Dir) WriteRun(p *Plan, r Run, t Timing, c Code) error {
+	if err := r.check(p); err != nil {
 		return err
 	}
 	f := RunFile{Schema: RunSchema, Run: r, Timing: t, Code: c, SHA256: digest(r)}
@@ -99,7 +127,7 @@ func (d Dir) WriteRun(r Run, t Timing, c Code) error {
 // [fs.ErrNotExist]; one that is torn, altered or foreign is [ErrRunFile].
 func (d Dir) ReadRun(p *Plan, arm string, seed uint64) (*RunFile, error) {
 	path := d.Path(RunName(arm, seed))
-	data, err := readBounded(path)
+	data, err := d.Read(RunName(arm, seed))
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +161,7 @@ func (d Dir) Runs(p *Plan) ([]RunFile, error) {
 
 // Results reads results.json.
 func (d Dir) Results() (*Results, error) {
-	data, err := readBounded(d.Path("results.json"))
+	data, err := d.Read("results.json")
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +176,9 @@ func (d Dir) Results() (*Results, error) {
 // far below it.
 const maxFile = 64 << 20
 
-func readBounded(path string) ([]byte, error) {
+// Read returns a file of the study, and refuses one that is too large to be.
+func (d Dir) Read(name string) ([]byte, error) {
+	path := d.Path(name)
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -164,14 +194,69 @@ func readBounded(path string) ([]byte, error) {
 	return data, nil
 }
 
+// decodeStrict reads one JSON value into v and insists that the file says
+// exactly what v then holds. encoding/json alone would take "Outcome" for
+// "outcome", keep the last of two, and leave out what is missing: then a digest
+// of v would not be one of what other readers see in the file.
 func decodeStrict(data []byte, v any) error {
+	// This reader refuses repeated names and whatever else two honest readers
+	// could see differently.
+	if _, err := pith.Canonical(data); err != nil {
+		return err
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return fmt.Errorf("%s: a %s stands where %s belongs", wrong.Field, wrong.Value, wrong.Type)
+		}
 		return err
 	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("more than one JSON value")
+	var file, held any
+	if err := errors.Join(json.Unmarshal(data, &file), json.Unmarshal(indented(v), &held)); err != nil {
+		return err
+	}
+	if path, differ := firstDifference("", file, held); differ {
+		return fmt.Errorf("%s is missing, written twice, or not spelled as it should be", strings.TrimPrefix(path, "."))
 	}
 	return nil
+}
+
+// firstDifference finds where two JSON values differ, as a path like
+// ".training.batch".
+func firstDifference(path string, a, b any) (string, bool) {
+	switch a := a.(type) {
+	case map[string]any:
+		b, ok := b.(map[string]any)
+		if !ok {
+			return path, true
+		}
+		for _, name := range slices.Sorted(maps.Keys(a)) {
+			if _, ok := b[name]; !ok {
+				return path + "." + name, true
+			}
+			if at, differ := firstDifference(path+"."+name, a[name], b[name]); differ {
+				return at, true
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(b)) {
+			if _, ok := a[name]; !ok {
+				return path + "." + name, true
+			}
+		}
+		return "", false
+	case []any:
+		b, ok := b.([]any)
+		if !ok || len(a) != len(b) {
+			return path, true
+		}
+		for i := range a {
+			if at, differ := firstDifference(fmt.Sprintf("%s[%d]", path, i), a[i], b[i]); differ {
+				return at, true
+			}
+		}
+		return "", false
+	}
+	return path, a != b
 }

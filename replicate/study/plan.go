@@ -14,10 +14,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"regexp"
 	"slices"
+	"unicode"
 
 	"github.com/openpith/evidence/pith"
 )
@@ -28,9 +28,10 @@ const PlanSchema = "evidence.plan/1"
 // ErrPlan reports a plan that cannot be carried out as written.
 var ErrPlan = errors.New("invalid plan")
 
-// A Plan fixes a replication before it is run: what is claimed, what is
-// trained on what, and how the numbers will be judged. Its digest is part of
-// the signed record, so nothing in it can be chosen after the fact.
+// A Plan fixes a replication: what is claimed, what is trained on what, and how
+// the numbers will be judged. It is written down before the first run, and its
+// digest is in every run and in the signed record. That it was not written
+// afterwards is the word of the signer, unless the plan was published before.
 type Plan struct {
 	Schema   string   `json:"schema"`
 	Name     string   `json:"name"`  // short, for directories and flags
@@ -143,26 +144,34 @@ type Flatness struct {
 	AdaSmoothOut []float64 `json:"adasmoothout"` // strengths s relative to filter norms
 }
 
+// A Probe is one noise under which the rise of the loss is measured.
+type Probe struct {
+	Noise    string // MethodSmoothOut or MethodAdaSmoothOut
+	Strength float64
+}
+
+// Probes lists the noises in the order in which they are measured.
+func (f Flatness) Probes() []Probe {
+	var out []Probe
+	for _, a := range f.SmoothOut {
+		out = append(out, Probe{MethodSmoothOut, a})
+	}
+	for _, s := range f.AdaSmoothOut {
+		out = append(out, Probe{MethodAdaSmoothOut, s})
+	}
+	return out
+}
+
 // MinimumPairs is the number of complete pairs below which every verdict is
 // inconclusive, whatever the numbers say.
 const MinimumPairs = 5
 
-// ParsePlan reads a plan strictly: an unknown field is an error, since a typing
-// mistake must not silently run something else than was meant.
+// ParsePlan reads a plan strictly: every field must be there and no other, since
+// a typing mistake must not silently run something else than was meant.
 func ParsePlan(data []byte) (*Plan, error) {
-	// The strict reader first: it refuses duplicate keys and everything else
-	// on which two readers of the same file could disagree.
-	if _, err := pith.Canonical(data); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrPlan, err)
-	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	var p Plan
-	if err := dec.Decode(&p); err != nil {
+	if err := decodeStrict(data, &p); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPlan, err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%w: more than one JSON value", ErrPlan)
 	}
 	if err := p.Validate(); err != nil {
 		return nil, err
@@ -183,12 +192,12 @@ func (p *Plan) Validate() error {
 		return fail("schema", "is %q, this program reads %q", p.Schema, PlanSchema)
 	case !nameForm.MatchString(p.Name):
 		return fail("name", "%q: use 1 to 40 of a-z, 0-9 and -", p.Name)
-	case p.Claim.PithNumber == "" || p.Claim.Text == "":
-		return fail("claim", "pith_number and text are needed: a record must say what it is about")
+	case p.Claim.PithNumber == "" || p.Claim.ID == "" || p.Claim.Text == "" || p.Claim.Source == "":
+		return fail("claim", "pith_number, id, text and source are needed: a record must say what it is about")
 	case p.Data.Name == "":
 		return fail("data.name", "is missing")
-	case p.Data.Train < 0 || p.Data.Validation < 0 || p.Data.Test < 0:
-		return fail("data", "sizes cannot be negative")
+	case !size(p.Data.Train) || !size(p.Data.Validation) || !size(p.Data.Test):
+		return fail("data", "sizes must be within 0 and %d", maxSamples)
 	case p.Data.Validation == 0:
 		return fail("data.validation", "at least one sample is needed: choices are made on it, never on the test set")
 	case p.Network.Name == "":
@@ -225,8 +234,8 @@ func (p *Plan) Validate() error {
 		return fail("flatness", "samples must not be negative and draws within 1 and 1000")
 	}
 	for i, m := range t.Milestones {
-		if m.Epoch < 1 || !positive(m.LearningRate) || i > 0 && m.Epoch <= t.Milestones[i-1].Epoch {
-			return fail("training.milestones", "entry %d: epochs must rise from 1 and rates be positive", i+1)
+		if m.Epoch < 1 || m.Epoch >= t.Epochs || !positive(m.LearningRate) || i > 0 && m.Epoch <= t.Milestones[i-1].Epoch {
+			return fail("training.milestones", "entry %d: epochs must rise from 1 and end before %d, rates be positive", i+1, t.Epochs)
 		}
 	}
 	for _, s := range slices.Concat(p.Flatness.SmoothOut, p.Flatness.AdaSmoothOut) {
@@ -234,7 +243,36 @@ func (p *Plan) Validate() error {
 			return fail("flatness", "strength %v is not a positive number", s)
 		}
 	}
+	texts := map[string]string{"title": p.Title, "claim.id": p.Claim.ID, "claim.text": p.Claim.Text, "claim.source": p.Claim.Source}
+	for i, n := range p.Notes {
+		texts[fmt.Sprintf("notes, entry %d", i+1)] = n
+	}
+	for field, text := range texts {
+		if err := plainText(text); err != nil {
+			return fail(field, "%v", err)
+		}
+	}
 	return p.validateArms(fail)
+}
+
+// maxSamples bounds what a plan can ask for, far above any set of images.
+const maxSamples = 1 << 31
+
+func size(n int) bool { return n >= 0 && n <= maxSamples }
+
+// plainText refuses text that could pass for something else where people read
+// it: these strings end up on terminals, in signed statements and in pages.
+func plainText(s string) error {
+	const limit = 1000
+	if len(s) > limit {
+		return fmt.Errorf("is longer than %d bytes", limit)
+	}
+	for _, r := range s {
+		if !unicode.IsPrint(r) {
+			return fmt.Errorf("has the character %U: use one line of printable text", r)
+		}
+	}
+	return nil
 }
 
 func (p *Plan) validateArms(fail func(field, format string, args ...any) error) error {
@@ -246,6 +284,8 @@ func (p *Plan) validateArms(fail func(field, format string, args ...any) error) 
 		switch {
 		case !nameForm.MatchString(a.Name):
 			return fail("arms", "name %q: use 1 to 40 of a-z, 0-9 and -", a.Name)
+		case a.Label == "" || len(a.Label) > 40 || plainText(a.Label) != nil:
+			return fail("arms", "%s: label %q: use 1 to 40 printable characters", a.Name, a.Label)
 		case names[a.Name]:
 			return fail("arms", "%q is there twice", a.Name)
 		case !slices.Contains([]string{MethodSGD, MethodSmoothOut, MethodAdaSmoothOut}, a.Method):

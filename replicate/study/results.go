@@ -1,6 +1,7 @@
 package study
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -12,6 +13,9 @@ import (
 
 // ResultsSchema names the format of results.json.
 const ResultsSchema = "evidence.results/1"
+
+// ErrIncomplete reports a study that still has runs to make.
+var ErrIncomplete = errors.New("not every run is made")
 
 // Outcome words, after FORRT's replication database.
 const (
@@ -35,10 +39,11 @@ type Results struct {
 
 // A Summary describes one number over the seeds of an arm.
 type Summary struct {
+	N    int     `json:"n"`
 	Mean float64 `json:"mean"`
 	SD   float64 `json:"sd"`   // with n-1; 0 for a single run
-	Low  float64 `json:"low"`  // 95 % t-interval of the mean
-	High float64 `json:"high"` // equal to the mean for a single run
+	Low  float64 `json:"low"`  // 95 % t-interval of the mean; a single run has
+	High float64 `json:"high"` // none, and its value stands here
 }
 
 // ArmSummary describes an arm over its complete runs. Gap is train minus test
@@ -55,7 +60,8 @@ type ArmSummary struct {
 	LossRise      []LossRiseSummary `json:"loss_rise"`
 }
 
-// LossRiseSummary is the rise of the training loss under one noise, over seeds.
+// LossRiseSummary is the rise of the training loss under one noise, over the
+// complete runs. It is absent where the loss of one of them was not finite.
 type LossRiseSummary struct {
 	Noise    string  `json:"noise"`
 	Strength float64 `json:"strength"`
@@ -76,6 +82,7 @@ type Comparison struct {
 	P           float64   `json:"p"`          // two-sided
 	PAdjusted   float64   `json:"p_adjusted"` // Holm, over all comparisons
 	Outcome     string    `json:"outcome"`
+	Reason      string    `json:"reason"` // why this outcome, in words
 }
 
 // Judge turns runs into results by the plan's rule and nothing else. Runs
@@ -84,7 +91,7 @@ type Comparison struct {
 // For each arm against the baseline, with the differences d of the paired
 // runs, their mean m and its 95 % interval:
 //
-//	inconclusive  fewer than [MinimumPairs] complete pairs, or any failed run
+//	inconclusive  any failed run, or fewer than [MinimumPairs] complete pairs
 //	failed        the interval ends below the minimum effect: an improvement
 //	              of that size is excluded
 //	successful    m is at least the minimum effect, and the two-sided paired
@@ -100,7 +107,7 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 	}
 	res := &Results{Schema: ResultsSchema, PlanSHA256: p.SHA256(), Runs: ordered}
 	for _, a := range p.Arms {
-		res.Arms = append(res.Arms, summarizeArm(a.Name, ordered))
+		res.Arms = append(res.Arms, p.summarizeArm(a.Name, ordered))
 		if a.Name != p.Baseline {
 			res.Comparisons = append(res.Comparisons, p.compare(a.Name, ordered))
 		}
@@ -108,7 +115,7 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 	holm(res.Comparisons)
 	for i := range res.Comparisons {
 		c := &res.Comparisons[i]
-		c.Outcome = p.Outcome.judge(c)
+		c.Outcome, c.Reason = p.Outcome.judge(c)
 	}
 	res.Outcome = overall(res.Comparisons)
 	res.Statement = p.statement(res)
@@ -127,7 +134,7 @@ func (p *Plan) arrange(runs []Run) ([]Run, error) {
 		if _, twice := byKey[k]; twice {
 			return nil, fmt.Errorf("%w: %s seed %d is there twice", ErrRunFile, r.Arm, r.Seed)
 		}
-		if err := r.check(); err != nil {
+		if err := r.check(p); err != nil {
 			return nil, fmt.Errorf("%s seed %d: %w", r.Arm, r.Seed, err)
 		}
 		byKey[k] = r
@@ -137,7 +144,7 @@ func (p *Plan) arrange(runs []Run) ([]Run, error) {
 		for _, s := range p.Seeds {
 			r, ok := byKey[key{a.Name, s}]
 			if !ok {
-				return nil, fmt.Errorf("%w: %s seed %d is missing", ErrRunFile, a.Name, s)
+				return nil, fmt.Errorf("%w: %s seed %d is missing", ErrIncomplete, a.Name, s)
 			}
 			out = append(out, r)
 		}
@@ -214,16 +221,20 @@ func holm(cs []Comparison) {
 	}
 }
 
-func (o Outcome) judge(c *Comparison) string {
+func (o Outcome) judge(c *Comparison) (outcome, reason string) {
 	switch {
-	case len(c.Differences) < MinimumPairs || c.FailedRuns > 0:
-		return Inconclusive
+	case c.FailedRuns > 0:
+		return Inconclusive, fmt.Sprintf("%d of the runs failed", c.FailedRuns)
+	case len(c.Differences) < MinimumPairs:
+		return Inconclusive, fmt.Sprintf("%d pairs are fewer than %d", len(c.Differences), MinimumPairs)
 	case c.Effect.High < o.MinimumEffect:
-		return Failed
-	case c.Effect.Mean >= o.MinimumEffect && c.Effect.Mean > 0 && c.PAdjusted < o.Alpha:
-		return Successful
+		return Failed, fmt.Sprintf("the interval excludes an improvement of %.2f points", 100*o.MinimumEffect)
+	case c.Effect.Mean < o.MinimumEffect || c.Effect.Mean <= 0:
+		return Inconclusive, fmt.Sprintf("the mean is below %.2f points, which the interval does not exclude", 100*o.MinimumEffect)
+	case !(c.PAdjusted < o.Alpha):
+		return Inconclusive, fmt.Sprintf("p after Holm's correction is not below %v", o.Alpha)
 	}
-	return Inconclusive
+	return Successful, fmt.Sprintf("at least %.2f points, and p after Holm's correction below %v", 100*o.MinimumEffect, o.Alpha)
 }
 
 func overall(cs []Comparison) string {
@@ -246,15 +257,15 @@ func overall(cs []Comparison) string {
 func summarize(xs []float64) Summary {
 	n := len(xs)
 	if n == 1 {
-		return Summary{Mean: xs[0], Low: xs[0], High: xs[0]}
+		return Summary{N: 1, Mean: xs[0], Low: xs[0], High: xs[0]}
 	}
 	mean, sd := stat.MeanStdDev(xs, nil)
 	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
 	half := student.Quantile(0.975) * sd / math.Sqrt(float64(n))
-	return Summary{Mean: mean, SD: sd, Low: mean - half, High: mean + half}
+	return Summary{N: n, Mean: mean, SD: sd, Low: mean - half, High: mean + half}
 }
 
-func summarizeArm(arm string, runs []Run) ArmSummary {
+func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 	s := ArmSummary{Arm: arm, LossRise: []LossRiseSummary{}}
 	var finals []*Final
 	for _, r := range runs {
@@ -283,11 +294,18 @@ func summarizeArm(arm string, runs []Run) ArmSummary {
 	s.TestLoss = over(func(f *Final) float64 { return f.TestLoss })
 	s.TrainLoss = over(func(f *Final) float64 { return f.TrainLoss })
 	s.Gap = over((*Final).Gap)
-	for i, l := range finals[0].LossRise {
-		s.LossRise = append(s.LossRise, LossRiseSummary{
-			Noise: l.Noise, Strength: l.Strength,
-			Rise: *over(func(f *Final) float64 { return f.LossRise[i].Mean }),
-		})
+	for _, probe := range p.Flatness.Probes() {
+		var rises []float64
+		for _, f := range finals {
+			for _, l := range f.LossRise {
+				if (Probe{l.Noise, l.Strength}) == probe {
+					rises = append(rises, l.Mean)
+				}
+			}
+		}
+		if len(rises) == len(finals) {
+			s.LossRise = append(s.LossRise, LossRiseSummary{Noise: probe.Noise, Strength: probe.Strength, Rise: summarize(rises)})
+		}
 	}
 	return s
 }
@@ -297,23 +315,27 @@ func summarizeArm(arm string, runs []Run) ArmSummary {
 func (p *Plan) statement(res *Results) string {
 	var parts []string
 	for _, c := range res.Comparisons {
-		label := p.Arm(c.Arm).Label
-		if c.Effect == nil {
-			parts = append(parts, fmt.Sprintf("%s: no complete pair of runs", label))
-			continue
+		label, base := p.Arm(c.Arm).Label, p.Arm(c.Baseline).Label
+		switch {
+		case c.Effect == nil:
+			parts = append(parts, fmt.Sprintf("%s: %s, no complete pair (%s)", label, c.Outcome, c.Reason))
+		case c.Effect.N == 1:
+			parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s in the only pair: %s (%s)",
+				label, 100*c.Effect.Mean, base, c.Outcome, c.Reason))
+		default:
+			parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s (95 %% interval %+.2f to %+.2f, n = %d, Holm's p %s): %s, %s",
+				label, 100*c.Effect.Mean, base, 100*c.Effect.Low, 100*c.Effect.High,
+				c.Effect.N, formatP(c.PAdjusted), c.Outcome, c.Reason))
 		}
-		parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s (95 %% interval %+.2f to %+.2f, n = %d, p = %s): %s",
-			label, 100*c.Effect.Mean, p.Arm(c.Baseline).Label, 100*c.Effect.Low, 100*c.Effect.High,
-			len(c.Differences), formatP(c.PAdjusted), c.Outcome))
 	}
 	return fmt.Sprintf("Outcome: %s. %s.", res.Outcome, strings.Join(parts, "; "))
 }
 
 func formatP(p float64) string {
 	if p < 0.001 {
-		return "<0.001"
+		return "< 0.001"
 	}
-	return fmt.Sprintf("%.3f", p)
+	return fmt.Sprintf("= %.3f", p)
 }
 
 // JSON is the content of results.json.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"regexp"
+	"slices"
 )
 
 // RunSchema names the format of the files in runs/.
@@ -61,7 +63,8 @@ type Final struct {
 // Gap is the generalisation gap in accuracy: train minus test.
 func (f *Final) Gap() float64 { return f.TrainAccuracy - f.TestAccuracy }
 
-// LossRise is the mean over draws of L(w+e) - L(w) on training samples.
+// LossRise is the mean over draws of L(w+e) - L(w) on training samples. A
+// strength at which a loss is no finite number has no entry.
 type LossRise struct {
 	Noise    string  `json:"noise"` // MethodSmoothOut or MethodAdaSmoothOut
 	Strength float64 `json:"strength"`
@@ -71,8 +74,11 @@ type LossRise struct {
 
 // Timing is what is not reproducible about a run.
 type Timing struct {
-	StartedAt string  `json:"started_at"` // RFC 3339, UTC
-	Seconds   float64 `json:"seconds"`
+	// StartedAt is when the session that finished the run took it up; RFC 3339,
+	// UTC. Earlier sessions of an interrupted run are not in it.
+	StartedAt string `json:"started_at"`
+	// Seconds are those spent in training steps, over all sessions.
+	Seconds float64 `json:"seconds"`
 }
 
 // Code says which program computed something.
@@ -109,27 +115,57 @@ func (f *RunFile) check(p *Plan, arm string, seed uint64) error {
 	case r.Arm != arm || r.Seed != seed:
 		return fmt.Errorf("%w: it holds %s seed %d", ErrRunFile, r.Arm, r.Seed)
 	}
-	return r.check()
+	return r.check(p)
 }
 
-// check refuses numbers that no run can have produced.
-func (r *Run) check() error {
+// maxLoss bounds a loss that is worth keeping. Beyond it a run has failed, and
+// below it no mean over runs can overflow.
+const maxLoss = 1e9
+
+var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+// check refuses what no run of the plan can have produced.
+func (r *Run) check(p *Plan) error {
 	switch {
+	case len(r.Epochs) > p.Training.Epochs:
+		return fmt.Errorf("%w: it has %d epochs, the plan %d", ErrRunFile, len(r.Epochs), p.Training.Epochs)
 	case r.Status == StatusFailed && r.Error != "" && r.Final == nil:
 		return nil
-	case r.Status != StatusDone || r.Final == nil:
+	case r.Status != StatusDone || r.Final == nil || len(r.Epochs) != p.Training.Epochs:
 		return fmt.Errorf("%w: status %q does not fit its content", ErrRunFile, r.Status)
+	case !hexDigest.MatchString(r.WeightsSHA256):
+		return fmt.Errorf("%w: weights_sha256 is not 64 hexadecimal digits", ErrRunFile)
 	}
 	f := r.Final
+	for i, e := range r.Epochs {
+		if e.Epoch != i+1 || !loss(e.TrainLoss) || !loss(e.ValidationLoss) || !fraction(e.ValidationAccuracy) {
+			return fmt.Errorf("%w: entry %d of epochs is not what an epoch can give", ErrRunFile, i+1)
+		}
+	}
 	for _, a := range []float64{f.TrainAccuracy, f.ValidationAccuracy, f.TestAccuracy} {
-		if !(a >= 0 && a <= 1) { // a NaN fails too
+		if !fraction(a) {
 			return fmt.Errorf("%w: accuracy %v is not within [0, 1]", ErrRunFile, a)
 		}
 	}
 	for _, l := range []float64{f.TrainLoss, f.ValidationLoss, f.TestLoss} {
-		if !(l >= 0) || math.IsInf(l, 1) {
-			return fmt.Errorf("%w: loss %v is not a non-negative number", ErrRunFile, l)
+		if !loss(l) {
+			return fmt.Errorf("%w: loss %v is not within 0 and %g", ErrRunFile, l, float64(maxLoss))
+		}
+	}
+	seen := map[Probe]bool{}
+	for _, l := range f.LossRise {
+		if probe := (Probe{l.Noise, l.Strength}); !slices.Contains(p.Flatness.Probes(), probe) || seen[probe] {
+			return fmt.Errorf("%w: loss_rise has %s noise of strength %v, which the plan does not ask for, or twice", ErrRunFile, l.Noise, l.Strength)
+		} else {
+			seen[probe] = true
+		}
+		if !(math.Abs(l.Mean) <= maxLoss && l.SD >= 0 && l.SD <= maxLoss) {
+			return fmt.Errorf("%w: loss_rise %v is not a number that was measured", ErrRunFile, l.Mean)
 		}
 	}
 	return nil
 }
+
+// loss and fraction are false for a NaN, too.
+func loss(x float64) bool     { return x >= 0 && x <= maxLoss }
+func fraction(x float64) bool { return x >= 0 && x <= 1 }

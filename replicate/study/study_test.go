@@ -50,6 +50,9 @@ func runsWith(p *Plan, accuracies map[string][]float64) []Run {
 				r.Final = &Final{TrainAccuracy: 1, TrainLoss: 0.1, ValidationAccuracy: acc, ValidationLoss: 0.2, TestAccuracy: acc, TestLoss: 0.3,
 					LossRise: []LossRise{{Noise: MethodSmoothOut, Strength: 0.01, Mean: 0.5, SD: 0.1}}}
 				r.WeightsSHA256 = strings.Repeat("a", 64)
+				for e := range p.Training.Epochs {
+					r.Epochs = append(r.Epochs, Epoch{Epoch: e + 1, LearningRate: 0.1, TrainLoss: 1, ValidationLoss: 1, ValidationAccuracy: acc})
+				}
 			}
 			runs = append(runs, r)
 		}
@@ -145,13 +148,25 @@ func TestJudgeInsistsOnEveryRun(t *testing.T) {
 	foreign := all[0]
 	foreign.Seed = 99
 	odd := all[0]
-	odd.Final = &Final{TestAccuracy: 1.5}
+	final := *odd.Final
+	final.TestAccuracy = 1.5
+	odd.Final = &final
+	huge, stranger, short := all[0], all[0], all[0]
+	final2, final3 := *all[0].Final, *all[0].Final
+	final2.TestLoss, final3.LossRise = 1.7e308, []LossRise{{Noise: MethodSmoothOut, Strength: 7}}
+	huge.Final, stranger.Final = &final2, &final3
+	short.Epochs = short.Epochs[:1]
+	if _, err := p.Judge(all[1:]); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), "sgd seed 1") {
+		t.Errorf("a missing run: %v, want ErrIncomplete about sgd seed 1", err)
+	}
 	tests := []struct {
 		name string
 		runs []Run
 		want string
 	}{
-		{"missing", all[1:], "sgd seed 1 is missing"},
+		{"overflow", append([]Run{huge}, all[1:]...), "loss"},
+		{"loss_rise of no plan", append([]Run{stranger}, all[1:]...), "loss_rise"},
+		{"too few epochs", append([]Run{short}, all[1:]...), "status"},
 		{"twice", append(all[:len(all):len(all)], all[0]), "there twice"},
 		{"foreign", append(all[:len(all):len(all)], foreign), "not in the plan"},
 		{"impossible", append([]Run{odd}, all[1:]...), "accuracy"},
@@ -234,6 +249,13 @@ func TestParsePlanRefuses(t *testing.T) {
       "strength": 0.1`, "plain SGD"},
 		{"path in a name", `"name": "so"`, `"name": "../so"`, "arms"},
 		{"unknown method", `"method": "adasmoothout"`, `"method": "sam"`, "method"},
+		{"spelled twice", `"batch": 64`, `"batch": 64, "BATCH": 32`, "training"},
+		{"missing field", `"momentum": 0.9,`, ``, "training.momentum"},
+		{"wrong type", `"epochs": 2`, `"epochs": "two"`, "training.epochs"},
+		{"escape sequence in a label", `"label": "SGD"`, `"label": "\u001b[2KSGD"`, "label"},
+		{"second line in the title", `"title": "Example"`, `"title": "Example\n\n## Check it"`, "title"},
+		{"milestone after the end", `"milestones": null`, `"milestones": [{"epoch": 2, "learning_rate": 0.1}]`, "milestones"},
+		{"more samples than there can be", `"train": 512`, `"train": 9007199254740993`, "data"},
 		{"no draws", `"draws": 2`, `"draws": 0`, "flatness"},
 	}
 	for _, tt := range tests {
@@ -285,7 +307,7 @@ func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
 	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
 	runs := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
 	for _, r := range runs[:2] {
-		if err := d.WriteRun(r, Timing{}, Code{}); err != nil {
+		if err := d.WriteRun(p, r, Timing{}, Code{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -315,6 +337,7 @@ func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
 		"truncated": string(text[:len(text)/2]),
 		"empty":     "",
 		"altered":   strings.Replace(string(text), `"test_accuracy": 0.5`, `"test_accuracy": 0.9`, 1),
+		"twice":     strings.Replace(string(text), `"test_accuracy": 0.5`, `"test_accuracy": 0.5, "Test_Accuracy": 0.9`, 1),
 		"unknown":   strings.Replace(string(text), `"schema"`, `"scheme"`, 1),
 	}
 	for name, content := range damage {
@@ -328,6 +351,64 @@ func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
 		if !errors.Is(err, ErrRunFile) || !strings.Contains(fmt.Sprint(err), path) {
 			t.Errorf("%s: error %v, want ErrRunFile that names %s", name, err, path)
 		}
+	}
+}
+
+// What another reader sees in results.json must be what we see.
+func TestResultsAreReadStrictly(t *testing.T) {
+	p := examplePlan()
+	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
+	res, err := p.Judge(runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := Dir(t.TempDir())
+	for _, x := range []struct{ name, old, new string }{
+		{"as written", "", ""},
+		{"outcome twice", `"outcome": "failed"`, `"outcome": "successful", "Outcome": "failed"`},
+		{"outcome repeated", `"outcome": "failed"`, `"outcome": "successful", "outcome": "failed"`},
+		{"outcome missing", `"outcome": "failed",`, ``},
+	} {
+		if err := d.Write("results.json", []byte(strings.Replace(string(res.JSON()), x.old, x.new, 1))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.Results(); (err == nil) != (x.old == "") {
+			t.Errorf("%s: error %v", x.name, err)
+		}
+	}
+}
+
+// A start that was interrupted before plan.json was written can be repeated.
+func TestCreateAfterAnInterruptedStart(t *testing.T) {
+	d := Dir(t.TempDir())
+	for _, sub := range []string{"runs", "checkpoints"} {
+		if err := os.Mkdir(d.Path(sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{d.LockPath(), d.Path(".plan.json.123.tmp")} {
+		if err := os.WriteFile(file, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := d.Create(examplePlan()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A strength at which one loss was not finite has no summary, instead of one
+// over the runs that were lucky.
+func TestLossRiseOfSomeRunsIsNotSummarized(t *testing.T) {
+	p := examplePlan()
+	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
+	runs := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
+	runs[2].Final.LossRise = nil
+	res, err := p.Judge(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(res.Arms[0].LossRise) != 0 || len(res.Arms[1].LossRise) != 1 {
+		t.Errorf("summaries: %+v and %+v", res.Arms[0].LossRise, res.Arms[1].LossRise)
 	}
 }
 

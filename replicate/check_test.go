@@ -1,0 +1,201 @@
+package replicate
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/replicate/study"
+)
+
+// signedStudy runs a tiny study once and hands every test its own copy.
+func signedStudy(t *testing.T) (Options, *Result) {
+	t.Helper()
+	opts := testOptions(t)
+	res, err := Run(context.Background(), tinyPlan(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return opts, res
+}
+
+// resign replaces the study's bundle by one that holds other drafts, signed
+// with the study's own key: what a dishonest signer could do.
+func resign(t *testing.T, opts Options, drafts ...pith.Draft) []string {
+	t.Helper()
+	bundle, ids, err := pith.Append(seed.Bundle(), opts.Key, time.Now().UTC(), drafts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, opts.Dir, "bundle.json", bundle)
+	event, err := findEvent(bundle, ids[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, opts.Dir, "record.json", event)
+	return ids
+}
+
+func write(t *testing.T, dir study.Dir, name string, data []byte) {
+	t.Helper()
+	if err := dir.Write(name, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, dir study.Dir, name string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(dir.Path(name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// A record that bears the right digests and tells another story is refused,
+// whichever part of the story it is.
+func TestCheckReadsTheWholeRecord(t *testing.T) {
+	opts, res := signedStudy(t)
+	if _, err := Check(opts.Dir, nil); err != nil {
+		t.Fatalf("the honest study: %v", err)
+	}
+	change := map[string]func(map[string]any){
+		"statement": func(p map[string]any) { p["statement"] = "Outcome: successful. +50 points." },
+		"outcome":   func(p map[string]any) { p["outcome"] = "successful" },
+		"claim":     func(p map[string]any) { p["claim"].(map[string]any)["text"] = "Everything improves." },
+		"data":      func(p map[string]any) { p["data"].(map[string]any)["name"] = "imagenet" },
+		"runs":      func(p map[string]any) { p["runs"] = []any{} },
+		"more":      func(p map[string]any) { p["endorsed_by"] = "everyone" },
+		"less":      func(p map[string]any) { delete(p, "arms") },
+		"schema":    func(p map[string]any) { p["schema"] = "replication_record/0" },
+	}
+	if res.Results.Outcome == study.Successful {
+		delete(change, "outcome")
+	}
+	for name, edit := range change {
+		var payload map[string]any
+		if err := json.Unmarshal(res.Record.Payload, &payload); err != nil {
+			t.Fatal(err)
+		}
+		edit(payload)
+		forged, err := json.Marshal(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resign(t, opts, pith.Draft{Type: pith.TypeReplicationRecord, Target: RecordTarget, Payload: forged, CreatedAt: time.Now()})
+		if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), "says something else") {
+			t.Errorf("%s: error %v, want ErrCheck about something else", name, err)
+		}
+	}
+	resign(t, opts, pith.Draft{Type: pith.TypeReplicationRecord, Target: "record", Payload: res.Record.Payload, CreatedAt: time.Now()})
+	if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) {
+		t.Errorf("another target: error %v, want ErrCheck", err)
+	}
+}
+
+func TestCheckRefusesASupersededRecord(t *testing.T) {
+	opts, res := signedStudy(t)
+	when := time.Now().UTC()
+	bundle, _, err := pith.Append(read(t, opts.Dir, "bundle.json"), opts.Key, when, pith.Draft{
+		Type: pith.TypeReplicationRecord, Target: RecordTarget, CreatedAt: when, Supersedes: []string{res.Record.EventID},
+		Payload: bytes.Replace(res.Record.Payload, []byte(res.Results.SHA256()), []byte(strings.Repeat("0", 64)), 1),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, opts.Dir, "bundle.json", bundle)
+	if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), "superseded") {
+		t.Errorf("error %v, want ErrCheck about superseded", err)
+	}
+}
+
+// Under the policy of a reader who does not know the signer, nothing is proven.
+func TestCheckUnderAnotherPolicy(t *testing.T) {
+	opts, _ := signedStudy(t)
+	if _, err := Check(opts.Dir, pith.PinnedTrust()); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), "untrusted") {
+		t.Errorf("error %v, want ErrCheck about untrusted", err)
+	}
+}
+
+func TestCheckComparesTheCopies(t *testing.T) {
+	opts, _ := signedStudy(t)
+	for _, name := range []string{"record.json", "key.pub"} {
+		old := read(t, opts.Dir, name)
+		write(t, opts.Dir, name, bytes.Replace(old, []byte("tester"), []byte("Einstein"), 1))
+		if _, err := Check(opts.Dir, nil); name == "record.json" && (!errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), name)) {
+			t.Errorf("%s changed: error %v, want ErrCheck that names it", name, err)
+		}
+		if err := os.Remove(opts.Dir.Path(name)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s gone: error %v, want ErrCheck that names it", name, err)
+		}
+		write(t, opts.Dir, name, old)
+	}
+}
+
+// A signed record is never replaced: neither when a file beside it is gone nor
+// when the runs were changed since.
+func TestASignedStudyIsNotSignedAgain(t *testing.T) {
+	opts, _ := signedStudy(t)
+	before := read(t, opts.Dir, "bundle.json")
+	run := read(t, opts.Dir, "runs/smoothout-seed1.json")
+	trust := read(t, opts.Dir, "trust.json")
+
+	if err := os.Remove(opts.Dir.Path("trust.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), tinyPlan(), opts); !errors.Is(err, ErrCheck) {
+		t.Errorf("without trust.json: error %v, want ErrCheck", err)
+	}
+	write(t, opts.Dir, "trust.json", trust)
+
+	// A flattering run whose own digest is right.
+	plan, err := opts.Dir.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := opts.Dir.ReadRun(plan, "smoothout", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Run.Final.TestAccuracy = 1
+	if err := opts.Dir.WriteRun(plan, f.Run, f.Timing, f.Code); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), tinyPlan(), opts); !errors.Is(err, ErrCheck) {
+		t.Errorf("with a changed run: error %v, want ErrCheck", err)
+	}
+	write(t, opts.Dir, "runs/smoothout-seed1.json", run)
+
+	if !bytes.Equal(before, read(t, opts.Dir, "bundle.json")) {
+		t.Error("the signed bundle was replaced")
+	}
+	if _, err := Run(context.Background(), tinyPlan(), opts); err != nil {
+		t.Errorf("with the files restored: %v", err)
+	}
+}
+
+// An overflow under a probe of flatness costs that probe, not the run.
+func TestOverflowOfAProbeKeepsTheRun(t *testing.T) {
+	p := tinyPlan()
+	p.Flatness.SmoothOut = []float64{0.05, 1e38}
+	opts := testOptions(t)
+	res, err := Run(context.Background(), p, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range res.Results.Runs {
+		if r.Status != study.StatusDone || len(r.Final.LossRise) != 2 {
+			t.Fatalf("%s seed %d is %s with %d probes, want done with 2", r.Arm, r.Seed, r.Status, len(r.Final.LossRise))
+		}
+	}
+}
