@@ -304,7 +304,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 		}
 		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises %s.", symbol, at, why, strings.Join(parts, ", "))
 	}
-	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean. The rises themselves, in nats, are in the table.",
+	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean, cut at the edge of the picture. The rises themselves, in nats, are in the table.",
 		base, p.Flatness.Draws, seeds(p), base)
 	f.SVG = render(plt, title+", as a multiple of "+base+"'s. "+f.Answer)
 	return f, true

@@ -42,7 +42,7 @@ type view struct {
 }
 
 // A verdict is one comparison as a sentence.
-type verdict struct{ Label, Effect, Outcome string }
+type verdict struct{ Label, Effect, Outcome, Reason string }
 
 // record is what the page says about the signed record, when there is one.
 type record struct {
@@ -95,11 +95,14 @@ func HTML(dir study.Dir) ([]byte, error) {
 	}
 	for _, c := range res.Comparisons {
 		text := "no complete pair of runs"
-		if c.Effect != nil {
+		switch {
+		case c.Effect != nil && c.Effect.N == 1:
+			text = points(c.Effect.Mean) + " points in the only pair"
+		case c.Effect != nil:
 			text = fmt.Sprintf("%s points (95 %% interval %s to %s), p (Holm) %s",
 				points(c.Effect.Mean), points(c.Effect.Low), points(c.Effect.High), probability(c.PAdjusted))
 		}
-		v.Verdicts = append(v.Verdicts, verdict{p.Arm(c.Arm).Label, text, c.Outcome})
+		v.Verdicts = append(v.Verdicts, verdict{p.Arm(c.Arm).Label, text, c.Outcome, c.Reason})
 	}
 	for _, r := range res.Runs {
 		if r.Status == study.StatusFailed {

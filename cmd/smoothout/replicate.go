@@ -109,7 +109,7 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
 			plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
 	}
-	_, err = os.Stat(dir.Path("record.json"))
+	_, err = os.Stat(dir.Path("bundle.json"))
 	signed := err == nil
 
 	bar := newProgress(stderr)
@@ -259,8 +259,6 @@ func trustFrom(paths []string) (*pith.Trust, error) {
 // explain adds what to do to the errors of a replication.
 func explain(err error, dir study.Dir) error {
 	switch {
-	case errors.Is(err, replicate.ErrInterrupted):
-		return cli.Hint(err, "nothing is lost; continue with: smoothout replicate --resume --out %s", dir)
 	case errors.Is(err, replicate.ErrOtherPaper):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name the bundle of the plan's paper with --bundle"}
 	case errors.Is(err, replicate.ErrCheck):
