@@ -6,6 +6,7 @@ import base64
 import json
 import sys
 
+import ots
 import verify as pith
 
 
@@ -50,7 +51,26 @@ def merge(request):
             "state_sha256": bundle["state"]["state_sha256"]}
 
 
-OPERATIONS = {"canonical": canonical, "number": number, "verify": verify, "merge": merge}
+def timestamp(request):
+    try:
+        proof = ots.read(request["proof"])
+    except ots.Bad:
+        return {"ok": False}
+    roots = {}
+    for line in request["roots"].decode().splitlines():
+        if line.strip() and not line.startswith("#"):
+            height, root = line.split()[:2]
+            roots[int(height)] = bytes.fromhex(root)[::-1]
+    found = set()
+    for kind, detail, message in proof.attestations:
+        status = ""
+        if kind == "bitcoin":
+            status = " no_header" if detail not in roots else " confirmed" if roots[detail] == message else " wrong"
+        found.add("other" if kind == "unknown" else "%s %s%s" % (kind, detail, status))
+    return {"ok": True, "digest": proof.digest.hex(), "attestations": sorted(found)}
+
+
+OPERATIONS = {"timestamp": timestamp, "canonical": canonical, "number": number, "verify": verify, "merge": merge}
 
 
 def decode(value):

@@ -20,13 +20,13 @@ import (
 
 // Count is the number of cases of the kit. A run of fewer proves less than it
 // seems to, so the runner compares.
-const Count = 538
+const Count = 553
 
 // A Case is one question with the answer that the specification gives.
 type Case struct {
 	Name   string
 	Why    string
-	Op     string                     // canonical, number, verify or merge
+	Op     string                     // canonical, number, verify, merge or timestamp
 	Inputs map[string]any             // base64, or a list of it
 	Expect map[string]json.RawMessage // members that the answer must have
 }

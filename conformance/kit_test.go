@@ -2,6 +2,8 @@ package conformance
 
 import (
 	"encoding/json"
+	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -52,6 +54,9 @@ func TestNames(t *testing.T) {
 	cases, err := Load("cases")
 	if err != nil {
 		t.Fatal(err)
+	}
+	if readme, err := os.ReadFile("README.md"); err != nil || !strings.HasPrefix(string(readme), fmt.Sprintf("# Conformance kit\n\n%d cases ", Count)) {
+		t.Errorf("README.md gives another number of cases than %d: %v", Count, err)
 	}
 	for _, c := range cases {
 		var ok bool

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/openpith/evidence/internal/atomicfile"
@@ -25,8 +26,8 @@ type DownloadProgress func(file string, done, total int64)
 // are kept; each file is checked against its SHA-256 before it takes its name,
 // so an interrupted download leaves no wrong file. progress may be nil.
 //
-// Errors: ErrUnknown; ErrDownload, which says what to do without a network;
-// ctx's error; an I/O error.
+// Errors: ErrUnknown; ErrDownload, with what each mirror said; ctx's error; an
+// I/O error.
 func Download(ctx context.Context, name, dir string, progress DownloadProgress) (string, error) {
 	p, err := byName(name)
 	if err != nil {
@@ -37,9 +38,6 @@ func Download(ctx context.Context, name, dir string, progress DownloadProgress) 
 
 func (p published) download(ctx context.Context, dir string, progress DownloadProgress) (string, error) {
 	to := filepath.Join(dir, p.name)
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return "", err
-	}
 	for _, f := range p.files() {
 		path := filepath.Join(to, f.name)
 		if have, err := os.ReadFile(path); err == nil && f.check(have) == nil {
@@ -50,8 +48,11 @@ func (p published) download(ctx context.Context, dir string, progress DownloadPr
 			if ctx.Err() != nil {
 				return "", context.Cause(ctx)
 			}
-			return "", fmt.Errorf("%w: %s: %w; without a network, put the four files of %s into %s or set %s to the directory that holds them",
-				ErrDownload, f.name, err, p.name, to, DataVariable)
+			return "", fmt.Errorf("%w: %s: %w", ErrDownload, f.name, err)
+		}
+		// Only now: a download that fails leaves no empty directory.
+		if err := os.MkdirAll(to, 0o755); err != nil {
+			return "", err
 		}
 		if err := atomicfile.Write(path, content, 0o644); err != nil {
 			return "", err
@@ -62,15 +63,15 @@ func (p published) download(ctx context.Context, dir string, progress DownloadPr
 
 // fetch asks the mirrors one after another.
 func (p published) fetch(ctx context.Context, f file, progress DownloadProgress) ([]byte, error) {
-	var all []error
+	var said []string
 	for _, url := range p.urls {
 		content, err := f.get(ctx, url+f.name, progress)
 		if err == nil {
 			return content, nil
 		}
-		all = append(all, err)
+		said = append(said, err.Error())
 	}
-	return nil, errors.Join(all...)
+	return nil, errors.New(strings.Join(said, "; "))
 }
 
 // stalled is the time without a byte after which a mirror is given up.

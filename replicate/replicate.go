@@ -108,6 +108,7 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	if err := opts.Dir.Create(plan); err != nil {
 		return nil, err
 	}
+	opts.Dir.Sweep()
 
 	s := &session{plan: plan, opts: opts, data: data, code: currentCode(opts.BackendName)}
 	if err := s.train(ctx); err != nil {

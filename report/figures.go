@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -20,6 +21,7 @@ import (
 // behind it.
 type Figure struct {
 	Title   string
+	Answer  string // one sentence: what the picture says; may be empty
 	Caption string
 	SVG     template.HTML
 	Table   Table
@@ -59,16 +61,17 @@ func accuracyFigure(p *study.Plan, res *study.Results) Figure {
 			table.Rows = append(table.Rows, []string{a.Label, "0", "–", "–", "–"})
 			continue
 		}
-		addDots(plt, dots, translucent(colorOf(i), 0x70), glyphOf(i), 3.5)
+		addDots(plt, dots, translucent(colorOf(i), 0xa0), glyphOf(i), 3.5)
 		addInterval(plt, float64(i)+0.22, 100*sum.Mean, 100*sum.Low, 100*sum.High, i)
 		table.Rows = append(table.Rows, []string{a.Label, strconv.Itoa(res.Arms[i].Done),
 			percent(sum.Mean), percent(sum.SD), percent(sum.Low) + " to " + percent(sum.High)})
 	}
 	for _, s := range p.Seeds {
-		addLine(plt, bySeed[s], faint, 0.8, nil)
+		addLine(plt, bySeed[s], pair, 0.8, nil)
 	}
 	plt.NominalX(names...)
-	plt.X.Min, plt.X.Max = -0.4, float64(len(p.Arms))-0.4
+	plt.X.Min, plt.X.Max = -0.5, float64(len(p.Arms))-0.5
+	widen(&plt.Y)
 	return Figure{
 		Title:   "Test accuracy",
 		Caption: fmt.Sprintf("Each pale mark is one run, thin lines join the runs of one seed; the solid mark is the mean with its 95 %% interval. %s; the test set was read once per run, at clean weights.", seeds(p)),
@@ -97,7 +100,7 @@ func effectFigure(p *study.Plan, res *study.Results) Figure {
 			off := 0.3 * (float64(k+1)/float64(len(c.Differences)+1) - 0.5)
 			dots = append(dots, plotter.XY{X: 100 * d, Y: y + 0.2 + off/3})
 		}
-		addDots(plt, dots, translucent(colorOf(arm), 0x70), glyphOf(arm), 3.5)
+		addDots(plt, dots, translucent(colorOf(arm), 0xa0), glyphOf(arm), 3.5)
 		addLine(plt, plotter.XYs{{X: 100 * c.Effect.Low, Y: y}, {X: 100 * c.Effect.High, Y: y}}, colorOf(arm), 2, nil)
 		addDots(plt, plotter.XYs{{X: 100 * c.Effect.Mean, Y: y}}, colorOf(arm), glyphOf(arm), 5)
 		table.Rows = append(table.Rows, []string{p.Arms[arm].Label, strconv.Itoa(len(c.Differences)),
@@ -107,8 +110,7 @@ func effectFigure(p *study.Plan, res *study.Results) Figure {
 	plt.NominalY(names...)
 	plt.Y.Min, plt.Y.Max = -0.5, float64(len(names))-0.4
 	plt.X.Min, plt.X.Max = math.Min(plt.X.Min, 0), math.Max(plt.X.Max, 100*p.Outcome.MinimumEffect)
-	margin := 0.05 * (plt.X.Max - plt.X.Min)
-	plt.X.Min, plt.X.Max = plt.X.Min-margin, plt.X.Max+margin
+	widen(&plt.X)
 	low, high := plt.Y.Min, plt.Y.Max
 	addLine(plt, plotter.XYs{{X: 0, Y: low}, {X: 0, Y: high}}, muted, 1, nil)
 	if m := 100 * p.Outcome.MinimumEffect; m > 0 {
@@ -128,9 +130,14 @@ func effectFigure(p *study.Plan, res *study.Results) Figure {
 // over seeds, and a band from the lowest to the highest seed.
 func curveFigure(p *study.Plan, res *study.Results, title, yLabel, caption string, scale float64, get func(study.Epoch) float64) Figure {
 	plt := newPlot("epoch", yLabel)
+	plt.X.Tick.Marker = roundTicks{atLeast: 1}
 	plt.Add(grid())
 	table := Table{Head: []string{"epoch"}}
-	rows := make([][]string, p.Training.Epochs)
+	epochs := 0
+	for _, r := range res.Runs {
+		epochs = max(epochs, len(r.Epochs))
+	}
+	rows := make([][]string, epochs)
 	for e := range rows {
 		rows[e] = []string{strconv.Itoa(e + 1)}
 	}
@@ -138,7 +145,7 @@ func curveFigure(p *study.Plan, res *study.Results, title, yLabel, caption strin
 	for i, a := range p.Arms {
 		table.Head = append(table.Head, a.Label)
 		var mean, upper, lower plotter.XYs
-		for e := range p.Training.Epochs {
+		for e := range epochs {
 			var at []float64
 			for _, r := range res.Runs {
 				if r.Arm == a.Name && r.Final != nil && e < len(r.Epochs) {
@@ -171,59 +178,165 @@ func curveFigure(p *study.Plan, res *study.Results, title, yLabel, caption strin
 	if scale == 1 && lowest > 0 && !math.IsInf(lowest, 1) {
 		logarithmic(&plt.Y)
 		plt.Legend.Top = true
+	} else {
+		widen(&plt.Y)
 	}
 	table.Rows = rows
 	return Figure{Title: title, Caption: caption, SVG: render(plt, title+" by epoch for every method"), Table: table}
 }
 
 // riseFigure shows how much the training loss grows when the final weights are
-// shaken: the flatter the minimum, the lower the curve.
-func riseFigure(p *study.Plan, res *study.Results, noise, title, xLabel string) (Figure, bool) {
-	plt := newPlot(xLabel, "rise of the training loss (nats)")
-	plt.Add(grid())
-	table := Table{Head: []string{"strength"}}
-	var rows [][]string
-	positive := true
-	for i, a := range res.Arms {
-		label := p.Arms[i].Label
-		table.Head = append(table.Head, label)
-		var pts plotter.XYs
-		row := 0
-		for _, l := range a.LossRise {
-			if l.Noise != noise {
-				continue
-			}
-			if row == len(rows) {
-				rows = append(rows, []string{significant(l.Strength)})
-			}
-			rows[row] = append(rows[row], significant(l.Rise.Mean))
-			row++
-			positive = positive && l.Rise.Mean > 0
-			pts = append(pts, plotter.XY{X: l.Strength, Y: l.Rise.Mean})
-		}
-		if len(pts) == 0 {
-			continue
-		}
-		line := addLine(plt, pts, colorOf(i), 1.8, dashOf(i))
-		marks := addDots(plt, pts, colorOf(i), glyphOf(i), 3.5)
-		plt.Legend.Add(label, line, marks)
+// shaken, as a multiple of the baseline's growth: the rises themselves span
+// decades, over which every method looks alike. trained is the strength of this
+// noise in training, or 0.
+func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning string, trained float64) (Figure, bool) {
+	strengths := p.Flatness.SmoothOut
+	if noise == study.MethodAdaSmoothOut {
+		strengths = p.Flatness.AdaSmoothOut
 	}
-	if len(rows) == 0 {
+	strengths = slices.Sorted(slices.Values(strengths))
+	if len(strengths) == 0 {
 		return Figure{}, false
 	}
-	plt.Legend.Top, plt.Legend.Left = true, true
-	logarithmic(&plt.X)
-	plt.X.Tick.Marker = ticksAt(rows)
-	if positive {
-		logarithmic(&plt.Y)
+	// A strength at which an arm's loss was no number is missing from its
+	// summary, so cells are found by strength, not by place.
+	rise := func(arm string, strength float64) *study.Summary {
+		for _, a := range res.Arms {
+			for i, l := range a.LossRise {
+				if a.Arm == arm && l.Noise == noise && l.Strength == strength {
+					return &a.LossRise[i].Rise
+				}
+			}
+		}
+		return nil
 	}
-	table.Rows = rows
-	return Figure{
-		Title:   title,
-		Caption: fmt.Sprintf("Lower is flatter. Mean over %d draws of the noise and %s, on training samples, at the final weights.", p.Flatness.Draws, seeds(p)),
-		SVG:     render(plt, title+": rise of the training loss by strength of the noise for every method"),
-		Table:   table,
-	}, true
+	base := p.Arm(p.Baseline).Label
+	table := Table{Head: []string{symbol}}
+	for _, a := range p.Arms {
+		table.Head = append(table.Head, a.Label)
+	}
+	for _, x := range strengths {
+		row := []string{significant(x)}
+		for _, a := range p.Arms {
+			cell := "–"
+			if r := rise(a.Name, x); r != nil {
+				cell = significant(r.Mean)
+			}
+			row = append(row, cell)
+		}
+		table.Rows = append(table.Rows, row)
+	}
+	f := Figure{Title: title, Table: table}
+
+	// ratio is the arm's rise over the baseline's, where both make sense.
+	ratio := func(arm string, x float64) (mean, low, high float64, ok bool) {
+		r, b := rise(arm, x), rise(p.Baseline, x)
+		if r == nil || b == nil || !(r.Mean > 0 && b.Mean > 0) {
+			return 0, 0, 0, false
+		}
+		mean, low, high = r.Mean/b.Mean, r.Low/b.Mean, r.High/b.Mean
+		return mean, low, high, mean > 0 && !math.IsInf(mean, 1) && !math.IsNaN(low) && !math.IsInf(high, 1)
+	}
+	lowest, highest := 1.0, 1.0
+	for _, a := range p.Arms {
+		for _, x := range strengths {
+			if mean, low, high, ok := ratio(a.Name, x); ok {
+				// A very long whisker is cut, so that the means stay apart.
+				lowest = math.Min(lowest, math.Max(low, mean/2))
+				highest = math.Max(highest, math.Min(high, 2*mean))
+			}
+		}
+	}
+	lowest, highest = math.Max(lowest/1.05, 1e-6), math.Min(highest*1.05, 1e6)
+	plt := newPlot(symbol+": "+meaning, "rise of the loss, "+base+" = 1")
+	plt.Add(grid())
+	drawn := false
+	for i, a := range p.Arms {
+		var means plotter.XYs
+		// Side by side, so that the whiskers of the methods do not hide
+		// each other.
+		shift := math.Pow(1.05, float64(i)-float64(len(p.Arms)-1)/2)
+		for _, x := range strengths {
+			mean, low, high, ok := ratio(a.Name, x)
+			if !ok || mean < lowest || mean > highest {
+				continue
+			}
+			means = append(means, plotter.XY{X: x * shift, Y: mean})
+			addLine(plt, plotter.XYs{{X: x * shift, Y: math.Max(low, lowest)}, {X: x * shift, Y: math.Min(high, highest)}}, colorOf(i), 1.2, nil)
+		}
+		if len(means) == 0 {
+			continue
+		}
+		drawn = true
+		plt.Legend.Add(a.Label, addLine(plt, means, colorOf(i), 1.8, dashOf(i)), addDots(plt, means, colorOf(i), glyphOf(i), 3.5))
+	}
+	if !drawn {
+		f.Caption = fmt.Sprintf("No picture: without a finished run of %s there is nothing to compare with.", base)
+		return f, true
+	}
+	plt.X.Scale, plt.X.Tick.Marker = plot.LogScale{}, ticksAt(table.Rows)
+	plt.X.Min, plt.X.Max = strengths[0]/1.3, strengths[len(strengths)-1]*1.3
+	plt.Y.Scale, plt.Y.Tick.Marker = plot.LogScale{}, ratioTicks{}
+	plt.Y.Min, plt.Y.Max = lowest*math.Pow(lowest/highest, 0.3), highest // room for the legend
+	plt.Legend.Left = true
+
+	// The sentence: at the measured strength nearest to that of training.
+	at := strengths[0]
+	for _, x := range strengths {
+		if trained > 0 && math.Abs(math.Log(x/trained)) < math.Abs(math.Log(at/trained)) {
+			at = x
+		}
+	}
+	var parts []string
+	for _, a := range p.Arms {
+		if mean, _, _, ok := ratio(a.Name, at); ok && a.Name != p.Baseline {
+			form := "%.2g times with %s"
+			if len(parts) == 0 {
+				form = "%.2g times as much with %s as with " + strings.ReplaceAll(base, "%", "%%")
+			}
+			parts = append(parts, fmt.Sprintf(form, mean, a.Label))
+		}
+	}
+	if len(parts) > 0 {
+		why := ""
+		if trained > 0 && trained != at {
+			why = fmt.Sprintf(" (of those measured the nearest to training's %v)", trained)
+		}
+		f.Answer = fmt.Sprintf("At %s = %v%s the loss rises %s.", symbol, at, why, strings.Join(parts, ", "))
+	}
+	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean, cut at the edge of the picture. The rises themselves, in nats, are in the table.",
+		base, p.Flatness.Draws, seeds(p), base)
+	f.SVG = render(plt, title+", as a multiple of "+base+"'s. "+f.Answer)
+	return f, true
+}
+
+// ratioTicks labels a logarithmic axis of ratios: the finest of three grids
+// that leaves the labels apart.
+type ratioTicks struct{}
+
+func (ratioTicks) Ticks(low, high float64) []plot.Tick {
+	if !(low > 0 && high >= low) {
+		return nil
+	}
+	grids := [][]float64{{1, 1.5, 2, 3, 5, 7}, {1, 2, 5}, {1}}
+	if high/low < 2 {
+		grids = [][]float64{{1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9}}
+	}
+	var ticks []plot.Tick
+	for _, grid := range grids {
+		ticks = nil
+		for e := math.Floor(math.Log10(low)); e <= math.Log10(high); e++ {
+			for _, m := range grid {
+				if v := m * math.Pow(10, e); v >= low && v <= high {
+					ticks = append(ticks, plot.Tick{Value: v, Label: significant(v)})
+				}
+			}
+		}
+		if len(ticks) <= 8 {
+			break
+		}
+	}
+	return ticks
 }
 
 func seeds(p *study.Plan) string {
@@ -236,6 +349,14 @@ func seeds(p *study.Plan) string {
 func percent(x float64) string     { return fmt.Sprintf("%.2f", 100*x) }
 func points(x float64) string      { return fmt.Sprintf("%+.2f", 100*x) }
 func significant(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
+
+// probability writes a p-value where a reader expects "=" or "<".
+func probability(p float64) string {
+	if p < 0.001 {
+		return "< 0.001"
+	}
+	return fmt.Sprintf("= %.3f", p)
+}
 
 func dashOf(i int) []vg.Length {
 	return [][]vg.Length{nil, {6, 2}, {2, 2}, {8, 2, 2, 2}, {1, 2}, {10, 4}}[i%6]

@@ -42,7 +42,7 @@ type view struct {
 }
 
 // A verdict is one comparison as a sentence.
-type verdict struct{ Label, Effect, Outcome string }
+type verdict struct{ Label, Effect, Outcome, Reason string }
 
 // record is what the page says about the signed record, when there is one.
 type record struct {
@@ -63,6 +63,7 @@ type record struct {
 
 // HTML renders the report of the finished study in dir. The study needs
 // plan.json, runs/ and results.json; record.json is shown when it is there.
+// Results that do not follow from plan and runs are an error.
 func HTML(dir study.Dir) ([]byte, error) {
 	p, err := dir.Plan()
 	if err != nil {
@@ -72,12 +73,12 @@ func HTML(dir study.Dir) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.PlanSHA256 != p.SHA256() {
-		return nil, fmt.Errorf("%s: results.json belongs to another plan", dir)
-	}
 	files, err := dir.Runs(p)
 	if err != nil {
 		return nil, err
+	}
+	if err := follows(res, p, files); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	rec, err := readRecord(dir.Path("record.json"))
 	if err != nil {
@@ -94,11 +95,14 @@ func HTML(dir study.Dir) ([]byte, error) {
 	}
 	for _, c := range res.Comparisons {
 		text := "no complete pair of runs"
-		if c.Effect != nil {
-			text = fmt.Sprintf("%s points (95 %% interval %s to %s), p = %.3f after Holm's correction",
-				points(c.Effect.Mean), points(c.Effect.Low), points(c.Effect.High), c.PAdjusted)
+		switch {
+		case c.Effect != nil && c.Effect.N == 1:
+			text = points(c.Effect.Mean) + " points in the only pair"
+		case c.Effect != nil:
+			text = fmt.Sprintf("%s points (95 %% interval %s to %s), p (Holm) %s",
+				points(c.Effect.Mean), points(c.Effect.Low), points(c.Effect.High), probability(c.PAdjusted))
 		}
-		v.Verdicts = append(v.Verdicts, verdict{p.Arm(c.Arm).Label, text, c.Outcome})
+		v.Verdicts = append(v.Verdicts, verdict{p.Arm(c.Arm).Label, text, c.Outcome, c.Reason})
 	}
 	for _, r := range res.Runs {
 		if r.Status == study.StatusFailed {
@@ -113,6 +117,26 @@ func HTML(dir study.Dir) ([]byte, error) {
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// follows makes sure that the results are those of the plan and the runs: what
+// does not follow is not drawn, and what follows names only arms that exist.
+func follows(res *study.Results, p *study.Plan, files []study.RunFile) error {
+	if res.PlanSHA256 != p.SHA256() {
+		return errors.New("results.json belongs to another plan")
+	}
+	var runs []study.Run
+	for _, f := range files {
+		runs = append(runs, f.Run)
+	}
+	judged, err := p.Judge(runs)
+	if err != nil {
+		return err
+	}
+	if judged.SHA256() != res.SHA256() {
+		return errors.New("results.json does not follow from plan.json and runs/")
+	}
+	return nil
 }
 
 func readRecord(path string) (*record, error) {
@@ -143,11 +167,19 @@ func curves(p *study.Plan, res *study.Results) []Figure {
 }
 
 func flatness(p *study.Plan, res *study.Results) []Figure {
+	trained := func(method string) float64 {
+		for _, a := range p.Arms {
+			if a.Method == method {
+				return a.Strength
+			}
+		}
+		return 0
+	}
 	var out []Figure
-	if f, ok := riseFigure(p, res, study.MethodSmoothOut, "Loss under uniform noise", "strength a: every weight moves by up to a"); ok {
+	if f, ok := riseFigure(p, res, study.MethodSmoothOut, "Loss under uniform noise", "a", "every weight moves by up to a", trained(study.MethodSmoothOut)); ok {
 		out = append(out, f)
 	}
-	if f, ok := riseFigure(p, res, study.MethodAdaSmoothOut, "Loss under filter-relative noise", "strength s: every filter moves by s times its norm"); ok {
+	if f, ok := riseFigure(p, res, study.MethodAdaSmoothOut, "Loss under filter-relative noise", "s", "every filter moves by s times its norm", trained(study.MethodAdaSmoothOut)); ok {
 		out = append(out, f)
 	}
 	return out

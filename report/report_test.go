@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func exampleStudy(t *testing.T, change func(*study.Plan, []study.Run)) study.Dir
 	}
 	for i := range runs {
 		runs[i].PlanSHA256 = p.SHA256()
-		if err := d.WriteRun(runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
+		if err := d.WriteRun(p, runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -155,6 +156,110 @@ func TestPageEscapes(t *testing.T) {
 	if strings.Contains(page, "<b ") {
 		i := strings.Index(page, "<b ")
 		t.Errorf("markup from the plan reached the page: …%s…", page[max(0, i-80):i+40])
+	}
+}
+
+// The columns of a table keep to their method also where one has no numbers.
+func TestTablesOfAFailedArm(t *testing.T) {
+	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
+		for i, r := range runs {
+			if r.Arm == "so" {
+				runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
+			}
+		}
+		p.Arms[0], p.Arms[1] = p.Arms[1], p.Arms[0] // the failed one first
+	})
+	p, _ := d.Plan()
+	res, err := d.Results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range append(flatness(p, res), curves(p, res)...) {
+		for _, row := range f.Table.Rows {
+			if len(row) != len(f.Table.Head) || row[1] != "–" || row[2] == "–" || row[3] == "–" {
+				t.Errorf("%s: %q under %q", f.Title, row, f.Table.Head)
+			}
+		}
+	}
+	if got := flatness(p, res)[0].Table.Rows[1]; !slices.Equal(got, []string{"0.1", "–", "0.3", "0.1"}) {
+		t.Errorf("the rises at 0.1 are %q", got)
+	}
+	mustHTML(t, d)
+}
+
+// A strength that one arm's summary lacks does not move the others.
+func TestRisesAreFoundByStrength(t *testing.T) {
+	d := exampleStudy(t, nil)
+	p, _ := d.Plan()
+	res, err := d.Results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Arms[1].LossRise = slices.DeleteFunc(res.Arms[1].LossRise, func(l study.LossRiseSummary) bool { return l.Strength == 0.01 })
+	f := flatness(p, res)[0]
+	want := [][]string{{"0.01", "0.003", "–", "0.001"}, {"0.1", "0.3", "0.2", "0.1"}}
+	if !slices.EqualFunc(f.Table.Rows, want, slices.Equal[[]string]) {
+		t.Errorf("rows %q, want %q", f.Table.Rows, want)
+	}
+	if want := "At a = 0.01 the loss rises 0.33 times as much with AdaSmoothOut as with SGD."; f.Answer != want {
+		t.Errorf("the answer is %q, want %q", f.Answer, want)
+	}
+}
+
+// Colours and fonts are replaced in the drawing, not in what people wrote.
+func TestLabelsStayAsTheyAre(t *testing.T) {
+	const label = "#D55E00 font-family:Liberation Sans"
+	page := mustHTML(t, exampleStudy(t, func(p *study.Plan, _ []study.Run) { p.Arms[2].Label = label }))
+	if !strings.Contains(page, ">"+label+"</text>") {
+		t.Error("the label was changed")
+	}
+}
+
+func TestRoundTicks(t *testing.T) {
+	tests := []struct {
+		low, high, atLeast float64
+		want               string
+	}{
+		{90.02, 92.7, 0, "90.5 91.0 91.5 92.0 92.5"},
+		{0, 100, 0, "0 20 40 60 80 100"},
+		{1, 4, 1, "1 2 3 4"},
+		{-0.012, 0.013, 0, "-0.010 -0.005 0.000 0.005 0.010"},
+		{5, 5, 0, ""},
+		{math.Inf(-1), math.Inf(1), 0, ""},
+	}
+	for _, tt := range tests {
+		var got []string
+		for _, tick := range (roundTicks{tt.atLeast}).Ticks(tt.low, tt.high) {
+			got = append(got, tick.Label)
+		}
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%v to %v: %s, want %s", tt.low, tt.high, s, tt.want)
+		}
+	}
+}
+
+// Nobody has checked the files before they are drawn.
+func TestResultsThatDoNotFollowAreRefused(t *testing.T) {
+	for name, change := range map[string]func(*study.Results){
+		"an unknown arm compared": func(r *study.Results) { r.Comparisons[0].Arm = "nobody" },
+		"an unknown arm that ran": func(r *study.Results) { r.Runs[0].Arm, r.Runs[0].Status = "nobody", study.StatusFailed },
+		"fewer arms":              func(r *study.Results) { r.Arms = r.Arms[:1] },
+		"more arms":               func(r *study.Results) { r.Arms = append(r.Arms, r.Arms...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := exampleStudy(t, nil)
+			res, err := d.Results()
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(res)
+			if err := d.Write("results.json", res.JSON()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := HTML(d); err == nil {
+				t.Error("it was drawn")
+			}
+		})
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"html/template"
 	"image/color"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -30,7 +32,8 @@ const (
 var (
 	ink    = color.NRGBA{0x22, 0x26, 0x2c, 0xff} // text and axes
 	faint  = color.NRGBA{0xd9, 0xdc, 0xe1, 0xff} // grid
-	muted  = color.NRGBA{0x8a, 0x90, 0x99, 0xff} // reference lines, pairs
+	muted  = color.NRGBA{0x8a, 0x90, 0x99, 0xff} // reference lines
+	pair   = color.NRGBA{0xb0, 0xb6, 0xbf, 0xff} // lines that join the runs of a seed
 	series = []color.NRGBA{
 		{0x5b, 0x62, 0x6b, 0xff}, // the baseline: grey
 		{0x00, 0x72, 0xb2, 0xff},
@@ -73,6 +76,8 @@ func cssVariable(written string) (name string, ok bool) {
 		return "--faint", true
 	case near(muted):
 		return "--muted", true
+	case near(pair):
+		return "--pair", true
 	}
 	for i, c := range series {
 		if near(c) {
@@ -98,6 +103,7 @@ func newPlot(xLabel, yLabel string) *plot.Plot {
 		axis.Tick.Color = ink
 		axis.Tick.Length = 4
 		axis.Padding = 4
+		axis.Tick.Marker = roundTicks{}
 	}
 	p.Legend.TextStyle.Color = ink
 	p.Legend.TextStyle.Font.Variant = "Sans"
@@ -107,7 +113,47 @@ func newPlot(xLabel, yLabel string) *plot.Plot {
 	return p
 }
 
+// roundTicks labels an axis at multiples of 1, 2 or 5 times a power of ten, at
+// least atLeast apart.
+type roundTicks struct{ atLeast float64 }
+
+func (r roundTicks) Ticks(low, high float64) []plot.Tick {
+	const wanted = 5
+	span := high - low
+	if !(span > 0) || math.IsInf(span, 1) {
+		return nil
+	}
+	step := math.Pow(10, math.Floor(math.Log10(span/wanted)))
+	for _, m := range []float64{2, 2.5, 2} { // 1, 2, 5, 10
+		if span/step <= wanted+1 {
+			break
+		}
+		step *= m
+	}
+	step = math.Max(step, r.atLeast)
+	decimals := max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
+	var ticks []plot.Tick
+	for k := math.Ceil(low / step); k*step <= high && len(ticks) < 20; k++ {
+		v := k * step
+		label := strconv.FormatFloat(v, 'f', decimals, 64)
+		if math.Abs(v) >= 1e5 || decimals > 5 {
+			label = strconv.FormatFloat(v, 'g', 3, 64)
+		}
+		ticks = append(ticks, plot.Tick{Value: v, Label: label})
+	}
+	return ticks
+}
+
+// widen leaves room between what is drawn and the ends of an axis.
+func widen(a *plot.Axis) {
+	margin := 0.05 * (a.Max - a.Min)
+	a.Min, a.Max = a.Min-margin, a.Max+margin
+}
+
 var (
+	// Only style attributes are the drawing library's own words; in the texts
+	// between tags it escapes the quotes, so no label looks like one.
+	anyStyle = regexp.MustCompile(`style="[^"]*"`)
 	anyColor = regexp.MustCompile(`#[0-9A-F]{6}`)
 	svgSize  = regexp.MustCompile(`width="[^"]*" height="[^"]*" viewBox`)
 )
@@ -123,13 +169,15 @@ func render(p *plot.Plot, alt string) template.HTML {
 	}
 	svg := b.String()
 	svg = svg[strings.Index(svg, "<svg"):] // drop the XML prolog
-	svg = anyColor.ReplaceAllStringFunc(svg, func(c string) string {
-		if name, ok := cssVariable(c); ok {
-			return "var(" + name + "," + c + ")"
-		}
-		return c
+	svg = anyStyle.ReplaceAllStringFunc(svg, func(style string) string {
+		style = strings.ReplaceAll(style, "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
+		return anyColor.ReplaceAllStringFunc(style, func(c string) string {
+			if name, ok := cssVariable(c); ok {
+				return "var(" + name + "," + c + ")"
+			}
+			return c
+		})
 	})
-	svg = strings.ReplaceAll(svg, "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
 	svg = svgSize.ReplaceAllString(svg, "viewBox")
 	label := template.HTMLEscapeString(alt)
 	svg = strings.Replace(svg, "<svg ", `<svg role="img" aria-label="`+label+`" `, 1)

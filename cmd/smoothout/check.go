@@ -43,6 +43,8 @@ Exit codes: 0 it all follows; 1 it does not; 2 it could not be checked.`,
 			switch {
 			case errors.Is(err, replicate.ErrCheck), errors.Is(err, study.ErrRunFile), errors.Is(err, study.ErrPlan):
 				return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "if a file was changed after the record was signed, ask its signer for the original"}
+			case errors.Is(err, study.ErrNoStudy):
+				return cli.Hint(err, "if one was begun there, finish it: smoothout replicate --resume --out %s", args[0])
 			case err != nil:
 				return cli.Hint(err, "DIR is the --out directory of a finished smoothout replicate")
 			}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +30,22 @@ func dataDir(flag string) string {
 	return "data" // no home: then beside whatever is being worked on
 }
 
+// checkDataFlag refuses a --data that is no directory, also for plans that need
+// none: whoever names one means it.
+func checkDataFlag(cmd *cobra.Command, dir string) error {
+	if !cmd.Flags().Changed("data") {
+		return nil
+	}
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() {
+		err = fmt.Errorf("%s is not a directory", dir)
+	}
+	if err != nil {
+		return cli.Hint(fmt.Errorf("--data: %w", err), "name the directory that has the files, or fetch them: smoothout data get NAME")
+	}
+	return nil
+}
+
 func dataCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "data",
@@ -47,25 +64,32 @@ command of smoothout that uses the network.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			to := dataDir(dir)
 			where, err := datasets.Download(cmd.Context(), args[0], to, downloadProgress(cmd.ErrOrStderr()))
-			if err != nil {
+			switch {
+			case errors.Is(err, datasets.ErrDownload):
 				return cli.Hint(err, "files that you have already serve as well: put them into %s, or name their directory with --data", filepath.Join(to, args[0]))
+			case errors.Is(err, datasets.ErrUnknown):
+				return cli.Hint(err, "glyphs are generated and need no files; see smoothout data list")
+			case err != nil:
+				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), where)
 			return nil
 		},
 	}
 	list := &cobra.Command{
-		Use:     "list",
-		Short:   "Say which data sets are found, and where",
+		Use:   "list",
+		Short: "Say which data sets are found, and where",
+		Long: `Looks for the files of each data set. It does not read them: replicate checks
+their digests when it uses them, and data get when it fetches them.`,
 		Args:    cobra.NoArgs,
 		Example: "  smoothout data list --data ~/data",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, name := range datasets.Names() {
-				where, err := datasets.Find(name, dataDir(dir))
-				if err != nil {
-					where = "not found"
+				line := name + "\tnot found"
+				if where, err := datasets.Find(name, dataDir(dir)); err == nil {
+					line = name + "\t" + where + "\tfound, not checked"
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", name, where)
+				fmt.Fprintln(cmd.OutOrStdout(), line)
 			}
 			return nil
 		},

@@ -17,7 +17,8 @@ import (
 // passphraseVariable unlocks a key without a terminal.
 const passphraseVariable = "PITH_PASSPHRASE"
 
-// signingKey loads the key at path, or makes one on first use.
+// signingKey loads the key at path, or makes one on first use. A signer that is
+// not "" must be the one whose key it is.
 func signingKey(stderr io.Writer, path, signer string) (*pith.PrivateKey, error) {
 	const hint = "name another key file with --key; it is made if it is not there"
 	if path == "" {
@@ -37,6 +38,10 @@ func signingKey(stderr io.Writer, path, signer string) (*pith.PrivateKey, error)
 	case err != nil:
 		return nil, cli.Hint(err, hint)
 	default:
+		if has := key.Public().Signer.ID; signer != "" && signer != has {
+			return nil, cli.Hint(fmt.Errorf("--signer %s: the key in %s is that of %s", signer, path, has),
+				"leave --signer out to sign as %s, or name another key file with --key; it is made if it is not there", has)
+		}
 		return key, nil
 	}
 	if signer == "" {
@@ -46,10 +51,14 @@ func signingKey(stderr io.Writer, path, signer string) (*pith.PrivateKey, error)
 	if err != nil {
 		return nil, cli.Hint(err, "choose another name with --signer")
 	}
-	if err := keyfile.Create(path, key, ""); err != nil {
+	switch err := keyfile.Create(path, key, ""); {
+	case errors.Is(err, keyfile.ErrExists):
+		return signingKey(stderr, path, "") // another process was first: one key serves both
+	case err != nil:
 		return nil, cli.Hint(err, hint)
 	}
-	fmt.Fprintf(stderr, "smoothout: made a signing key for %s in %s (fingerprint %s)\n", signer, path, key.Public().Fingerprint())
+	fmt.Fprintf(stderr, "smoothout: made a signing key for %s in %s (fingerprint %s); another name: --signer NAME with a new --key FILE\n",
+		signer, path, key.Public().Fingerprint())
 	return key, nil
 }
 

@@ -24,6 +24,9 @@ it, change what you like, and run it with smoothout replicate --plan FILE.`,
 		Args:    cobra.MaximumNArgs(1),
 		Example: "  smoothout plan quick > my-plan.json",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkDataFlag(cmd, data); err != nil {
+				return err
+			}
 			data = dataDir(data)
 			if len(args) == 0 {
 				for _, name := range replicate.PlanNames() {

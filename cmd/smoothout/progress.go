@@ -30,42 +30,78 @@ func downloadProgress(w io.Writer) datasets.DownloadProgress {
 	}
 }
 
-// progress shows one line with the time left when a person is watching, and
-// nothing otherwise.
+// progress says how far a study is: one line that is redrawn when a person is
+// watching, and otherwise one line per finished run. It never shows the test
+// set: whoever watches must not be led to stop by it.
 type progress struct {
 	w   io.Writer
-	bar *progressbar.ProgressBar
 	tty bool
+	now func() time.Time
+
+	bar        *progressbar.ProgressBar
+	drawn      time.Time
+	start      time.Time // of this session's first step…
+	startSteps int       // …and how many it had made by then
 }
 
-func newProgress(w io.Writer) *progress { return &progress{w: w, tty: isTerminal(w)} }
+func newProgress(w io.Writer) *progress {
+	return &progress{w: w, tty: isTerminal(w), now: time.Now}
+}
 
 func (p *progress) update(u replicate.Progress) {
-	if !p.tty {
-		return
+	now := p.now()
+	if p.start.IsZero() {
+		p.start, p.startSteps = now, u.NewSteps
 	}
+	status := fmt.Sprintf("%d/%d runs", u.Runs, u.TotalRuns)
+	if left, ok := p.timeLeft(now, u); ok {
+		status += ", " + left
+	}
+	if r := u.JustDone; r != nil {
+		if p.bar != nil {
+			p.bar.Clear()
+		}
+		what := "done"
+		if r.Status == study.StatusFailed {
+			what = "failed: " + r.Error
+		}
+		fmt.Fprintf(p.w, "%s: %s seed %d %s\n", status, r.Arm, r.Seed, what)
+		p.drawn = time.Time{}
+	}
+	if p.tty && now.Sub(p.drawn) >= 200*time.Millisecond {
+		p.drawn = now
+		p.draw(status, u)
+	}
+}
+
+func (p *progress) draw(status string, u replicate.Progress) {
 	if p.bar == nil {
-		// The bar starts where an earlier session stopped, so that the rate,
-		// and with it the time left, is that of this session.
 		p.bar = progressbar.NewOptions(u.TotalSteps,
 			progressbar.OptionSetWriter(p.w),
-			progressbar.OptionSetPredictTime(true),
-			progressbar.OptionShowCount(),
+			progressbar.OptionSetPredictTime(false), // its rate would count the steps of earlier sessions
 			progressbar.OptionSetWidth(24),
-			progressbar.OptionThrottle(200*time.Millisecond),
 			progressbar.OptionClearOnFinish(),
 		)
 	}
-	p.bar.Describe(fmt.Sprintf("%d/%d runs, %s", u.Runs, u.TotalRuns, u.Run))
+	p.bar.Describe(status)
 	p.bar.Set(u.Steps)
-	if r := u.JustDone; r != nil {
-		p.bar.Clear()
-		if r.Status == study.StatusFailed {
-			fmt.Fprintf(p.w, "%s seed %d: failed: %s\n", r.Arm, r.Seed, r.Error)
-		} else {
-			fmt.Fprintf(p.w, "%s seed %d: validation accuracy %.2f %%\n", r.Arm, r.Seed, 100*r.Final.ValidationAccuracy)
-		}
+}
+
+// timeLeft is what the remaining steps take at the rate of this session. Steps
+// of an earlier one count as made, but not for the rate.
+func (p *progress) timeLeft(now time.Time, u replicate.Progress) (string, bool) {
+	made, remaining := u.NewSteps-p.startSteps, u.TotalSteps-u.Steps
+	if made <= 0 || remaining <= 0 {
+		return "", false
 	}
+	left := time.Duration(float64(now.Sub(p.start)) / float64(made) * float64(remaining))
+	switch {
+	case left < time.Minute:
+		return fmt.Sprintf("about %d s left", int(left.Seconds())+1), true
+	case left < 2*time.Hour:
+		return fmt.Sprintf("about %d min left", int(left.Minutes()+0.5)), true
+	}
+	return fmt.Sprintf("about %.0f h left", left.Hours()), true
 }
 
 func (p *progress) finish() {

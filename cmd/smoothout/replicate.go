@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,10 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"unicode"
 
+	"github.com/gomlx/compute"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -45,10 +49,11 @@ Everything lands in the --out directory, file by file. An interrupted study is
 continued by the same command: finished runs are kept, an unfinished one goes
 on from its checkpoint, and the numbers are those of an uninterrupted study.
 With --resume the plan is taken from the --out directory, and it is an error
-if there is nothing to continue.
+if there is nothing to continue or --plan names another plan.
 
-The record is signed with the key in --key, which is made on first use. The
-environment variable PITH_PASSPHRASE unlocks a key that has a passphrase.`,
+The record is signed with the key in --key, which is made on first use for the
+name in --signer. The environment variable PITH_PASSPHRASE unlocks a key that
+has a passphrase.`,
 		Args: cobra.NoArgs,
 		Example: `  smoothout replicate
   smoothout replicate --plan mnist-f1 --data ~/data --out runs/mnist
@@ -57,7 +62,7 @@ environment variable PITH_PASSPHRASE unlocks a key that has a passphrase.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.plan, "plan", "quick", "built-in `plan` (see smoothout plan) or a plan file")
-	flags.StringVar(&f.out, "out", "", "`directory` of the study (default runs/PLAN)")
+	flags.StringVar(&f.out, "out", "", "`directory` of the study (default runs/PLAN, for quick on MNIST runs/quick-mnist)")
 	flags.StringVar(&f.data, "data", "", dataUsage)
 	flags.StringVar(&f.bundle, "bundle", "", "the paper's bundle `file` (default: the built-in one of arXiv:1805.07898)")
 	flags.StringArrayVar(&f.trust, "trust", nil, "trust `file` for --bundle, beside the pinned key of pith.science")
@@ -70,6 +75,12 @@ environment variable PITH_PASSPHRASE unlocks a key that has a passphrase.`,
 
 func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	stderr := cmd.ErrOrStderr()
+	if f.workers < 1 {
+		return cli.Hint(fmt.Errorf("--workers %d: at least 1 is needed", f.workers), "leave it out for one per core")
+	}
+	if err := checkDataFlag(cmd, f.data); err != nil {
+		return err
+	}
 	f.data = dataDir(f.data)
 	plan, dir, err := choosePlan(cmd, f)
 	if err != nil {
@@ -89,17 +100,33 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
-		plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
+	// The first backend is asked for when data and directory are known to be
+	// right and there is something to train: the moment to say so.
+	var trained sync.Once
+	idle := true
+	announce := func() {
+		idle = false
+		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
+			plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
+	}
+	_, err = os.Stat(dir.Path("bundle.json"))
+	signed := err == nil
 
 	bar := newProgress(stderr)
 	res, err := replicate.Run(cmd.Context(), plan, replicate.Options{
-		Dir: dir, DataDir: f.data, Bundle: bundle, Trust: trust, Key: key,
-		Backend: newBackend, BackendName: name, Workers: f.workers, Progress: bar.update,
+		Dir: dir, DataDir: f.data, Bundle: bundle, Trust: trust, Key: key, BackendName: name,
+		Backend: func() (compute.Backend, error) { trained.Do(announce); return newBackend() },
+		Workers: f.workers, Progress: bar.update,
 	})
 	bar.finish()
+	if errors.Is(err, replicate.ErrInterrupted) {
+		return cli.Hint(err, "nothing is lost; continue with: %s", resumeCommand(cmd, dir))
+	}
 	if err != nil {
 		return explain(err, dir)
+	}
+	if signed && idle {
+		fmt.Fprintln(stderr, "smoothout: this study was already finished; nothing was run")
 	}
 	page, err := report.HTML(dir)
 	if err != nil {
@@ -114,26 +141,84 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 
 // choosePlan finds the plan and the directory of the study.
 func choosePlan(cmd *cobra.Command, f replicateFlags) (*study.Plan, study.Dir, error) {
-	if f.resume {
-		if f.out == "" && cmd.Flags().Changed("plan") {
-			f.out = filepath.Join("runs", f.plan)
-		} else if f.out == "" {
-			f.out = filepath.Join("runs", "quick")
+	var asked *study.Plan
+	if !f.resume || f.out == "" || cmd.Flags().Changed("plan") {
+		var err error
+		if asked, err = readPlan(f.plan, f.data); err != nil {
+			return nil, "", err
 		}
-		plan, err := study.Dir(f.out).Plan()
-		if err != nil {
-			return nil, "", cli.Hint(err, "name the directory of an earlier study with --out")
-		}
-		return plan, study.Dir(f.out), nil
 	}
-	plan, err := readPlan(f.plan, f.data)
+	dir := study.Dir(f.out)
+	if dir == "" {
+		dir = defaultDir(asked)
+	}
+	if !f.resume {
+		return asked, dir, nil
+	}
+	plan, err := dir.Plan()
 	if err != nil {
-		return nil, "", err
+		return nil, "", cli.Hint(err, "name the directory of an earlier study with --out")
 	}
-	if f.out == "" {
-		f.out = filepath.Join("runs", plan.Name)
+	if cmd.Flags().Changed("plan") && !samePlan(asked, plan) {
+		return nil, "", cli.Hint(fmt.Errorf("--resume --plan %s: the plan in %s is another one, %q", f.plan, dir, plan.Name),
+			"leave --plan out to continue that study, or --resume to begin one in another --out directory")
 	}
-	return plan, study.Dir(f.out), nil
+	return plan, dir, nil
+}
+
+// defaultDir is where the study of a plan lives unless --out says. The plan
+// "quick" is two studies, one on MNIST and one on generated digits.
+func defaultDir(p *study.Plan) study.Dir {
+	name := p.Name
+	if name == "quick" && p.Data.Name == "mnist" {
+		name = "quick-mnist"
+	}
+	return study.Dir(filepath.Join("runs", name))
+}
+
+// samePlan reports whether a study that was begun with the plan asked would
+// have the plan begun: beginning fills in sizes and digests that are open.
+func samePlan(asked, begun *study.Plan) bool {
+	filled := *asked
+	d, have := &filled.Data, begun.Data
+	for _, n := range [][2]*int{{&d.Train, &have.Train}, {&d.Test, &have.Test}} {
+		*n[0] = cmp.Or(*n[0], *n[1])
+	}
+	for _, s := range [][2]*string{{&d.TrainSHA256, &have.TrainSHA256}, {&d.ValidationSHA256, &have.ValidationSHA256}, {&d.TestSHA256, &have.TestSHA256}} {
+		*s[0] = cmp.Or(*s[0], *s[1])
+	}
+	return filled.SHA256() == begun.SHA256()
+}
+
+// resumeCommand is what to type to continue the study in dir as it was begun.
+func resumeCommand(cmd *cobra.Command, dir study.Dir) string {
+	words := []string{toolCommand("smoothout"), "replicate --resume --out", quote(string(dir))}
+	// Not the plan, which lies in the directory, nor the signer, who has a key now.
+	for _, name := range []string{"data", "bundle", "trust", "key", "workers"} {
+		flag := cmd.Flags().Lookup(name)
+		if !flag.Changed {
+			continue
+		}
+		values := []string{flag.Value.String()}
+		if list, ok := flag.Value.(interface{ GetSlice() []string }); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			words = append(words, "--"+name, quote(v))
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// quote writes s as one word of a POSIX shell.
+func quote(s string) string {
+	special := func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("-_./:=@,+%", r)
+	}
+	if s != "" && strings.IndexFunc(s, special) < 0 {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // paperBundle returns the paper's bundle and the policy it must satisfy.
@@ -174,8 +259,6 @@ func trustFrom(paths []string) (*pith.Trust, error) {
 // explain adds what to do to the errors of a replication.
 func explain(err error, dir study.Dir) error {
 	switch {
-	case errors.Is(err, replicate.ErrInterrupted):
-		return cli.Hint(err, "nothing is lost; continue with: smoothout replicate --resume --out %s", dir)
 	case errors.Is(err, replicate.ErrOtherPaper):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name the bundle of the plan's paper with --bundle"}
 	case errors.Is(err, replicate.ErrCheck):
@@ -201,16 +284,19 @@ func printResult(w io.Writer, dir study.Dir, res *replicate.Result) {
 	fmt.Fprintln(w, res.Results.Statement)
 	fmt.Fprintf(w, "Signed as %s.\n", res.Record.EventID)
 	fmt.Fprintf(w, "Report: %s\n", dir.Path("report.html"))
-	fmt.Fprintf(w, "Verify: %s verify --trust %s %s\n", pithCommand(), dir.Path("trust.json"), dir.Path("bundle.json"))
+	fmt.Fprintf(w, "Verify: %s verify --trust %s %s\n", toolCommand("pith"), quote(dir.Path("trust.json")), quote(dir.Path("bundle.json")))
 }
 
-// pithCommand is how pith can be run from here: by name when it is installed,
-// otherwise as this program was probably run, from a checkout.
-func pithCommand() string {
-	if _, err := os.Stat(filepath.Join("cmd", "pith")); err == nil {
-		return "go run ./cmd/pith"
+// toolCommand is how a tool of this module can be run from here: by name, or
+// as this program is probably being run, from a checkout. The go command keeps
+// what "go run" builds below a directory of that name.
+func toolCommand(tool string) string {
+	exe, err := os.Executable()
+	_, absent := os.Stat(filepath.Join("cmd", tool))
+	if err == nil && absent == nil && strings.Contains(filepath.ToSlash(exe), "/go-build") {
+		return "go run ./cmd/" + tool
 	}
-	return "pith"
+	return tool
 }
 
 // isTerminal reports whether people look at w.

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 type request struct {
@@ -22,6 +23,8 @@ type request struct {
 	Bundle  []byte   `json:"bundle"`
 	Trust   [][]byte `json:"trust"`
 	Bundles [][]byte `json:"bundles"`
+	Proof   []byte   `json:"proof"`
+	Roots   []byte   `json:"roots"`
 }
 
 type answer map[string]any
@@ -60,6 +63,8 @@ func (r request) answer() answer {
 		return r.verify()
 	case "merge":
 		return r.merge()
+	case "timestamp":
+		return r.timestamp()
 	}
 	return answer{"error": "unknown operation " + r.Op}
 }
@@ -160,4 +165,28 @@ func (r request) merge() answer {
 	}
 	sum := sha256.Sum256(merged)
 	return answer{"ok": true, "merged_sha256": hex.EncodeToString(sum[:]), "event_set_sha256": events, "state_sha256": bundle.State.SHA256}
+}
+
+func (r request) timestamp() answer {
+	proof, err := ots.Parse(r.Proof)
+	if err != nil {
+		return answer{"ok": false}
+	}
+	headers, err := ots.ReadHeaders("roots", r.Roots, 0)
+	if err != nil {
+		return answer{"ok": false, "error": err.Error()}
+	}
+	found := []string{}
+	for _, f := range proof.Verify(headers) {
+		switch f.Kind {
+		case ots.Bitcoin:
+			found = append(found, fmt.Sprintf("bitcoin %d %s", f.Height, f.Status))
+		case ots.Pending:
+			found = append(found, "pending "+f.URI)
+		default:
+			found = append(found, "other")
+		}
+	}
+	slices.Sort(found)
+	return answer{"ok": true, "digest": hex.EncodeToString(proof.Digest()), "attestations": slices.Compact(found)}
 }

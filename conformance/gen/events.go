@@ -461,7 +461,7 @@ func (s *suite) links() {
 
 	b = newBundle()
 	first = b.note(ada, "1")
-	x = b.note(ada, "x", after(first), at("2026-04-02T00:00:00Z"))
+	b.note(ada, "x", after(first), at("2026-04-02T00:00:00Z"))
 	b.note(ada, "y", after(first), at("2026-04-03T00:00:00Z"), set("schema_version", "9")).reason = "event_version"
 	s.ok("equivocation_not_of_invalid_kept", "Invalid events say nothing (5.6).", b, "event_version")
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
 )
@@ -102,6 +103,8 @@ func (s *suite) timestamps() {
 		return b.add(ada, "timestamp_anchor", p)
 	})
 
+	s.blocks()
+
 	b := newBundle()
 	first := b.note(ada, "stamped")
 	p := anchor(proof(unhex(first.obj["content_sha256"].(string)), []byte{8}, bitcoin))
@@ -121,4 +124,54 @@ func (s *suite) timestamps() {
 	expect["notes"] = list{"timestamp_proofs"}
 	expect["timestamps"] = obj{"valid": 0, "trusted": 0, "confirmed": 0, "pending": 0}
 	s.verify("ots_of_bundle_noted", "One that proves nothing is kept and noted (7.8).", b.json(), b.trust, expect)
+}
+
+// blocks holds 11.2 and 11.6: what operations compute, and what blocks confirm.
+func (s *suite) blocks() {
+	digest := unhex(sha(nil))
+	at := func(height uint64) []byte { return attestation("0588960d73d71901", varuint(height)) }
+	explorer := func(root string) string { return hex.EncodeToString(reversed(unhex(root))) }
+	check := func(name, why string, roots string, want list, rest ...[]byte) {
+		s.add(testCase{name: "blocks_" + name, why: why, op: "timestamp",
+			inputs: []input{
+				{name: "proof", files: []file{{"proof.ots", join(append([][]byte{otsMagic, {1, 8}, digest}, rest...)...)}}},
+				{name: "roots", files: []file{{"roots.txt", []byte(roots)}}},
+			},
+			expect: obj{"ok": true, "digest": hex.EncodeToString(digest), "attestations": want}})
+	}
+	hash := func(b []byte) string { return sha(b) }
+	for _, c := range []struct {
+		name, why string
+		op        []byte
+		root      string
+	}{
+		{"none", "Without an operation the digest itself is the root.", nil, sha(nil)},
+		{"sha256", "SHA-256 of the message.", []byte{8}, hash(digest)},
+		{"append", "The argument stands behind the message.", []byte{0xf0, 2, 1, 2, 8}, hash(join(digest, []byte{1, 2}))},
+		{"prepend", "Or before it.", []byte{0xf1, 2, 1, 2, 8}, hash(join([]byte{1, 2}, digest))},
+		{"reverse", "The bytes in the other order.", []byte{0xf2}, hex.EncodeToString(reversed(digest))},
+		{"hexlify", "64 digits in lower case.", []byte{0xf3, 8}, hash([]byte(hex.EncodeToString(digest)))},
+		{"sha1", "SHA-1, as old proofs have it.", []byte{2, 8}, hash(sum1(digest))},
+		// These two by OpenSSL and by the Keccak team's code package.
+		{"ripemd160", "RIPEMD-160.", []byte{3, 8}, hash(unhex("b472a266d0bd89c13706a4132ccfb16f7c3b9fcb"))},
+		{"keccak256", "Keccak-256 is not SHA3-256: the padding differs.", []byte{0x67}, "a332df1e58a99d8dcb0767dab2d23985ef337d59fadbe040f56e1c642b314973"},
+	} {
+		check("operation_"+c.name, c.why+" The result is the Merkle root of the block (11.2, 11.6).", "900000 "+explorer(c.root)+"\n", list{"bitcoin 900000 confirmed"}, c.op, at(900000))
+	}
+	check("other_root", "The block has another root: the attestation is wrong.", "900000 "+explorer(sha([]byte("other")))+"\n", list{"bitcoin 900000 wrong"}, at(900000))
+	check("root_not_turned", "Block explorers print roots with their bytes in the other order (11.6).", "900000 "+sha(nil)+"\n", list{"bitcoin 900000 wrong"}, at(900000))
+	check("no_header", "The file does not have that block.", "900001 "+explorer(sha(nil))+"\n", list{"bitcoin 900000 no_header"}, at(900000))
+	check("short_message", "A root has 32 bytes; a message of 33 that begins with them is none.", "900000 "+explorer(sha(nil))+"\n", list{"bitcoin 900000 wrong"}, []byte{0xf0, 1, 0}, at(900000))
+	check("several", "Each attestation has its own answer; others are not checked. Times and comments may stand in the file (11.6).",
+		"# three blocks\n\n1 "+explorer(sha(nil))+" 2026-01-01T00:00:00Z\n2 "+explorer(hash(digest))+" 1767225600\n3 "+explorer(sha(nil))+"\n",
+		list{"bitcoin 1 confirmed", "bitcoin 2 confirmed", "bitcoin 3 wrong", "other", "pending https://calendar.example/a_1"},
+		[]byte{0xff}, at(1), []byte{0xff}, pending, []byte{0xff}, attestation("0102030405060708", nil), []byte{8, 0xff}, at(2), at(3))
+	s.add(testCase{name: "blocks_cut_fail", why: "A proof that is cut short is none (11.1).", op: "timestamp", inputs: []input{
+		{name: "proof", files: []file{{"proof.ots", join(otsMagic, []byte{1, 8}, digest)}}}, {name: "roots", files: []file{{"roots.txt", nil}}}},
+		expect: obj{"ok": false}})
+}
+
+func sum1(b []byte) []byte {
+	sum := sha1.Sum(b)
+	return sum[:]
 }

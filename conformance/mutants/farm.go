@@ -21,7 +21,8 @@ import (
 // extended.
 type farm struct {
 	bundles [][]byte
-	tokens  [][][2]int // of each bundle, where its JSON tokens stand
+	covered map[string]bool // what their signatures cover, see essence
+	tokens  [][][2]int      // of each bundle, where its JSON tokens stand
 	key     ed25519.PrivateKey
 	public  pith.PublicKey
 }
@@ -33,7 +34,7 @@ func newFarm() (*farm, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &farm{key: ed25519.NewKeyFromSeed(seed32[:]), public: key.Public()}
+	f := &farm{covered: map[string]bool{}, key: ed25519.NewKeyFromSeed(seed32[:]), public: key.Public()}
 	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
 	extended, _, err := pith.Append(seed.Bundle(), key, at,
 		pith.Draft{Type: "correction", Target: "record", CreatedAt: at, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"é <&> 1"}`)},
@@ -44,11 +45,25 @@ func newFarm() (*farm, error) {
 	f.bundles = [][]byte{seed.Bundle(), extended}
 	for _, b := range f.bundles {
 		f.tokens = append(f.tokens, tokens(b))
+		f.covered[essence(b)] = true
 		if v := pith.Verify(b, nil).Verdict(); v > pith.Untrusted {
 			return nil, fmt.Errorf("a bundle to start from is %v", v)
 		}
 	}
 	return f, nil
+}
+
+// essence is the canonical form of a bundle without the one member that nothing
+// covers (spec §7.3). No change of it can be accepted without a signature.
+func essence(bundle []byte) string {
+	root, ok := decode(bundle).(object)
+	if !ok {
+		return ""
+	}
+	if signature, ok := root["bundle_signature"].(object); ok {
+		delete(signature, "signed_at")
+	}
+	return string(canonical(root))
 }
 
 // tokens finds strings, numbers, words and punctuation of good JSON.

@@ -4,8 +4,9 @@
 //	go run ./conformance/mutants [--n 100000] [--seed 1]
 //
 // A disagreement is unsafe when the oracle refuses what pith accepts, or does
-// not trust what pith trusts. Exit code: 0 no disagreement about a verdict, 1
-// there is one, 2 could not be run.
+// not trust what pith trusts; a forgery is a change of what signatures cover that
+// is accepted without signing anew. Exit code: 0 no disagreement about a verdict
+// and no forgery, 1 there is one, 2 could not be run.
 package main
 
 import (
@@ -38,7 +39,7 @@ func main() {
 		os.Exit(2)
 	}
 	fmt.Print(sum)
-	if sum.verdicts > 0 {
+	if sum.verdicts+sum.forged > 0 {
 		os.Exit(1)
 	}
 }
@@ -50,12 +51,14 @@ type summary struct {
 	unsafe   int            // pith accepts more than the oracle
 	verdicts int            // the verdicts differ, unsafe or not
 	codes    int            // the verdicts agree, the codes do not
+	forged   int            // accepted, although what signatures cover was changed
 	examples []string
 }
 
 func (s *summary) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d mutants: %d unsafe disagreements, %d verdicts differ, %d times the codes differ\n", s.mutants, s.unsafe, s.verdicts, s.codes)
+	fmt.Fprintf(&b, "%d mutants: %d unsafe disagreements, %d forgeries accepted, %d verdicts differ, %d times the codes differ\n",
+		s.mutants, s.unsafe, s.forged, s.verdicts, s.codes)
 	for _, k := range slices.Sorted(maps.Keys(s.byKind)) {
 		fmt.Fprintf(&b, "%8d %s\n", s.byKind[k], k)
 	}
@@ -92,6 +95,10 @@ func compare(oracle string, seed uint64, n, workers int) (*summary, error) {
 				mutex.Lock()
 				defer mutex.Unlock()
 				total.count(kind, pithSays, oracleSays, mutant)
+				if accepted(pithSays) && !strings.HasPrefix(kind, "resigned") && !farm.covered[essence(mutant)] {
+					total.forged++
+					total.examples = append(total.examples, "FORGED, "+kind+": "+base64.StdEncoding.EncodeToString(mutant))
+				}
 			})
 			if err != nil {
 				mutex.Lock()
@@ -112,15 +119,17 @@ type answer struct{ verdict, codes string }
 
 var gravity = map[string]int{"valid": 0, "untrusted": 1, "rejected": 2, "unreadable": 3}
 
+func accepted(a answer) bool { return gravity[a.verdict] <= gravity["untrusted"] }
+
 func (s *summary) count(kind string, p, o answer, mutant []byte) {
 	s.mutants++
 	s.byKind[kind+": "+p.verdict]++
 	const examples = 10
 	what := ""
-	switch accepts := gravity["untrusted"]; {
+	switch {
 	case p == o:
 		return
-	case gravity[p.verdict] <= accepts && gravity[p.verdict] < gravity[o.verdict]:
+	case accepted(p) && gravity[p.verdict] < gravity[o.verdict]:
 		s.unsafe++
 		s.verdicts++
 		what = "UNSAFE"

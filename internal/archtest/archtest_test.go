@@ -88,7 +88,7 @@ var rules = map[string]rule{
 	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/gen":       {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}}, // expectations never come from what is tested
-	"conformance/client-go": {may: []string{"pith"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
 	"internal/archtest":   {},

@@ -6,12 +6,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -85,6 +87,11 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	root.SetUsageTemplate(usageTemplate)
+	if root.Version == "" {
+		root.Version = version()
+	}
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	askForCommands(root)
 	understood := false // whether the command line made sense
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	cmd, err := root.ExecuteContextC(ctx)
@@ -107,9 +114,64 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	return e.Code
 }
 
+// askForCommands makes every command that only groups others say so. Cobra
+// would answer a missing or unknown sub-command with the help text and exit
+// code 0, which a script takes for success.
+func askForCommands(cmd *cobra.Command) {
+	if cmd.HasSubCommands() && !cmd.Runnable() {
+		cmd.Args = cobra.ArbitraryArgs // RunE judges them, in one line
+		cmd.RunE = needCommand
+		cmd.SuggestionsMinimumDistance = 2
+	}
+	for _, sub := range cmd.Commands() {
+		askForCommands(sub)
+	}
+}
+
+// needCommand runs a group that was called without one of its commands. The
+// tool alone shows its help: whoever types that wants to see it.
+func needCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 && !cmd.HasParent() {
+		return cmd.Help()
+	}
+	if len(args) == 0 {
+		var names []string
+		for _, sub := range cmd.Commands() {
+			if sub.IsAvailableCommand() {
+				names = append(names, sub.Name())
+			}
+		}
+		return Hint(fmt.Errorf("%s needs a command", cmd.CommandPath()), "one of: %s", strings.Join(names, ", "))
+	}
+	err := fmt.Errorf("unknown command %q for %s", args[0], cmd.CommandPath())
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return Hint(err, "did you mean %s?", strings.Join(near, " or "))
+	}
+	return Hint(err, "see %s --help", cmd.CommandPath())
+}
+
+// version names the module's version and the revision it was built from, as
+// far as the build knows them.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "(unknown build)"
+	}
+	revision, changed := "unknown", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = " with changes"
+		}
+	}
+	return fmt.Sprintf("%s, revision %s%s, %s", cmp.Or(info.Main.Version, "(devel)"), revision, changed, info.GoVersion)
+}
+
 // usageTemplate is cobra's, with the example moved to the end, where the eye
 // lands in a terminal.
-const usageTemplate = `Usage:{{if .Runnable}}
+const usageTemplate = `Usage:{{if and .Runnable (not .HasAvailableSubCommands)}}
   {{.UseLine}}{{end}}{{if .HasAvailableSubCommands}}
   {{.CommandPath}} COMMAND{{end}}{{if .HasAvailableSubCommands}}
 

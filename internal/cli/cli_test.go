@@ -61,3 +61,48 @@ func TestHelpEndsWithTheExample(t *testing.T) {
 		t.Errorf("help does not end with the example:\n%s", out.String())
 	}
 }
+
+// A group that is called without one of its commands has done nothing, so it
+// must not end with exit code 0.
+func TestGroupsNeedACommand(t *testing.T) {
+	tests := []struct {
+		args   []string
+		code   int
+		stderr string
+	}{
+		{[]string{"key"}, ExitNotChecked, "tool: error: tool key needs a command\ntool: hint: one of: new, show\n"},
+		{[]string{"key", "frob"}, ExitNotChecked, "tool: error: unknown command \"frob\" for tool key\ntool: hint: see tool key --help\n"},
+		{[]string{"key", "shwo"}, ExitNotChecked, "tool: error: unknown command \"shwo\" for tool key\ntool: hint: did you mean show?\n"},
+		{[]string{"kye"}, ExitNotChecked, "tool: error: unknown command \"kye\" for tool\ntool: hint: did you mean key?\n"},
+		{[]string{"key", "new"}, ExitOK, ""},
+		{[]string{"key", "--help"}, ExitOK, ""},
+		{nil, ExitOK, ""},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			run := func(*cobra.Command, []string) error { return nil }
+			root, key := &cobra.Command{Use: "tool"}, &cobra.Command{Use: "key"}
+			key.AddCommand(&cobra.Command{Use: "new", RunE: run}, &cobra.Command{Use: "show", RunE: run})
+			root.AddCommand(key)
+			var out, errs bytes.Buffer
+			code := Run(context.Background(), root, append([]string{}, tt.args...), strings.NewReader(""), &out, &errs)
+			if code != tt.code || errs.String() != tt.stderr {
+				t.Errorf("exit code %d, stderr %q; want %d, %q", code, errs.String(), tt.code, tt.stderr)
+			}
+			if tt.code != ExitOK && out.Len() > 0 {
+				t.Errorf("stdout should stay empty, has %q", out.String())
+			}
+		})
+	}
+}
+
+func TestVersion(t *testing.T) {
+	root := &cobra.Command{Use: "tool", RunE: func(*cobra.Command, []string) error { return nil }}
+	var out bytes.Buffer
+	if code := Run(context.Background(), root, []string{"--version"}, strings.NewReader(""), &out, &out); code != ExitOK {
+		t.Fatalf("exit code %d", code)
+	}
+	if got := out.String(); !strings.HasPrefix(got, "tool ") || !strings.Contains(got, "revision ") || strings.Count(got, "\n") != 1 {
+		t.Errorf("version is %q", got)
+	}
+}

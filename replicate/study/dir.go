@@ -78,6 +78,17 @@ func (d Dir) ours(name string) bool {
 	return false
 }
 
+// Sweep removes what writes that were killed left behind. Only the process that
+// holds the lock may call it.
+func (d Dir) Sweep() {
+	for _, sub := range []string{"", "runs", "checkpoints"} {
+		torn, _ := filepath.Glob(d.Path(sub + "/.*.tmp")) // the pattern is a good one
+		for _, path := range torn {
+			_ = os.Remove(path) // it does no harm if it stays
+		}
+	}
+}
+
 // lockName is the file whose lock says that a process works on the study.
 const lockName = ".lock"
 

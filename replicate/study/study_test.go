@@ -394,6 +394,13 @@ func TestCreateAfterAnInterruptedStart(t *testing.T) {
 	if err := d.Create(examplePlan()); err != nil {
 		t.Error(err)
 	}
+	d.Sweep()
+	if _, err := os.Stat(d.Path(".plan.json.123.tmp")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a torn write stayed: %v", err)
+	}
+	if _, err := d.Plan(); err != nil {
+		t.Errorf("sweeping took more than that: %v", err)
+	}
 }
 
 // A strength at which one loss was not finite has no summary, instead of one
