@@ -8,7 +8,7 @@ import struct
 MAGIC = bytes.fromhex("004f70656e54696d657374616d7073000050726f6f6600bf89e2e884e89294")
 HASHES = {2: ("sha1", 20), 3: ("ripemd160", 20), 8: ("sha256", 32), 0x67: ("keccak256", 32)}
 PENDING, BITCOIN = bytes.fromhex("83dfe30d2ef90c8e"), bytes.fromhex("0588960d73d71901")
-MAX_FILE, MAX_NODES, MAX_DEPTH, MAX_MESSAGE = 65536, 4096, 255, 4096
+MAX_FILE, MAX_NODES, MAX_DEPTH, MAX_MESSAGE, MAX_HELD = 65536, 4096, 255, 4096, 262144
 
 
 class Bad(Exception):
@@ -53,7 +53,7 @@ class Proof:
     def __init__(self, data):
         if len(data) > MAX_FILE or not data.startswith(MAGIC):
             raise Bad("magic")
-        self.reader, self.attestations, self.nodes = Reader(data), [], 0
+        self.reader, self.attestations, self.nodes, self.held = Reader(data), [], 0, 0
         self.reader.take(len(MAGIC))
         if self.reader.varuint() != 1:
             raise Bad("version")
@@ -93,7 +93,11 @@ class Proof:
             return
         if depth >= MAX_DEPTH:
             raise Bad("depth")
-        self.timestamp(self.apply(tag, message), depth + 1)
+        message = self.apply(tag, message)
+        self.held += len(message)
+        if self.held > MAX_HELD:
+            raise Bad("size")
+        self.timestamp(message, depth + 1)
 
     def apply(self, tag, message):
         if tag in (0xf0, 0xf1):

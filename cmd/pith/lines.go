@@ -219,7 +219,9 @@ func eachLine(cmd *cobra.Command, path string, read *atomic.Int64, visit func([]
 		if err != nil && !errors.Is(err, io.EOF) {
 			return fmt.Errorf("read %s: %w", path, err)
 		}
-		if whole = bytes.TrimSpace(whole); len(whole) > 0 {
+		// Only the white space of JSON makes a line blank, and a line that was
+		// too long to keep is none: what is skipped here gets no answer.
+		if len(whole) > pith.MaxSize || len(bytes.Trim(whole, " \t\r\n")) > 0 {
 			if more, err := visit(whole); err != nil || !more {
 				return err
 			}

@@ -13,6 +13,7 @@ import (
 const (
 	MaxSize    = 1 << 16 // bytes of a proof
 	MaxNodes   = 1 << 12 // operations and attestations of a proof
+	MaxHeld    = 1 << 18 // bytes of all messages of a proof together
 	maxDepth   = 255     // operations between the digest and an attestation
 	maxMessage = 4096    // bytes of a message, a result or an argument
 	maxPayload = 8192    // bytes of an attestation

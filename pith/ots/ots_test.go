@@ -247,6 +247,8 @@ func TestRefused(t *testing.T) {
 		{"long attestation", bytesOf("00 0102030405060708 8140" + strings.Repeat("00", 8193)), ErrFormat},
 		{"deep", deep(256), ErrLimit},
 		{"wide", wide(MaxNodes + 1), ErrLimit},
+		// A small proof whose long message is reversed a hundred times.
+		{"heavy", bytesOf("f0 e01f " + strings.Repeat("00", 4064) + strings.Repeat("f2", 100) + "00 0588960d73d71901 01 01"), ErrLimit},
 		{"large", make([]byte, MaxSize+1), ErrLimit},
 	}
 	for _, tt := range tests {

@@ -50,6 +50,7 @@ type reader struct {
 	data  []byte
 	at    int
 	nodes int
+	held  int // bytes of all messages
 }
 
 // whole reads a timestamp and asks that nothing follows.
@@ -111,6 +112,11 @@ func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
 	result, err := op.apply(t.Message)
 	if err != nil {
 		return fmt.Errorf("byte %d: %w", r.at, err)
+	}
+	// Every message stays in memory, and reversing a long one takes a single
+	// byte of the proof.
+	if r.held += len(result); r.held > MaxHeld {
+		return fmt.Errorf("messages of more than %d bytes together: %w", MaxHeld, ErrLimit)
 	}
 	then, err := r.timestamp(result, depth+1)
 	if err == nil {
