@@ -12,6 +12,7 @@ package objective
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -21,6 +22,40 @@ import (
 type Value struct {
 	Loss     float64 `json:"loss"`     // mean over the examples
 	Accuracy float64 `json:"accuracy"` // fraction that is right, 0 to 1; NaN where the objective does not count it
+}
+
+// jsonValue has null for what JSON has no number for: NaN and infinities.
+type jsonValue struct {
+	Loss     *float64 `json:"loss"`
+	Accuracy *float64 `json:"accuracy"`
+}
+
+// MarshalJSON writes numbers that are not finite as null.
+func (v Value) MarshalJSON() ([]byte, error) {
+	var out jsonValue
+	if !math.IsNaN(v.Loss) && !math.IsInf(v.Loss, 0) {
+		out.Loss = &v.Loss
+	}
+	if !math.IsNaN(v.Accuracy) && !math.IsInf(v.Accuracy, 0) {
+		out.Accuracy = &v.Accuracy
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads null as NaN.
+func (v *Value) UnmarshalJSON(data []byte) error {
+	var in jsonValue
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	*v = Value{math.NaN(), math.NaN()}
+	if in.Loss != nil {
+		v.Loss = *in.Loss
+	}
+	if in.Accuracy != nil {
+		v.Accuracy = *in.Accuracy
+	}
+	return nil
 }
 
 // A Func is a loss over a fixed set of examples, as a function of the
