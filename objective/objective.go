@@ -2,7 +2,7 @@
 // function of one long vector of weights.
 //
 // [Func] is the interface that packages sharpness and landscape measure.
-// [New] makes one of any GoMLX model and data; a test makes one of a formula.
+// Package network makes one of any GoMLX model and data, a test one of a formula.
 //
 // The vector holds every floating-point variable of the model one after
 // another: the trained ones, and the running statistics of batch normalisation,

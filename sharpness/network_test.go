@@ -16,6 +16,7 @@ import (
 	_ "github.com/openpith/evidence/cpu"
 	"github.com/openpith/evidence/nets"
 	"github.com/openpith/evidence/objective"
+	"github.com/openpith/evidence/objective/network"
 	"github.com/openpith/evidence/sharpness"
 )
 
@@ -23,14 +24,14 @@ const hidden = 6
 
 func relu(x *Node) *Node { return Max(x, ScalarZero(x.Graph(), x.DType())) }
 
-func newNetwork(t *testing.T, activation func(*Node) *Node) *objective.Model {
+func newNetwork(t *testing.T, activation func(*Node) *Node) *network.Model {
 	t.Helper()
 	backend, err := compute.NewWithConfig("cpu:workers=1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(backend.Finalize)
-	network := func(scope *model.Scope, _ any, inputs []*Node) []*Node {
+	net := func(scope *model.Scope, _ any, inputs []*Node) []*Node {
 		x := layers.Dense(scope.In("hidden"), inputs[0], true, hidden)
 		x = activation(nets.BatchNorm(scope.In("norm"), x))
 		return []*Node{layers.Dense(scope.In("out"), x, true, 3)}
@@ -46,16 +47,16 @@ func newNetwork(t *testing.T, activation func(*Node) *Node) *objective.Model {
 	for i := range y {
 		y[i] = int32(r.IntN(3))
 	}
-	batch := objective.Batch{
+	batch := network.Batch{
 		Inputs:   []*tensors.Tensor{tensors.FromFlatDataAndDimensions(x, n, features)},
 		Labels:   []*tensors.Tensor{tensors.FromFlatDataAndDimensions(y, n, 1)},
 		Examples: n,
 	}
 	init := model.MustNewExec(backend, store, func(scope *model.Scope, x *Node) *Node {
-		return network(scope, nil, []*Node{x})[0]
+		return net(scope, nil, []*Node{x})[0]
 	})
 	init.MustExec(batch.Inputs[0])
-	m, err := objective.New(backend, store, network, loss.SparseCategoricalCrossEntropyLogits, objective.CorrectClasses, []objective.Batch{batch})
+	m, err := network.New(backend, store, net, loss.SparseCategoricalCrossEntropyLogits, network.CorrectClasses, []network.Batch{batch})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,6 @@
-package objective
+// Package network makes a loss over weights (package objective) of any GoMLX
+// model and data.
+package network
 
 import (
 	"context"
@@ -13,6 +15,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 
+	"github.com/openpith/evidence/objective"
 	"github.com/openpith/evidence/smoothout"
 )
 
@@ -23,7 +26,7 @@ type Batch struct {
 	Examples       int
 }
 
-// A Model is a Func made of a GoMLX model: the network in evaluation (no
+// A Model is an objective.Func made of a GoMLX model: the network in evaluation (no
 // dropout, batch norm by the statistics in w), its loss averaged over batches.
 // It reads the variables of the store once, in New, and never changes them.
 type Model struct {
@@ -34,7 +37,7 @@ type Model struct {
 
 // shared is what a model and its parts have in common.
 type shared struct {
-	layout              *Layout
+	layout              *objective.Layout
 	variables           []*model.Variable
 	start               []float32
 	loss, gradient, hvp *model.Exec
@@ -53,17 +56,17 @@ type shared struct {
 // [CorrectClasses] does so for class numbers.
 //
 // The labels and inputs of all batches must have the same types and, but for
-// the number of rows, the same shapes. Errors are ErrModel or those of the backend.
+// the number of rows, the same shapes. Errors are objective.ErrModel or those of the backend.
 func New(backend compute.Backend, store *model.Store, fn train.ModelFn, loss train.LossFn,
 	correct func(labels, outputs []*Node) *Node, batches []Batch) (m *Model, err error) {
 	defer catch(&err)
 	if len(batches) == 0 {
-		return nil, fmt.Errorf("%w: no batches", ErrModel)
+		return nil, fmt.Errorf("%w: no batches", objective.ErrModel)
 	}
 	m = &Model{shared: &shared{counts: correct != nil}, batches: batches}
 	for i, b := range batches {
 		if b.Examples <= 0 || len(b.Inputs) == 0 {
-			return nil, fmt.Errorf("%w: batch %d is empty", ErrModel, i)
+			return nil, fmt.Errorf("%w: batch %d is empty", objective.ErrModel, i)
 		}
 		m.examples += b.Examples
 	}
@@ -149,25 +152,25 @@ func (m *Model) readVariables(backend compute.Backend, store *model.Store, fn tr
 	for i, x := range b.Inputs {
 		inputs[i] = Parameter(g, fmt.Sprintf("x%d", i), x.Shape())
 	}
-	roles := map[string]Role{}
+	roles := map[string]objective.Role{}
 	for _, p := range smoothout.Params(fn, store.RootScope(), nil, inputs) {
-		roles[p.Path()] = Role(p.Role) // the words are the same
+		roles[p.Path()] = objective.Role(p.Role) // the words are the same
 	}
 	fn(store.RootScope().ResetVisited(), nil, inputs)
-	var list []Tensor
+	var list []objective.Tensor
 	for v := range store.IterVariables() {
 		if !v.InUseByGraph(g) || !v.DType().IsFloat() {
 			continue
 		}
 		if v.DType() != dtypes.Float32 {
-			return fmt.Errorf("%w: %s is %s: only float32 is measured", ErrModel, v.Path(), v.DType())
+			return fmt.Errorf("%w: %s is %s: only float32 is measured", objective.ErrModel, v.Path(), v.DType())
 		}
 		if !v.HasValue() {
-			return fmt.Errorf("%w: %s has no value: load or train the weights first", ErrModel, v.Path())
+			return fmt.Errorf("%w: %s has no value: load or train the weights first", objective.ErrModel, v.Path())
 		}
 		role, trained := roles[v.Path()]
 		if !trained {
-			role = Statistic
+			role = objective.Statistic
 		}
 		value, err := v.Value()
 		if err != nil {
@@ -176,13 +179,13 @@ func (m *Model) readVariables(backend compute.Backend, store *model.Store, fn tr
 		if err := tensors.ConstFlatData(value, func(x []float32) { m.start = append(m.start, x...) }); err != nil {
 			return err
 		}
-		list = append(list, Tensor{Path: v.Path(), Shape: v.Shape().Dimensions, Role: role})
+		list = append(list, objective.Tensor{Path: v.Path(), Shape: v.Shape().Dimensions, Role: role})
 		m.variables = append(m.variables, v)
 	}
 	if len(roles) == 0 {
-		return fmt.Errorf("%w: the model has no trained variable", ErrModel)
+		return fmt.Errorf("%w: the model has no trained variable", objective.ErrModel)
 	}
-	m.layout = NewLayout(list...)
+	m.layout = objective.NewLayout(list...)
 	return nil
 }
 
@@ -190,7 +193,7 @@ func (m *Model) readVariables(backend compute.Backend, store *model.Store, fn tr
 func (m *Model) trained(all []*Node) []*Node {
 	var out []*Node
 	for i, t := range m.layout.Tensors {
-		if t.Role != Statistic {
+		if t.Role != objective.Statistic {
 			out = append(out, all[i])
 		}
 	}
@@ -200,17 +203,17 @@ func (m *Model) trained(all []*Node) []*Node {
 // Start returns a copy of the weights that the store held when New was called.
 func (m *Model) Start() []float32 { return append([]float32(nil), m.start...) }
 
-// Layout implements Func.
-func (m *Model) Layout() *Layout { return m.layout }
+// Layout implements objective.Func.
+func (m *Model) Layout() *objective.Layout { return m.layout }
 
-// Examples implements Func.
+// Examples implements objective.Func.
 func (m *Model) Examples() int { return m.examples }
 
-// Parts implements Func.
+// Parts implements objective.Func.
 func (m *Model) Parts() int { return len(m.batches) }
 
-// Part implements Func.
-func (m *Model) Part(i int) Func {
+// Part implements objective.Func.
+func (m *Model) Part(i int) objective.Func {
 	return &Model{shared: m.shared, batches: m.batches[i : i+1], examples: m.batches[i].Examples}
 }
 
@@ -223,17 +226,17 @@ func (m *Model) Finalize() {
 	}
 }
 
-// Loss implements Func.
-func (m *Model) Loss(ctx context.Context, w []float32) (Value, error) {
+// Loss implements objective.Func.
+func (m *Model) Loss(ctx context.Context, w []float32) (objective.Value, error) {
 	return m.run(ctx, m.loss, nil, w)
 }
 
-// Gradient implements Func.
-func (m *Model) Gradient(ctx context.Context, w, grad []float32) (Value, error) {
+// Gradient implements objective.Func.
+func (m *Model) Gradient(ctx context.Context, w, grad []float32) (objective.Value, error) {
 	return m.run(ctx, m.gradient, grad, w)
 }
 
-// HessianVector implements Curved: the gradient of ⟨∇L, v⟩.
+// HessianVector implements objective.Curved: the gradient of ⟨∇L, v⟩.
 func (m *Model) HessianVector(ctx context.Context, w, v, hv []float32) error {
 	m.once.Do(func() {
 		// An operation without a second derivative stops the building of the
@@ -241,7 +244,7 @@ func (m *Model) HessianVector(ctx context.Context, w, v, hv []float32) error {
 		m.curved = m.precompile(m.hvp, w, v)
 	})
 	if m.curved != nil {
-		return fmt.Errorf("%w: %w", ErrNotCurved, m.curved)
+		return fmt.Errorf("%w: %w", objective.ErrNotCurved, m.curved)
 	}
 	_, err := m.run(ctx, m.hvp, hv, w, v)
 	return err
@@ -261,11 +264,11 @@ func (m *Model) precompile(exec *model.Exec, vectors ...[]float32) (err error) {
 // run executes exec on every batch and averages what it returns by examples:
 // loss and number of right examples, unless exec is that of H·v, then one
 // tensor per trained variable, into sum.
-func (m *Model) run(ctx context.Context, exec *model.Exec, sum []float32, vectors ...[]float32) (value Value, err error) {
+func (m *Model) run(ctx context.Context, exec *model.Exec, sum []float32, vectors ...[]float32) (value objective.Value, err error) {
 	defer catch(&err)
 	for _, v := range append(vectors, sum) {
 		if v != nil && len(v) != m.layout.Size() {
-			return Value{}, fmt.Errorf("%w: a vector of %d for a model of %d", ErrModel, len(v), m.layout.Size())
+			return objective.Value{}, fmt.Errorf("%w: a vector of %d for a model of %d", objective.ErrModel, len(v), m.layout.Size())
 		}
 	}
 	args, free := m.upload(vectors...)
@@ -274,11 +277,11 @@ func (m *Model) run(ctx context.Context, exec *model.Exec, sum []float32, vector
 	right := 0.0
 	for _, b := range m.batches {
 		if ctx.Err() != nil {
-			return Value{}, context.Cause(ctx)
+			return objective.Value{}, context.Cause(ctx)
 		}
 		out, err := exec.Exec(m.arguments(args, b)...)
 		if err != nil {
-			return Value{}, err
+			return objective.Value{}, err
 		}
 		share := float64(b.Examples) / float64(m.examples)
 		rest := out
@@ -305,7 +308,7 @@ func (m *Model) run(ctx context.Context, exec *model.Exec, sum []float32, vector
 func (m *Model) accumulate(sum []float32, out []*tensors.Tensor, share float32) {
 	k := 0
 	for _, t := range m.layout.Tensors {
-		if t.Role == Statistic {
+		if t.Role == objective.Statistic {
 			continue
 		}
 		part := sum[t.Offset : t.Offset+t.Size]
@@ -349,6 +352,6 @@ func catch(err *error) {
 	case error:
 		*err = e
 	default:
-		*err = fmt.Errorf("%w: %v", ErrModel, e)
+		*err = fmt.Errorf("%w: %v", objective.ErrModel, e)
 	}
 }
