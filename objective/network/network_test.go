@@ -198,4 +198,3 @@ func TestLayout(t *testing.T) {
 		t.Errorf("%d trained elements", n)
 	}
 }
-
