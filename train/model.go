@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -86,7 +87,7 @@ func newModel(backend compute.Backend, net gomlx.ModelFn, shape []int, classes i
 		m.batchNorm = m.batchNorm || p.Role == smoothout.BatchNorm
 	}
 	for v := range store.IterVariables() {
-		if v.Name() != model.RNGStateVariableName { // that of dropout belongs to the run
+		if !strings.HasPrefix(v.Name(), "#") { // random state and the number of dropout's masks belong to the run
 			m.variables = append(m.variables, variable{v.Path(), v.Shape().String(), v.Trainable, v.Shape().Size()})
 		}
 	}

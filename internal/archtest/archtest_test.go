@@ -54,7 +54,7 @@ var rules = map[string]rule{
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
 	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
-	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
 	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
 	"objective/network": {may: []string{"objective", "GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP", "drawing"}},
@@ -96,11 +96,12 @@ var rules = map[string]rule{
 	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
-	"internal/archtest":   {},
-	"internal/atomicfile": {},
-	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
-	"internal/keyfile":    {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
-	"internal/seed":       {},
+	"internal/archtest":    {},
+	"internal/atomicfile":  {},
+	"internal/cli":         {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
+	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
+	"internal/safetensors": {},
+	"internal/seed":        {},
 }
 
 type pkg struct {
