@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
-	"replicate/study": {may: []string{"pith", "gonum", "internal/atomicfile"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
+	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
@@ -103,6 +103,8 @@ var rules = map[string]rule{
 	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
 	"internal/safetensors": {},
 	"internal/seed":        {},
+	"internal/stats":       {may: []string{"gonum"}},
+	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
 }
 
 type pkg struct {
