@@ -53,7 +53,7 @@ var rules = map[string]rule{
 
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
-	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
+	"datasets":  {may: []string{"internal/atomicfile", "internal/seed", "golang.org/x/image/draw"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
 	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
 	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
