@@ -54,19 +54,19 @@ var rules = map[string]rule{
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
 	"datasets":  {may: []string{"internal/atomicfile", "internal/seed", "golang.org/x/image/draw"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
-	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
 	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
 	"objective/network": {may: []string{"objective", "GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP", "drawing"}},
 	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
-	"replicate/study": {may: []string{"pith", "gonum", "internal/atomicfile"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
+	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
@@ -96,11 +96,14 @@ var rules = map[string]rule{
 	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
-	"internal/archtest":   {},
-	"internal/atomicfile": {},
-	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
-	"internal/keyfile":    {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
-	"internal/seed":       {},
+	"internal/archtest":    {},
+	"internal/atomicfile":  {},
+	"internal/cli":         {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
+	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
+	"internal/safetensors": {},
+	"internal/seed":        {},
+	"internal/stats":       {may: []string{"gonum"}},
+	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
 }
 
 type pkg struct {
