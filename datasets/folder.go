@@ -16,9 +16,12 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	xdraw "golang.org/x/image/draw"
 
@@ -336,29 +339,39 @@ func decodeImage(r io.ReadSeeker) (image.Image, error) {
 	return img, err
 }
 
-// Check decodes every image and calls report, if not nil, after each with the
-// number that are done. It returns the first error, an *ImageError, or ctx's.
-func (f *Folder) Check(ctx context.Context, report func(done int)) error {
-	for i := range f.names {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if _, err := f.decode(i); err != nil {
-			return err
-		}
-		if report != nil {
-			report(i + 1)
-		}
+// Check decodes every image, on all processors, and returns the number of those
+// that cannot be used. report is called after each, by one goroutine at a time,
+// with the number that are done and its *ImageError or nil. The error is that of
+// ctx.
+func (f *Folder) Check(ctx context.Context, report func(done int, broken error)) (broken int, err error) {
+	var (
+		mu   sync.Mutex
+		done int
+		all  sync.WaitGroup
+		next atomic.Int64
+	)
+	for range runtime.GOMAXPROCS(0) {
+		all.Go(func() {
+			for i := int(next.Add(1)) - 1; i < f.Len() && ctx.Err() == nil; i = int(next.Add(1)) - 1 {
+				_, err := f.decode(i)
+				mu.Lock()
+				if done++; err != nil {
+					broken++
+				}
+				report(done, err)
+				mu.Unlock()
+			}
+		})
 	}
-	return nil
+	all.Wait()
+	return broken, context.Cause(ctx)
 }
 
-// SHA256 is the hash, in hexadecimal, of what a network can see: size and
-// resize, and of each sample its class and the hash of its file. It reads all
-// files.
+// SHA256 is the hash, in hexadecimal, of the number of classes and of each
+// sample's class and file, in their order. It reads all files.
 func (f *Folder) SHA256() (string, error) {
 	all := sha256.New()
-	fmt.Fprintf(all, "%d images of %d in %d classes, resized to %d\n", f.Len(), f.config.Size, f.Classes(), f.config.Resize)
+	fmt.Fprintf(all, "%d images in %d classes\n", f.Len(), f.Classes())
 	for i, name := range f.names {
 		r, err := os.Open(filepath.Join(f.dir, filepath.FromSlash(name)))
 		if err != nil {

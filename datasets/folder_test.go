@@ -85,8 +85,13 @@ func TestFolder(t *testing.T) {
 			}
 		}
 	}
-	if err := f.Check(context.Background(), nil); err != nil {
-		t.Error(err)
+	seen := 0
+	if broken, err := f.Check(context.Background(), func(done int, err error) {
+		if seen++; done != seen || err != nil {
+			t.Errorf("check: %d done after %d: %v", done, seen, err)
+		}
+	}); err != nil || broken != 0 || seen != 3 {
+		t.Error(broken, err, seen)
 	}
 	again, err := OpenFolder(f.dir, FolderConfig{Size: 8, Resize: 10, Crop: "random", Flip: true, Seed: 3})
 	if err != nil {
@@ -97,12 +102,9 @@ func TestFolder(t *testing.T) {
 	if a != b || errA != nil || errB != nil {
 		t.Error("the digest depends on how training sees the images", errA, errB)
 	}
-	smaller, err := OpenFolder(f.dir, FolderConfig{Size: 7, Resize: 10})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if c, _ := smaller.SHA256(); c == a {
-		t.Error("the digest does not depend on the size")
+	put(t, filepath.Join(f.dir, "dog"), map[string][]byte{"b.png": pngOf(shaded(40, 21))})
+	if c, _ := f.SHA256(); c == a {
+		t.Error("the digest does not depend on the files")
 	}
 }
 
@@ -138,7 +140,14 @@ func TestFolderErrors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		check := f.Check(context.Background(), nil)
+		var check error
+		if broken, err := f.Check(context.Background(), func(_ int, err error) {
+			if err != nil {
+				check = err
+			}
+		}); broken != 1 || err != nil {
+			t.Errorf("%s: %d are broken, %v", name, broken, err)
+		}
 		all := []int{0, 1, 2, 3}
 		x, y := make([]float32, 4*192), make([]int32, 4)
 		epoch := f.FillEpoch(0, all, x, y)
@@ -158,7 +167,7 @@ func TestFolderErrors(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	f, _ := OpenFolder(dir, FolderConfig{})
-	if err := f.Check(ctx, nil); !errors.Is(err, context.Canceled) {
+	if _, err := f.Check(ctx, func(int, error) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want that of the context", err)
 	}
 }

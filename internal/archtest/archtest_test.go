@@ -81,7 +81,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
