@@ -19,17 +19,14 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
-	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/openpith/evidence/internal/atomicfile"
 	"github.com/openpith/evidence/internal/safetensors"
 	"github.com/openpith/evidence/internal/seed"
-	"github.com/openpith/evidence/smoothout"
 )
 
 // Samples is a set of labelled inputs that can be read in any order. Reading
@@ -257,13 +254,13 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 			return nil, err
 		}
 	}
-	trainer, err := newTrainer(m, recipe)
+	steps := n / recipe.Batch // > 0: the batch is not larger than the set
+	trainer, err := newTrainer(m, recipe, recipe.Epochs*steps)
 	if err != nil {
 		return nil, err
 	}
 	return &run{
-		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer,
-		steps: n / recipe.Batch, // > 0: the batch is not larger than the set
+		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer, steps: steps,
 	}, nil
 }
 
@@ -273,47 +270,6 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 func (m *Model) seed(s int64) error {
 	m.store.SetParam(model.ParamInitialSeed, s)
 	return m.store.SetRNGStateFromSeed(int64(seed.Words(s, "store")[0]))
-}
-
-// crossEntropy is the loss that is minimised: with label smoothing ε towards
-// the distribution that gives the true class 1-ε and spreads ε over all.
-func crossEntropy(r Recipe) gomlx.LossFn {
-	if r.LabelSmoothing == 0 {
-		return loss.SparseCategoricalCrossEntropyLogits
-	}
-	return func(labels, logits []*Node) *Node {
-		classes := logits[0].Shape().Dim(-1)
-		hot := OneHot(Squeeze(labels[0], -1), classes, logits[0].DType())
-		target := AddScalar(MulScalar(hot, 1-r.LabelSmoothing), r.LabelSmoothing/float64(classes))
-		return loss.CategoricalCrossEntropyLogits([]*Node{target}, logits)
-	}
-}
-
-// A stepper trains on one ghost batch per call; the last ghost batch of a batch
-// updates the weights. The first metric is the mean loss that was minimised.
-type stepper interface {
-	TrainStep(gomlx.Batch) ([]*tensors.Tensor, error)
-}
-
-// newTrainer builds what a recipe says is to be done with a ghost batch.
-func newTrainer(m *Model, recipe Recipe) (stepper, error) {
-	noise := recipe.SmoothOut
-	if noise.Seed == 0 {
-		noise.Seed = recipe.Seed
-	}
-	sgd := SGD{
-		LearningRate: recipe.LearningRate,
-		Momentum:     recipe.Momentum,
-		WeightDecay:  recipe.WeightDecay,
-		ClipNorm:     recipe.ClipNorm,
-	}
-	trainer := gomlx.NewTrainer(m.backend, m.store, smoothout.Wrap(noise, m.net), crossEntropy(recipe), sgd, nil, nil)
-	if recipe.ghosts() > 1 {
-		if err := trainer.AccumulateGradients(recipe.ghosts()); err != nil {
-			return nil, err
-		}
-	}
-	return trainer, nil
 }
 
 // epoch does what is left of the current epoch, measures, and saves.
@@ -533,9 +489,17 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			return nil, err
 		}
 	}
+	averaged, err := r.model.useAverage(r.recipe)
+	if err != nil {
+		return nil, err
+	}
 	if r.model.batchNorm {
 		out.BatchNorm = "running"
-		if n := r.recipe.Recalibrate; n != 0 {
+		n := r.recipe.Recalibrate
+		if averaged && n == 0 { // running statistics are those of other weights
+			n = -1
+		}
+		if n != 0 {
 			out.BatchNorm = "recalibrated"
 			samples := r.data.Train
 			if n > 0 && n < samples.Len() {
@@ -546,7 +510,6 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			}
 		}
 	}
-	var err error
 	if out.Train, err = r.measure(ctx, "clean training loss", r.data.Train); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ var families = map[string][]string{
 	"cobra":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"gonum":    {"gonum.org/v1/gonum/..."},
 	"ML": {
-		module + "/smoothout/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
+		module + "/smoothout/...", module + "/rivals/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
 	},
 	"jsontext":     {"github.com/go-json-experiment/json/jsontext"},
 	"edwards25519": {"filippo.io/edwards25519/..."},
@@ -52,9 +52,10 @@ var rules = map[string]rule{
 	"pith/seed":              {},
 
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
+	"rivals":    {may: []string{"GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
 	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
-	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+	"train":     {may: []string{"GoMLX", "compute", "smoothout", "rivals", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
 	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
 	"objective/network": {may: []string{"objective", "GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP", "drawing"}},
