@@ -270,3 +270,6 @@ func readLimited(path string) ([]byte, error) {
 func interrupted(ctx context.Context, err error) bool {
 	return errors.Is(err, train.ErrInterrupted) || ctx.Err() != nil && errors.Is(err, context.Cause(ctx))
 }
+
+// CurrentCode says which program this is, with what computes.
+func CurrentCode(backend string) provenance.Code { return provenance.CurrentCode(backend) }

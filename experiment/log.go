@@ -199,7 +199,8 @@ func (g *logger) epoch(e train.Epoch, step int) error { return g.add(g.epochLine
 
 func (g *logger) epochLine(e train.Epoch, step int) Line {
 	l := Line{Kind: "epoch", Time: time.Now().UTC(), Step: step, Epoch: float64(e.Epoch), LearningRate: &e.LearningRate, TrainLossNoisy: &e.TrainingLoss}
-	strength := strengthAt(g.config.Recipe, step-1, g.config.Recipe.Epochs*(step/max(1, e.Epoch)))
+	perEpoch := step / max(1, e.Epoch)
+	strength := g.config.Recipe.StrengthAt(max(0, step-1), g.config.Recipe.Epochs*perEpoch)
 	l.Strength = &strength
 	if e.Train != nil {
 		l.TrainLossClean, l.TrainAccuracy = &e.Train.Loss, &e.Train.Accuracy
@@ -208,7 +209,7 @@ func (g *logger) epochLine(e train.Epoch, step int) Line {
 		l.ValidationLoss, l.ValidationAccuracy = &e.Validation.Loss, &e.Validation.Accuracy
 	}
 	if e.Seconds > 0 {
-		l.ImagesPerSecond = positive(float64(step/max(1, e.Epoch)*g.config.Recipe.Batch) / e.Seconds)
+		l.ImagesPerSecond = positive(float64(perEpoch*g.config.Recipe.Batch) / e.Seconds)
 		wait := e.InputSeconds / e.Seconds
 		l.InputFraction = &wait
 	}

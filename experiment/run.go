@@ -189,7 +189,7 @@ func (d Dir) train(ctx context.Context, in *Inputs, init []byte, opts Options) (
 			if ctx.Err() != nil && log.events == nil {
 				return // the log could not be begun
 			}
-			last = Progress{Progress: p, Strength: strengthAt(c.Recipe, p.Step-1, total)}
+			last = Progress{Progress: p, Strength: c.Recipe.StrengthAt(max(0, p.Step-1), total)}
 			if perEpoch > 0 {
 				last.Time = float64(p.Step) / float64(perEpoch)
 			}
@@ -265,9 +265,6 @@ func kind(backend string) string {
 	}
 	return name
 }
-
-// strengthAt is the strength of the noise in a step (from 0).
-func strengthAt(r train.Recipe, step, steps int) float64 { return r.SmoothOut.Strength }
 
 // A meter estimates the rate of late: over a window of at least some seconds.
 type meter struct {

@@ -7,7 +7,9 @@ import (
 	"strings"
 
 	"github.com/openpith/evidence/datasets"
+	"github.com/openpith/evidence/rivals"
 	"github.com/openpith/evidence/smoothout"
+	"github.com/openpith/evidence/train"
 )
 
 // A Setting changes one thing about a configuration, as text: a flag of a
@@ -112,16 +114,43 @@ var Settings = []Setting{
 	{"weight-decay", "L2 weight decay", number(func(c *Config) *float64 { return &c.Recipe.WeightDecay })},
 	{"clip", "bound on the norm of the whole gradient (0: none)", number(func(c *Config) *float64 { return &c.Recipe.ClipNorm })},
 	{"label-smoothing", "share of the target spread over all classes", number(func(c *Config) *float64 { return &c.Recipe.LabelSmoothing })},
-	{"method", "`method`: sgd, smoothout or adasmoothout", setMethod},
-	{"strength", "strength of the noise: a of SmoothOut, s of AdaSmoothOut", number(func(c *Config) *float64 { return &c.Recipe.SmoothOut.Strength })},
-	{"adapt", "what noise is measured `against`: none or filter", func(c *Config, v string) error {
+	{"optimizer", "`optimizer`: sgd, nesterov, adam or adamw", text(func(c *Config) *string { return &c.Recipe.Optimizer })},
+	{"method", "`method`, at its default strength: " + methodNames(), func(c *Config, v string) error {
+		m := methodByName(v)
+		if m == nil {
+			return fmt.Errorf("want one of %s", methodNames())
+		}
+		r, err := c.Recipe.WithMethod(v, m.Default)
+		if err == nil {
+			c.Recipe = r
+		}
+		return err
+	}},
+	{"strength", "strength of the noise, or rho of SAM and ASAM", func(c *Config, v string) error {
+		var x float64
+		if err := parseFloat(v, &x); err != nil {
+			return err
+		}
+		if c.Recipe.SAM.Rho > 0 {
+			c.Recipe.SAM.Rho = x
+			c.Recipe.SAM.Adaptive = c.Recipe.SAM.Adaptive && x > 0
+		} else {
+			c.Recipe.SmoothOut.Strength = x
+		}
+		return nil
+	}},
+	{"adapt", "what noise is measured `against`: none, weight, filter, layer or filter-norm", func(c *Config, v string) error {
 		c.Recipe.SmoothOut.Adapt = smoothout.Adapt(v)
 		return nil
 	}},
-	{"noise", "`law` of the noise: uniform", func(c *Config, v string) error {
+	{"noise", "`law` of the noise: uniform, normal or rademacher", func(c *Config, v string) error {
 		c.Recipe.SmoothOut.Noise = smoothout.Noise(v)
 		return nil
 	}},
+	{"noise-schedule", "`schedule` of the strength: constant, anneal, tanh or cosine, and more as in cosine,factor=15,delay=0.1", setNoiseSchedule},
+	{"copies", "noises per ghost batch, gradients averaged", integer(func(c *Config) *int { return &c.Recipe.Copies })},
+	{"antithetic", "pairs of noises with opposite signs: `true` or false", boolean(func(c *Config) *bool { return &c.Recipe.SmoothOut.Antithetic })},
+	{"average", "`average` of weights that is the result: none, swa or ema=0.999, and more as in swa,start=0.75", setAverage},
 	{"recalibrate", "training samples for batch-norm statistics at the final clean weights (0: keep running ones, -1: all)", integer(func(c *Config) *int { return &c.Recipe.Recalibrate })},
 	{"select", "`weights` that are the result: last, or best on the validation set", text(func(c *Config) *string { return &c.Recipe.Select })},
 	{"seed", "seed of initial weights, batches, augmentation, dropout and noise", func(c *Config, v string) (err error) {
@@ -206,18 +235,80 @@ func parseFloat(v string, to *float64) error {
 	return nil
 }
 
-func setMethod(c *Config, v string) error {
-	n := smoothout.Config{}
-	switch v {
-	case "sgd":
-	case "smoothout":
-		n = smoothout.Config{Strength: 0.01}
-	case "adasmoothout":
-		n = smoothout.Config{Strength: 0.1, Adapt: smoothout.Filter}
-	default:
-		return fmt.Errorf("want sgd, smoothout or adasmoothout")
+func boolean(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("want true or false")
+		}
+		*field(c) = b
+		return nil
 	}
-	c.Recipe.SmoothOut = n
+}
+
+func methodByName(name string) *train.Method {
+	for _, m := range train.Methods() {
+		if m.Name == name {
+			return &m
+		}
+	}
+	return nil
+}
+
+func methodNames() string {
+	var names []string
+	for _, m := range train.Methods() {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}
+
+// options reads "word,name=number,…".
+func options(v string, fields map[string]*float64) (word string, err error) {
+	word, rest, more := strings.Cut(v, ",")
+	for more {
+		var part string
+		part, rest, more = strings.Cut(rest, ",")
+		name, value, _ := strings.Cut(part, "=")
+		field := fields[name]
+		if field == nil {
+			return "", fmt.Errorf("%q is not an option of it", name)
+		}
+		if err := parseFloat(value, field); err != nil {
+			return "", fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return word, nil
+}
+
+func setNoiseSchedule(c *Config, v string) error {
+	var s smoothout.Schedule
+	word, err := options(v, map[string]*float64{"delay": &s.Delay, "factor": &s.Factor})
+	if err != nil {
+		return err
+	}
+	if s.Kind = smoothout.Kind(word); word == "constant" {
+		s.Kind = ""
+	}
+	c.Recipe.SmoothOut.Schedule = s
+	return nil
+}
+
+func setAverage(c *Config, v string) error {
+	a := rivals.Average{}
+	word, err := options(v, map[string]*float64{"start": &a.Start})
+	if err != nil {
+		return err
+	}
+	if word != "none" {
+		kind, decay, given := strings.Cut(word, "=")
+		if a.Kind = kind; given {
+			if err := parseFloat(decay, &a.Decay); err != nil {
+				return err
+			}
+		}
+	}
+	c.Recipe.Average = a
 	return nil
 }
 
