@@ -125,7 +125,7 @@ func runTrain(cmd *cobra.Command, f runFlags) error {
 		}
 	}
 	started := dir.Sessions()
-	fmt.Fprintf(stderr, "smoothout: %s in %s, backend %s\n", describe(config), dir, opts.BackendName)
+	fmt.Fprintf(stderr, "smoothout: %s in %s, backend %s\n", inOneLine(config), dir, opts.BackendName)
 	warnOtherCode(stderr, dir, started)
 	line := newLiveLine(stderr)
 	opts.Progress = line.update
@@ -214,8 +214,8 @@ func readRecipe(name string) (experiment.Config, error) {
 	return c, nil
 }
 
-// describe is a configuration in one line.
-func describe(c experiment.Config) string {
+// inOneLine is a configuration for people.
+func inOneLine(c experiment.Config) string {
 	r := c.Recipe
 	s := fmt.Sprintf("%s on %s, %s", c.Network.Name, c.Data.Name, r.Method())
 	if strength := r.StrengthAt(0, 1); r.Method() != "sgd" {

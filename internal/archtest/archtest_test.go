@@ -54,7 +54,7 @@ var rules = map[string]rule{
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"rivals":    {may: []string{"GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
-	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
+	"datasets":  {may: []string{"internal/atomicfile", "internal/seed", "golang.org/x/image/draw"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
 	"train":     {may: []string{"GoMLX", "compute", "smoothout", "rivals", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
 	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
@@ -82,7 +82,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
