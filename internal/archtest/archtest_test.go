@@ -62,6 +62,10 @@ var rules = map[string]rule{
 	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
+	"experiment": {
+		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
+		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
+	},
 	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
@@ -82,7 +86,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"experiment", "smoothout", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
