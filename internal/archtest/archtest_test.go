@@ -51,6 +51,9 @@ var rules = map[string]rule{
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
 
+	"resolver/compare": {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/archive": {may: []string{"pith", "internal/atomicfile", "github.com/klauspost/compress/zstd"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
 	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
@@ -94,6 +97,7 @@ var rules = map[string]rule{
 	"internal/archtest":   {},
 	"internal/atomicfile": {},
 	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
+	"internal/httpserve":  {may: []string{"golang.org/x/crypto/acme/...", "golang.org/x/net/netutil"}, free: []string{"GoMLX", "SQL", "cobra", "pith"}},
 	"internal/keyfile":    {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
 	"internal/seed":       {},
 }
