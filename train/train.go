@@ -18,6 +18,7 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
@@ -161,7 +162,7 @@ type run struct {
 	opts    Options
 	data    Data
 	model   *Model
-	trainer *gomlx.Trainer
+	trainer stepper
 	steps   int // per epoch
 	first   int // steps done before this session
 	state   state
@@ -205,6 +206,38 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 	if err := m.store.SetRNGStateFromSeed(int64(seed.Words(recipe.Seed, "store")[0])); err != nil {
 		return nil, err
 	}
+	trainer, err := newTrainer(m, recipe)
+	if err != nil {
+		return nil, err
+	}
+	return &run{
+		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer,
+		steps: n / recipe.Batch, // > 0: the batch is not larger than the set
+	}, nil
+}
+
+// crossEntropy is the loss that is minimised: with label smoothing ε towards
+// the distribution that gives the true class 1-ε and spreads ε over all.
+func crossEntropy(r Recipe) gomlx.LossFn {
+	if r.LabelSmoothing == 0 {
+		return loss.SparseCategoricalCrossEntropyLogits
+	}
+	return func(labels, logits []*Node) *Node {
+		classes := logits[0].Shape().Dim(-1)
+		hot := OneHot(Squeeze(labels[0], -1), classes, logits[0].DType())
+		target := AddScalar(MulScalar(hot, 1-r.LabelSmoothing), r.LabelSmoothing/float64(classes))
+		return loss.CategoricalCrossEntropyLogits([]*Node{target}, logits)
+	}
+}
+
+// A stepper trains on one ghost batch per call; the last ghost batch of a batch
+// updates the weights. The first metric is the mean loss that was minimised.
+type stepper interface {
+	TrainStep(gomlx.Batch) ([]*tensors.Tensor, error)
+}
+
+// newTrainer builds what a recipe says is to be done with a ghost batch.
+func newTrainer(m *Model, recipe Recipe) (stepper, error) {
 	noise := recipe.SmoothOut
 	if noise.Seed == 0 {
 		noise.Seed = recipe.Seed
@@ -215,16 +248,13 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 		WeightDecay:  recipe.WeightDecay,
 		ClipNorm:     recipe.ClipNorm,
 	}
-	trainer := gomlx.NewTrainer(backend, m.store, smoothout.Wrap(noise, net), loss.SparseCategoricalCrossEntropyLogits, sgd, nil, nil)
+	trainer := gomlx.NewTrainer(m.backend, m.store, smoothout.Wrap(noise, m.net), crossEntropy(recipe), sgd, nil, nil)
 	if recipe.ghosts() > 1 {
 		if err := trainer.AccumulateGradients(recipe.ghosts()); err != nil {
 			return nil, err
 		}
 	}
-	return &run{
-		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer,
-		steps: n / recipe.Batch, // > 0: the batch is not larger than the set
-	}, nil
+	return trainer, nil
 }
 
 // epoch does what is left of the current epoch, measures, and saves.

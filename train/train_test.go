@@ -544,3 +544,25 @@ func TestNoEpochs(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 }
+
+// Label smoothing moves the target: the loss of a training step is the mix of
+// the plain one and the mean over all classes.
+func TestLabelSmoothing(t *testing.T) {
+	labels := []int32{0, 2}
+	logits := [][]float32{{1, 2, 0}, {0.5, -1, 3}}
+	got := MustExecOnce(newBackend(t), func(y, z *Node) *Node {
+		return crossEntropy(Recipe{LabelSmoothing: 0.3})([]*Node{ExpandDims(y, -1)}, []*Node{z})
+	}, labels, logits)
+	want := 0.0
+	for i, z := range logits {
+		var sum, mean float64
+		for _, l := range z {
+			sum += math.Exp(float64(l))
+			mean += float64(l) / 3
+		}
+		want += (math.Log(sum) - 0.7*float64(z[labels[i]]) - 0.3*mean) / 2
+	}
+	if d := float64(tensors.ToScalar[float32](got)) - want; !(math.Abs(d) < 1e-5) {
+		t.Errorf("loss off by %v", d)
+	}
+}

@@ -59,6 +59,11 @@ var rules = map[string]rule{
 	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
 	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
 
+	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
+	"objective/network": {may: []string{"objective", "GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP", "drawing"}},
+	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
+	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
+
 	"replicate/study": {may: []string{"pith", "gonum", "internal/atomicfile"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
