@@ -2,9 +2,13 @@ package sharpness_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/openpith/evidence/objective"
@@ -367,5 +371,53 @@ func TestFlatLandIsSaid(t *testing.T) {
 	}
 	if r := run(t, sharpness.Ascent{}, b, w); r.Value != 0 {
 		t.Errorf("SAM sharpness of a plain is %v", r.Value)
+	}
+}
+
+func TestFilesKeepEverything(t *testing.T) {
+	curvature := make([]float64, 120)
+	for i := range curvature {
+		curvature[i] = 1
+	}
+	b := newBowl(curvature...)
+	w := b.start()
+	for i := range curvature {
+		w[i] = 1
+	}
+	f := &sharpness.File{Format: sharpness.FileFormat, Name: "bowl", Train: &objective.Value{Accuracy: 0.9}, Test: &objective.Value{Accuracy: 0.7}}
+	labels := map[string]bool{}
+	for _, m := range append(sharpness.Suite(), sharpness.Density{Steps: 3}) {
+		r := run(t, m, b, w)
+		f.Results = append(f.Results, r)
+		labels[sharpness.Label(r.Settings)] = true
+	}
+	if len(labels) != len(f.Results) {
+		t.Errorf("%d labels for %d results: %v", len(labels), len(f.Results), labels)
+	}
+	data, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "s.json")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := sharpness.LoadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(got, f) {
+		t.Errorf("read %+v\nwritten %+v", got, f)
+	}
+	if gap, ok := got.Gap(); !ok || math.Abs(gap-0.2) > 1e-12 {
+		t.Errorf("gap %v, %v", gap, ok)
+	}
+	for name, text := range map[string]string{"prose": "x", "other": `{"format":"x"}`, "unknown measure": `{"format":"sharpness/1","results":[{"measure":"feeling"}]}`} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := sharpness.LoadFile(path); !errors.Is(err, sharpness.ErrFile) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

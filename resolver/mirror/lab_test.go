@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -223,7 +222,7 @@ func (l *lab) Changed() <-chan struct{} {
 	return l.changed
 }
 
-func (l *lab) Submit(_ context.Context, bundles [][]byte) ([]Outcome, error) {
+func (l *lab) Submit(_ context.Context, _ Upstream, bundles [][]byte) ([]Outcome, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.submits++; l.submits == l.failAt {
@@ -307,7 +306,7 @@ func (l *lab) sync() *Sync {
 func (l *lab) give(bundles ...[]byte) {
 	l.t.Helper()
 	for _, b := range bundles {
-		o, err := l.Submit(context.Background(), [][]byte{b})
+		o, err := l.Submit(context.Background(), Upstream{}, [][]byte{b})
 		if err != nil || o[0].Refused != nil {
 			l.t.Fatalf("%s does not take a bundle: %v %v", l.name, err, o)
 		}
@@ -364,10 +363,4 @@ func sameState(t testing.TB, a, b *lab) {
 			t.Errorf("the state of %s differs: %v %v", suffix, errA, errB)
 		}
 	}
-}
-
-// digestOf names bytes as /objects does.
-func digestOf(data []byte) string {
-	sum := sha256.Sum256(data)
-	return hex.EncodeToString(sum[:])
 }

@@ -423,7 +423,7 @@ func TestObjects(t *testing.T) {
 	l := newLab(t, "alpha")
 	bundle := another(t, 0)
 	l.give(bundle)
-	digest := digestOf(bundle)
+	digest := digestOf(bundle).String()
 	resp, body := fetch(t, l, "/objects/sha256/"+digest)
 	if resp.StatusCode != 200 || !bytes.Equal(body, bundle) || resp.Header.Get("Cache-Control") != "public, max-age=31536000, immutable" {
 		t.Errorf("status %d, %d bytes, %q", resp.StatusCode, len(body), resp.Header.Get("Cache-Control"))

@@ -46,6 +46,7 @@ var (
 type Upstream struct {
 	URL        string    `json:"url"`
 	LogKey     string    `json:"log_key,omitempty"`    // verifier key (golang.org/x/mod/sumdb/note); "" for a mirror without a log
+	All        bool      `json:"all,omitempty"`        // take everything valid, also of signers that the policy does not know
 	Next       int64     `json:"next"`                 // sequence number there to go on with
 	Hashes     [][]byte  `json:"hashes,omitempty"`     // compact range of the leaves before Next
 	Checkpoint string    `json:"checkpoint,omitempty"` // the newest one that was found right
@@ -72,7 +73,7 @@ type Outcome struct {
 type Target interface {
 	// Submit verifies bundles and takes what is right, with one outcome for each. An
 	// error says that the store failed; then nothing is known of any of them.
-	Submit(ctx context.Context, bundles [][]byte) ([]Outcome, error)
+	Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error)
 	// Upstream returns what SaveUpstream saved.
 	Upstream(ctx context.Context, url string) (Upstream, error)
 	// SaveUpstream is durable when it returns.
@@ -338,19 +339,21 @@ func (e Event) is(x entry) bool {
 	if e.ID != x.id {
 		return false
 	}
-	if sha256.Sum256(x.data) == e.SHA256 {
+	if digestOf(x.data) == e.SHA256 {
 		return true
 	}
 	signed, err := pith.SignedBytes(x.data)
-	return err == nil && "sha256:"+compare.Digest(sha256.Sum256(signed)).String() == e.ID
+	return err == nil && "sha256:"+digestOf(signed).String() == e.ID
 }
+
+func digestOf(data []byte) compare.Digest { return sha256.Sum256(data) }
 
 // submit hands over what was collected.
 func (p *page) submit(ctx context.Context) error {
 	if len(p.batch) == 0 {
 		return nil
 	}
-	outcomes, err := p.s.Target.Submit(ctx, p.batch)
+	outcomes, err := p.s.Target.Submit(ctx, *p.up, p.batch)
 	if err != nil {
 		return err
 	}

@@ -478,7 +478,7 @@ func TestContents(t *testing.T) {
 		}
 		for _, e := range events {
 			signed, err := pith.SignedBytes(e.data)
-			if err != nil || "sha256:"+digestOf(signed) != e.id {
+			if err != nil || "sha256:"+digestOf(signed).String() != e.id {
 				t.Errorf("event %s: %v", e.id, err)
 			}
 		}
