@@ -83,7 +83,8 @@ var rules = map[string]rule{
 	},
 	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
-	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
+	"bench":        {may: []string{"GoMLX", "compute", "cpu", "smoothout", "train"}, free: []string{"pith", "HTTP", "SQL"}},
+	"bench/tables": {may: []string{"bench", "cpu", "smoothout"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
 		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
 		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
