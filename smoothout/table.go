@@ -8,6 +8,8 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -85,6 +87,14 @@ func floats(t *tensors.Tensor) ([]float64, bool) {
 		}
 	case dtypes.Float64:
 		out = tensors.MustCopyFlatData[float64](t)
+	case dtypes.BFloat16:
+		for _, v := range tensors.MustCopyFlatData[bfloat16.BFloat16](t) {
+			out = append(out, float64(v.Float32()))
+		}
+	case dtypes.Float16:
+		for _, v := range tensors.MustCopyFlatData[float16.Float16](t) {
+			out = append(out, float64(v.Float32()))
+		}
 	default:
 		return nil, false
 	}
