@@ -41,11 +41,12 @@ type Split struct {
 	Labels []uint8 // one per image
 	shape  []int   // height, width, channels
 	class  int     // number of classes
+	norm   *normalization
 }
 
 // newSplit checks that images and labels belong together.
-func newSplit(images, labels []uint8, shape []int, classes int) (*Split, error) {
-	s := &Split{Images: images, Labels: labels, shape: shape, class: classes}
+func newSplit(images, labels []uint8, shape []int, classes int, norm *normalization) (*Split, error) {
+	s := &Split{Images: images, Labels: labels, shape: shape, class: classes, norm: norm}
 	if len(images) != len(labels)*s.pixels() {
 		return nil, fmt.Errorf("%d labels, but images for %d", len(labels), len(images)/s.pixels())
 	}
@@ -67,25 +68,52 @@ func (s *Split) Shape() []int { return s.shape }
 func (s *Split) Classes() int { return s.class }
 
 // Fill writes the given images to x and their labels to y. Pixels are
-// normalised as in the reference, with mean 0.5 and standard deviation 0.5:
-// 0 becomes -1 and 255 becomes 1.
+// normalised as in the reference: (p/255 - mean)/deviation, for gray images
+// with mean 0.5 and deviation 0.5, so that 0 becomes -1 and 255 becomes 1, for
+// coloured ones with those of ImageNet, per channel.
 func (s *Split) Fill(indices []int, x []float32, y []int32) {
 	n := s.pixels()
 	for i, j := range indices {
-		out := x[i*n : (i+1)*n]
-		for k, p := range s.Images[j*n : (j+1)*n] {
-			out[k] = normalized[p]
-		}
+		s.norm.apply(x[i*n:(i+1)*n], s.Images[j*n:(j+1)*n])
 		y[i] = int32(s.Labels[j])
 	}
 }
 
-var normalized = func() (t [256]float32) {
-	for p := range t {
-		t[p] = (float32(p)/255 - 0.5) / 0.5
+// A normalization has a table per channel, from a pixel to what a network sees.
+type normalization [][256]float32
+
+func normalize(mean, deviation []float32) *normalization {
+	t := make(normalization, len(mean))
+	for c := range t {
+		for p := range t[c] {
+			t[c][p] = (float32(p)/255 - mean[c]) / deviation[c]
+		}
 	}
-	return t
-}()
+	return &t
+}
+
+var (
+	halves = normalize([]float32{0.5}, []float32{0.5})
+	// The mean and deviation of ImageNet, which the reference uses for all
+	// coloured images.
+	imagenet = normalize([]float32{0.485, 0.456, 0.406}, []float32{0.229, 0.224, 0.225})
+)
+
+// apply normalises whole pixels.
+func (t normalization) apply(x []float32, pixels []uint8) {
+	if len(t) == 3 {
+		r, g, b := &t[0], &t[1], &t[2]
+		for ; len(pixels) >= 3 && len(x) >= 3; pixels, x = pixels[3:], x[3:] {
+			x[0], x[1], x[2] = r[pixels[0]], g[pixels[1]], b[pixels[2]]
+		}
+		return
+	}
+	gray := &t[0]
+	x = x[:len(pixels)]
+	for k, p := range pixels {
+		x[k] = gray[p]
+	}
+}
 
 // SHA256 is the hash, in hexadecimal, of shape, number of classes, images and
 // labels, in their order.
@@ -134,7 +162,8 @@ func (s *Split) pick(indices []int) *Split {
 	sorted := append([]int(nil), indices...)
 	sort.Ints(sorted)
 	px := s.pixels()
-	out := &Split{shape: s.shape, class: s.class}
+	out := &Split{shape: s.shape, class: s.class, norm: s.norm}
+	out.Images, out.Labels = make([]uint8, 0, len(sorted)*px), make([]uint8, 0, len(sorted))
 	for _, i := range sorted {
 		out.Images = append(out.Images, s.Images[i*px:(i+1)*px]...)
 		out.Labels = append(out.Labels, s.Labels[i])

@@ -53,8 +53,11 @@ func tiny() (published, map[string][]byte) {
 		sum := sha256.Sum256(b)
 		return file{name, hex.EncodeToString(sum[:]), int64(len(b)), dims}
 	}
-	p.train = [2]file{add("train-x.gz", ramp(36, 251), 6, 3, 2), add("train-y.gz", ramp(6, 3), 6)}
-	p.test = [2]file{add("test-x.gz", ramp(12, 7), 2, 3, 2), add("test-y.gz", ramp(2, 2), 2)}
+	p.packings = []packing{{read: readIDXFiles, files: []file{
+		add("train-x.gz", ramp(36, 251), 6, 3, 2), add("train-y.gz", ramp(6, 3), 6),
+		add("test-x.gz", ramp(12, 7), 2, 3, 2), add("test-y.gz", ramp(2, 2), 2),
+	}}}
+	p.norm, p.urls = halves, []string{"http://127.0.0.1:1/"}
 	return p, files
 }
 
@@ -128,7 +131,7 @@ func TestLoadRefusesOtherFiles(t *testing.T) {
 	// The published checksum is right, and the labels are not.
 	labels := idx([]uint8{0, 3}, 2)
 	sum := sha256.Sum256(labels)
-	p.test[1] = file{"test-y.gz", hex.EncodeToString(sum[:]), int64(len(labels)), []int{2}}
+	p.packings[0].files[3] = file{"test-y.gz", hex.EncodeToString(sum[:]), int64(len(labels)), []int{2}}
 	dir := t.TempDir()
 	put(t, dir, files)
 	put(t, dir, map[string][]byte{"test-y.gz": labels})
@@ -387,8 +390,9 @@ func dataDir(t *testing.T) string {
 
 func TestRealSets(t *testing.T) {
 	dir := dataDir(t)
-	for name, want := range map[string]struct{ first, ones int }{ // label of the first training image, images of class 1
-		"mnist": {5, 6742}, "fashion-mnist": {9, 6000},
+	for name, want := range map[string]struct{ train, test, first, ones int }{ // sizes, label of the first training image, images of class 1
+		"mnist": {60000, 10000, 5, 6742}, "fashion-mnist": {60000, 10000, 9, 6000},
+		"cifar-10": {50000, 10000, 6, 5000}, "cifar-100": {50000, 10000, 19, 500}, "cifar-10-part": {8068, 1017, 6, 777},
 	} {
 		s, err := Load(name, dir)
 		if errors.Is(err, ErrMissing) {
@@ -405,11 +409,11 @@ func TestRealSets(t *testing.T) {
 				ones++
 			}
 		}
-		if s.Train.Len() != 60000 || s.Test.Len() != 10000 || int(s.Train.Labels[0]) != want.first || ones != want.ones {
+		if s.Train.Len() != want.train || s.Test.Len() != want.test || int(s.Train.Labels[0]) != want.first || ones != want.ones {
 			t.Errorf("%s: %d training and %d test samples, first label %d, %d of class 1",
 				name, s.Train.Len(), s.Test.Len(), s.Train.Labels[0], ones)
 		}
-		if _, _, err := s.Train.Hold("validation", 5000); err != nil {
+		if _, _, err := s.Train.Hold("validation", 1000); err != nil {
 			t.Error(err)
 		}
 	}

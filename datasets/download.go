@@ -1,6 +1,7 @@
 package datasets
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -38,9 +39,13 @@ func Download(ctx context.Context, name, dir string, progress DownloadProgress) 
 
 func (p published) download(ctx context.Context, dir string, progress DownloadProgress) (string, error) {
 	to := filepath.Join(dir, p.name)
-	for _, f := range p.files() {
+	if len(p.urls) == 0 {
+		return "", fmt.Errorf("%w: %s is published nowhere", ErrDownload, p.name)
+	}
+	for _, f := range p.packings[0].files {
 		path := filepath.Join(to, f.name)
-		if have, err := os.ReadFile(path); err == nil && f.check(have) == nil {
+		if have, err := f.open(p, to); err == nil {
+			have.Close()
 			continue
 		}
 		content, err := p.fetch(ctx, f, progress)
@@ -112,7 +117,7 @@ func (f file) get(ctx context.Context, url string, progress DownloadProgress) ([
 			return nil, fmt.Errorf("GET %s: %w", url, err)
 		}
 	}
-	if err := f.check(content); err != nil {
+	if err := f.check(bytes.NewReader(content)); err != nil {
 		return nil, fmt.Errorf("GET %s: %w", url, err)
 	}
 	return content, nil

@@ -37,6 +37,7 @@ func Glyphs(c GlyphsConfig) (*Set, error) {
 			Labels: make([]uint8, n),
 			shape:  []int{side, side, 1},
 			class:  len(skeletons),
+			norm:   halves,
 		}
 		for i := range n {
 			s.Labels[i] = uint8(i % len(skeletons))
@@ -47,7 +48,7 @@ func Glyphs(c GlyphsConfig) (*Set, error) {
 	return &Set{
 		Name:    "glyphs",
 		Source:  fmt.Sprintf("generated from seed %d: drawn digits, distorted; not MNIST", c.Seed),
-		Classes: []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"},
+		Classes: digits,
 		Train:   split("train", c.Train),
 		Test:    split("test", c.Test),
 	}, nil

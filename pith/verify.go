@@ -20,12 +20,17 @@ import (
 // What is valid does not depend on trust. A bundle that a stranger extended and
 // signed is Untrusted until the policy names the stranger.
 func Verify(data []byte, trust *Trust) *Result {
+	r, _ := verify(data, trust)
+	return r
+}
+
+// verify is Verify that also returns the bundle, nil where there is none.
+func verify(data []byte, trust *Trust) (r *Result, b *bundle) {
 	if trust == nil {
 		trust = PinnedTrust()
 	}
-	r := &Result{Signers: []SignerSeen{}}
+	r = &Result{Signers: []SignerSeen{}}
 	c := idle.Get().(*checks)
-	var b *bundle
 	defer func() {
 		r.complete(b)
 		r.Checks = c.list()
@@ -35,14 +40,14 @@ func Verify(data []byte, trust *Trust) *Result {
 	doc, err := canon.Parse(data)
 	if err != nil {
 		c.unreadable(err)
-		return r
+		return r, nil
 	}
 	if b = c.bundle(doc.Root()); b == nil {
-		return r
+		return r, nil
 	}
 	r.describe(b)
 	r.judge(c, b, trust)
-	return r
+	return r, b
 }
 
 func (c *checks) unreadable(err error) {

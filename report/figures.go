@@ -25,6 +25,8 @@ type Figure struct {
 	Caption string
 	SVG     template.HTML
 	Table   Table
+
+	plot *plot.Plot // what SVG shows, to be drawn in other forms
 }
 
 // A Table holds the numbers behind a picture, ready to print.
@@ -75,6 +77,7 @@ func accuracyFigure(p *study.Plan, res *study.Results) Figure {
 	return Figure{
 		Title:   "Test accuracy",
 		Caption: fmt.Sprintf("Each pale mark is one run, thin lines join the runs of one seed; the solid mark is the mean with its 95 %% interval. %s; the test set was read once per run, at clean weights.", seeds(p)),
+		plot:    plt,
 		SVG:     render(plt, "Test accuracy of every run per method: "+res.Statement),
 		Table:   table,
 	}
@@ -121,6 +124,7 @@ func effectFigure(p *study.Plan, res *study.Results) Figure {
 		Title: "Effect, paired by seed",
 		Caption: fmt.Sprintf("Right of the solid line is better than %s. Pale marks are the pairs, the bar is the 95 %% interval of their mean; the dashed line is the smallest improvement that the plan counts (%s points).",
 			base, points(p.Outcome.MinimumEffect)),
+		plot:  plt,
 		SVG:   render(plt, "Paired differences in test accuracy: "+res.Statement),
 		Table: table,
 	}
@@ -182,7 +186,7 @@ func curveFigure(p *study.Plan, res *study.Results, title, yLabel, caption strin
 		widen(&plt.Y)
 	}
 	table.Rows = rows
-	return Figure{Title: title, Caption: caption, SVG: render(plt, title+" by epoch for every method"), Table: table}
+	return Figure{Title: title, Caption: caption, plot: plt, SVG: render(plt, title+" by epoch for every method"), Table: table}
 }
 
 // riseFigure shows how much the training loss grows when the final weights are
@@ -276,7 +280,7 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	}
 	plt.X.Scale, plt.X.Tick.Marker = plot.LogScale{}, ticksAt(table.Rows)
 	plt.X.Min, plt.X.Max = strengths[0]/1.3, strengths[len(strengths)-1]*1.3
-	plt.Y.Scale, plt.Y.Tick.Marker = plot.LogScale{}, ratioTicks{}
+	plt.Y.Scale, plt.Y.Tick.Marker = plot.LogScale{}, logTicks{}
 	plt.Y.Min, plt.Y.Max = lowest*math.Pow(lowest/highest, 0.3), highest // room for the legend
 	plt.Legend.Left = true
 
@@ -306,15 +310,16 @@ func riseFigure(p *study.Plan, res *study.Results, noise, title, symbol, meaning
 	}
 	f.Caption = fmt.Sprintf("Below 1 is flatter than %s. Mean over %d draws of the noise and %s, on training samples, at the final weights; whiskers: 95 %% interval of the method's mean over seeds, in units of %s's mean, cut at the edge of the picture. The rises themselves, in nats, are in the table.",
 		base, p.Flatness.Draws, seeds(p), base)
+	f.plot = plt
 	f.SVG = render(plt, title+", as a multiple of "+base+"'s. "+f.Answer)
 	return f, true
 }
 
-// ratioTicks labels a logarithmic axis of ratios: the finest of three grids
-// that leaves the labels apart.
-type ratioTicks struct{}
+// logTicks labels a logarithmic axis: the finest of four grids that leaves the
+// labels apart.
+type logTicks struct{}
 
-func (ratioTicks) Ticks(low, high float64) []plot.Tick {
+func (logTicks) Ticks(low, high float64) []plot.Tick {
 	if !(low > 0 && high >= low) {
 		return nil
 	}
@@ -375,8 +380,7 @@ func logarithmic(a *plot.Axis) {
 	if a.Min <= 0 || a.Max/a.Min < 10 {
 		return
 	}
-	a.Scale = plot.LogScale{}
-	a.Tick.Marker = plot.LogTicks{Prec: -1}
+	a.Scale, a.Tick.Marker = plot.LogScale{}, logTicks{}
 }
 
 // ticksAt labels the axis at the values of the first column: the strengths that

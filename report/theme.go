@@ -134,7 +134,7 @@ func (r roundTicks) Ticks(low, high float64) []plot.Tick {
 	decimals := max(0, int(math.Ceil(-math.Log10(step)-1e-9)))
 	var ticks []plot.Tick
 	for k := math.Ceil(low / step); k*step <= high && len(ticks) < 20; k++ {
-		v := k * step
+		v := k*step + 0 // no -0
 		label := strconv.FormatFloat(v, 'f', decimals, 64)
 		if math.Abs(v) >= 1e5 || decimals > 5 {
 			label = strconv.FormatFloat(v, 'g', 3, 64)

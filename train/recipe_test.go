@@ -24,6 +24,31 @@ func TestRateAt(t *testing.T) {
 	}
 }
 
+func TestSchedules(t *testing.T) {
+	cosine := Recipe{Batch: 8, Epochs: 100, LearningRate: 0.4, Schedule: "cosine", Warmup: 10}
+	for epoch, want := range map[float64]float64{
+		0: 0, 5: 0.5 * 0.2 * (1 + math.Cos(math.Pi*0.05)), 10: 0.2 * (1 + math.Cos(math.Pi*0.1)), 50: 0.2, 75: 0.2 * (1 - math.Sqrt2/2), 100: 0,
+	} {
+		if got := cosine.RateAt(epoch); math.Abs(got-want) > 1e-12 {
+			t.Errorf("cosine at %v: %v, want %v", epoch, got, want)
+		}
+	}
+	step := Recipe{Batch: 8, Ghost: 2, Epochs: 50, Warmup: 5, Milestones: []Milestone{{10, 0.01}, {20, 0.001}}}
+	short := step.WithEpochs(5)
+	if want := []Milestone{{1, 0.01}, {2, 0.001}}; short.Epochs != 5 || short.Warmup != 0.5 || !cmp.Equal(short.Milestones, want) {
+		t.Errorf("compressed: %+v", short)
+	}
+	if step.Milestones[0].Epoch != 10 {
+		t.Error("the recipe it was made from has changed")
+	}
+	if long := step.WithMultiplier(3); long.Batch != 24 || long.Ghost != 2 || long.Multiple() != 12 {
+		t.Errorf("multiplied: %+v", long)
+	}
+	if whole := (Recipe{Batch: 8}).WithMultiplier(2); whole.Batch != 16 || whole.Ghost != 8 {
+		t.Errorf("multiplied: %+v", whole)
+	}
+}
+
 func TestRecipeValidate(t *testing.T) {
 	good := Recipe{Batch: 8, Epochs: 1, LearningRate: 0.1}
 	for name, c := range map[string]struct {
@@ -42,6 +67,11 @@ func TestRecipeValidate(t *testing.T) {
 		"NaN decay":              {func(r *Recipe) { r.WeightDecay = math.NaN() }, "weight decay"},
 		"negative clip":          {func(r *Recipe) { r.ClipNorm = -1 }, "clip"},
 		"recalibrate":            {func(r *Recipe) { r.Recalibrate = -2 }, "recalibrate"},
+		"schedule":               {func(r *Recipe) { r.Schedule = "spline" }, "schedule"},
+		"cosine and milestones":  {func(r *Recipe) { r.Schedule = "cosine"; r.Milestones = []Milestone{{1, 1}} }, "milestones"},
+		"NaN warm-up":            {func(r *Recipe) { r.Warmup = math.NaN() }, "warm-up"},
+		"label smoothing 1":      {func(r *Recipe) { r.LabelSmoothing = 1 }, "label smoothing"},
+		"select":                 {func(r *Recipe) { r.Select = "luckiest" }, "select"},
 		"milestones in disorder": {func(r *Recipe) { r.Milestones = []Milestone{{2, 1}, {1, 1}} }, "milestone 2"},
 		"noise":                  {func(r *Recipe) { r.SmoothOut.Strength = -1 }, "strength"},
 	} {

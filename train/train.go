@@ -21,15 +21,16 @@ import (
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
-	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
+	"github.com/openpith/evidence/internal/atomicfile"
+	"github.com/openpith/evidence/internal/safetensors"
 	"github.com/openpith/evidence/internal/seed"
-	"github.com/openpith/evidence/smoothout"
 )
 
 // Samples is a set of labelled inputs that can be read in any order. Reading
-// the same index twice gives the same sample.
+// the same index twice gives the same sample. Run reads from goroutines of its
+// own, several at once if Options.Loaders says so. See also [Augmented].
 type Samples interface {
 	Len() int
 	Shape() []int // of one input, for example [28 28 1]
@@ -50,6 +51,22 @@ type Options struct {
 	// Checkpoint is a file that holds the state of the run: written after every
 	// epoch and when ctx ends, continued from if it is there. "" keeps none.
 	Checkpoint string
+	// SaveSteps and SaveInterval, if not 0, also write the checkpoint within an
+	// epoch: after so many steps, or when so much time has passed since the last.
+	SaveSteps    int
+	SaveInterval time.Duration
+	// Best is a file for the weights (safetensors) after the epoch that was
+	// best on the validation set so far. "" keeps none.
+	Best string
+	// Init, if not nil, are the initial weights, as [Model.Weights] writes them.
+	// Unlike the others, this option changes the result.
+	Init []byte
+	// Loaders is how many goroutines read samples ahead of the steps; 0 means 1.
+	// With more than one, the samples are read from several at once.
+	Loaders int
+	// Cost measures what a step costs beside one of plain SGD, by training a
+	// throw-away copy of the model for a few steps; see Progress.Cost.
+	Cost bool
 	// Identity names what the trainer cannot see, such as the digests of the
 	// data and the name of the network. It is bound into the checkpoint, which
 	// no run of another identity, recipe or model can continue.
@@ -68,7 +85,9 @@ type Progress struct {
 	First         int     // steps already done when this call of Run began
 	Loss          float64 // mean training loss of the last step, at noisy weights
 	LearningRate  float64
-	Done          *Epoch // at the end of an epoch: its entry in the history
+	Wait          float64 // seconds of this session in which steps waited for their input
+	Cost          float64 // time of a step as a multiple of one of plain SGD; 0 while not measured
+	Done          *Epoch  // at the end of an epoch: its entry in the history
 }
 
 // An Epoch is one line of the history of a run.
@@ -84,6 +103,8 @@ type Epoch struct {
 	Train      *Metrics `json:"train,omitempty"`
 	Validation *Metrics `json:"validation,omitempty"`
 	Seconds    float64  `json:"seconds"` // spent in training steps
+	// InputSeconds is the part of Seconds in which a step waited for its samples.
+	InputSeconds float64 `json:"input_seconds,omitempty"`
 }
 
 // An Outcome is the result of a run. All metrics are at clean weights.
@@ -95,7 +116,10 @@ type Outcome struct {
 	History         []Epoch `json:"history"`
 	// BatchNorm says which statistics the final metrics used: "running",
 	// "recalibrated", or "none" for a model without batch normalisation.
-	BatchNorm  string   `json:"batch_norm"`
+	BatchNorm string `json:"batch_norm"`
+	// Selected is the epoch whose weights these are: the last one, or the best
+	// on the validation set if the recipe says so.
+	Selected   int      `json:"selected_epoch"`
 	Train      *Metrics `json:"train"` // whole training set
 	Validation *Metrics `json:"validation,omitempty"`
 	Test       *Metrics `json:"test,omitempty"`
@@ -146,7 +170,10 @@ func Run(ctx context.Context, backend compute.Backend, net gomlx.ModelFn, data D
 	if err := r.resume(); err != nil {
 		return nil, err
 	}
-	r.first = r.state.Epoch*r.steps + r.state.Step
+	if err := r.cost.begin(backend, net, r); err != nil {
+		return nil, err
+	}
+	r.first, r.savedStep, r.saved = r.done(), r.done(), time.Now()
 	for r.state.Epoch < recipe.Epochs {
 		if err := r.epoch(ctx); err != nil {
 			return nil, err
@@ -161,10 +188,16 @@ type run struct {
 	opts    Options
 	data    Data
 	model   *Model
-	trainer *gomlx.Trainer
+	trainer stepper
 	steps   int // per epoch
 	first   int // steps done before this session
 	state   state
+	best    []safetensors.Tensor // the weights of the best epoch, if the recipe selects it
+	cost    cost
+	wait    time.Duration // for input, in this session
+
+	saved     time.Time // when the checkpoint was last written,
+	savedStep int       // and after how many steps
 }
 
 // state is what, beside the variables, the next step depends on or the final
@@ -174,6 +207,7 @@ type state struct {
 	Step    int     `json:"step"`     // steps done in the current epoch
 	LossSum float64 `json:"loss_sum"` // over the micro-steps of the current epoch
 	Seconds float64 `json:"seconds"`  // in training steps, of the current epoch
+	Wait    float64 `json:"input_seconds,omitempty"`
 	History []Epoch `json:"history"`
 }
 
@@ -183,6 +217,9 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 	}
 	if data.Train == nil {
 		return nil, fmt.Errorf("%w: no training data", ErrRecipe)
+	}
+	if recipe.Select == "best" && data.Validation == nil {
+		return nil, fmt.Errorf("%w: select best: there is no validation set to choose by", ErrRecipe)
 	}
 	n := data.Train.Len()
 	if recipe.Batch > n {
@@ -199,32 +236,30 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 	if err := m.acceptsIfAny("test data", data.Test); err != nil {
 		return nil, err
 	}
-	// Both ways of drawing initial values are seeded: the parameter is what
-	// initialisers of ours look at, the stream serves GoMLX's, and dropout.
-	m.store.SetParam(model.ParamInitialSeed, recipe.Seed)
-	if err := m.store.SetRNGStateFromSeed(int64(seed.Words(recipe.Seed, "store")[0])); err != nil {
+	if err := m.seed(recipe.Seed); err != nil {
 		return nil, err
 	}
-	noise := recipe.SmoothOut
-	if noise.Seed == 0 {
-		noise.Seed = recipe.Seed
-	}
-	sgd := SGD{
-		LearningRate: recipe.LearningRate,
-		Momentum:     recipe.Momentum,
-		WeightDecay:  recipe.WeightDecay,
-		ClipNorm:     recipe.ClipNorm,
-	}
-	trainer := gomlx.NewTrainer(backend, m.store, smoothout.Wrap(noise, net), loss.SparseCategoricalCrossEntropyLogits, sgd, nil, nil)
-	if recipe.ghosts() > 1 {
-		if err := trainer.AccumulateGradients(recipe.ghosts()); err != nil {
+	if opts.Init != nil {
+		if err := m.SetWeights(opts.Init); err != nil {
 			return nil, err
 		}
 	}
+	steps := n / recipe.Batch // > 0: the batch is not larger than the set
+	trainer, err := newTrainer(m, recipe, recipe.Epochs*steps)
+	if err != nil {
+		return nil, err
+	}
 	return &run{
-		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer,
-		steps: n / recipe.Batch, // > 0: the batch is not larger than the set
+		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer, steps: steps,
 	}, nil
+}
+
+// seed decides initial weights and dropout. Both ways of drawing initial values
+// are seeded: the parameter is what initialisers of ours look at, the stream
+// serves GoMLX's, and dropout.
+func (m *Model) seed(s int64) error {
+	m.store.SetParam(model.ParamInitialSeed, s)
+	return m.store.SetRNGStateFromSeed(int64(seed.Words(s, "store")[0]))
 }
 
 // epoch does what is left of the current epoch, measures, and saves.
@@ -233,26 +268,36 @@ func (r *run) epoch(ctx context.Context) error {
 	// The order of an epoch is a function of seed and epoch: neither the method
 	// nor what was drawn before can change it.
 	order := seed.Perm(seed.Stream(r.recipe.Seed, "order", s.Epoch), r.data.Train.Len())
+	input := load(r.data.Train, s.Epoch, order[s.Step*r.recipe.Batch:r.steps*r.recipe.Batch], r.recipe.ghost(), r.opts.Loaders)
+	defer func() { input.stop() }()
 	for s.Step < r.steps {
 		if ctx.Err() != nil {
 			return r.interrupted(ctx)
 		}
-		start := time.Now()
-		lossSum, rate, err := r.step(order[s.Step*r.recipe.Batch:][:r.recipe.Batch])
+		start, waited := time.Now(), input.wait
+		lossSum, rate, err := r.step(input)
 		if err != nil {
 			return err
 		}
 		s.LossSum += lossSum
 		s.Seconds += time.Since(start).Seconds()
+		s.Wait += (input.wait - waited).Seconds()
+		r.wait += input.wait - waited
 		s.Step++
+		if err := r.cost.measure(r); err != nil {
+			return err
+		}
 		r.report(lossSum/float64(r.recipe.ghosts()), rate, nil)
+		if err := r.saveIfDue(); err != nil {
+			return err
+		}
 	}
 
 	done := Epoch{
 		Epoch:        s.Epoch + 1,
 		LearningRate: r.recipe.RateAt(r.time(r.steps - 1)),
 		TrainingLoss: s.LossSum / float64(r.steps*r.recipe.ghosts()),
-		Seconds:      s.Seconds,
+		Seconds:      s.Seconds, InputSeconds: s.Wait,
 	}
 	var err error
 	if done.Train, err = r.measure(ctx, "clean training loss", r.monitored()); err != nil {
@@ -262,6 +307,9 @@ func (r *run) epoch(ctx context.Context) error {
 		return err
 	}
 	r.state = state{Epoch: s.Epoch + 1, History: append(s.History, done)}
+	if err := r.keepBest(); err != nil {
+		return err
+	}
 	if err := r.save(); err != nil {
 		return err
 	}
@@ -269,23 +317,64 @@ func (r *run) epoch(ctx context.Context) error {
 	return nil
 }
 
-// step does one optimizer step on the samples of a batch and returns the sum
-// of the losses of its ghost batches.
-func (r *run) step(batch []int) (lossSum, rate float64, err error) {
+// keepBest notes the weights if the epoch that has just ended is the best.
+func (r *run) keepBest() error {
+	selects := r.recipe.Select == "best"
+	if Best(r.state.History) != r.state.Epoch || !selects && r.opts.Best == "" {
+		return nil
+	}
+	weights, err := r.model.snapshot()
+	if err != nil {
+		return err
+	}
+	if selects {
+		r.best = weights
+	}
+	if r.opts.Best == "" {
+		return nil
+	}
+	// Should the checkpoint of this epoch not be reached, the epoch is done
+	// again and the file written again, with the same bytes.
+	file, err := safetensors.Encode(weights, map[string]string{"epoch": fmt.Sprint(r.state.Epoch)})
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(r.opts.Best, file, 0o644)
+}
+
+// Best is the epoch (from 1) that was best on the validation set: by accuracy,
+// then by loss, then the earliest. Without validation it is the last one.
+func Best(history []Epoch) int {
+	best := len(history)
+	for i := len(history) - 1; i >= 0; i-- {
+		v := history[i].Validation
+		if v == nil {
+			return len(history)
+		}
+		b := history[best-1].Validation
+		if v.Accuracy > b.Accuracy || v.Accuracy == b.Accuracy && v.Loss <= b.Loss {
+			best = i + 1
+		}
+	}
+	return best
+}
+
+// step does one optimizer step and returns the sum of the losses of its ghost
+// batches.
+func (r *run) step(input *loader) (lossSum, rate float64, err error) {
 	rate = r.recipe.RateAt(r.time(r.state.Step))
-	v := optimizer.LearningRateVar(r.model.store.RootScope(), dtypes.Float32, rate)
-	if err := v.SetValue(tensors.FromScalar(float32(rate))); err != nil {
+	if err := setRate(r.model, rate); err != nil {
 		return 0, 0, err
 	}
-	for ghost := r.recipe.ghost(); len(batch) > 0; batch = batch[ghost:] {
-		x, y := r.model.tensors(r.data.Train, batch[:ghost], ghost)
-		metrics, err := r.trainer.TrainStep(gomlx.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{y}})
+	for range r.recipe.ghosts() {
+		c := input.next()
+		if c.err != nil {
+			return 0, 0, fmt.Errorf("reading training samples: %w", c.err)
+		}
+		r.cost.note(c)
+		l, err := trainStep(r.model, r.trainer, c)
 		if err != nil {
 			return 0, 0, err
-		}
-		l := float64(tensors.ToScalar[float32](metrics[0]))
-		for _, m := range metrics {
-			m.MustFinalizeAll()
 		}
 		if err := r.finite("training loss", l); err != nil {
 			return 0, 0, err
@@ -294,6 +383,31 @@ func (r *run) step(batch []int) (lossSum, rate float64, err error) {
 	}
 	return lossSum, rate, nil
 }
+
+func setRate(m *Model, rate float64) error {
+	v := optimizer.LearningRateVar(m.store.RootScope(), dtypes.Float32, rate)
+	return v.SetValue(tensors.FromScalar(float32(rate)))
+}
+
+// trainStep trains on one ghost batch and returns the mean loss that was
+// minimised.
+func trainStep(m *Model, trainer stepper, c chunk) (loss float64, err error) {
+	n := len(c.y)
+	x := tensors.FromFlatDataAndDimensions(c.x, append([]int{n}, m.shape...)...)
+	y := tensors.FromFlatDataAndDimensions(c.y, n, 1)
+	metrics, err := trainer.TrainStep(gomlx.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{y}})
+	if err != nil {
+		return 0, err
+	}
+	loss = float64(tensors.ToScalar[float32](metrics[0]))
+	for _, m := range metrics {
+		m.MustFinalizeAll()
+	}
+	return loss, nil
+}
+
+// done is the number of optimizer steps since the beginning.
+func (r *run) done() int { return r.state.Epoch*r.steps + r.state.Step }
 
 // time is the moment before a step of the current epoch, in epochs.
 func (r *run) time(step int) float64 {
@@ -330,7 +444,7 @@ func (r *run) measure(ctx context.Context, what string, s Samples) (*Metrics, er
 
 func (r *run) finite(what string, loss float64) error {
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
-		return &DivergedError{Epoch: r.state.Epoch + 1, Step: r.state.Epoch*r.steps + r.state.Step, Loss: loss, Where: what}
+		return &DivergedError{Epoch: r.state.Epoch + 1, Step: r.done(), Loss: loss, Where: what}
 	}
 	return nil
 }
@@ -349,9 +463,24 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 	for _, e := range out.History {
 		out.Seconds += e.Seconds
 	}
+	out.Selected = len(out.History)
+	if r.recipe.Select == "best" && r.best != nil {
+		out.Selected = Best(out.History)
+		if err := r.model.restore(r.best); err != nil {
+			return nil, err
+		}
+	}
+	averaged, err := r.model.useAverage(r.recipe)
+	if err != nil {
+		return nil, err
+	}
 	if r.model.batchNorm {
 		out.BatchNorm = "running"
-		if n := r.recipe.Recalibrate; n != 0 {
+		n := r.recipe.Recalibrate
+		if averaged && n == 0 { // running statistics are those of other weights
+			n = -1
+		}
+		if n != 0 {
 			out.BatchNorm = "recalibrated"
 			samples := r.data.Train
 			if n > 0 && n < samples.Len() {
@@ -362,7 +491,6 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			}
 		}
 	}
-	var err error
 	if out.Train, err = r.measure(ctx, "clean training loss", r.data.Train); err != nil {
 		return nil, err
 	}
@@ -382,8 +510,8 @@ func (r *run) report(loss, rate float64, done *Epoch) {
 	}
 	r.opts.Progress(Progress{
 		Epoch: r.state.Epoch, Epochs: r.recipe.Epochs,
-		Step: r.state.Epoch*r.steps + r.state.Step, Steps: r.recipe.Epochs * r.steps, First: r.first,
-		Loss: loss, LearningRate: rate, Done: done,
+		Step: r.done(), Steps: r.recipe.Epochs * r.steps, First: r.first,
+		Loss: loss, LearningRate: rate, Wait: r.wait.Seconds(), Cost: r.cost.ratio, Done: done,
 	})
 }
 

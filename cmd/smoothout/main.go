@@ -23,6 +23,6 @@ It needs no network and no configuration. The backend that computes is chosen
 by GOMLX_BACKEND (default ` + defaultBackend + `).`,
 		Example: "  smoothout replicate",
 	}
-	cmd.AddCommand(replicateCommand(), checkCommand(), planCommand(), dataCommand())
+	cmd.AddCommand(replicateCommand(), checkCommand(), planCommand(), dataCommand(), netsCommand())
 	return cmd
 }

@@ -27,7 +27,7 @@ var families = map[string][]string{
 	"cobra":    {"github.com/spf13/cobra", "github.com/spf13/pflag"},
 	"gonum":    {"gonum.org/v1/gonum/..."},
 	"ML": {
-		module + "/smoothout/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
+		module + "/smoothout/...", module + "/rivals/...", module + "/nets/...", module + "/datasets/...", module + "/train/...",
 	},
 	"jsontext":     {"github.com/go-json-experiment/json/jsontext"},
 	"edwards25519": {"filippo.io/edwards25519/..."},
@@ -51,17 +51,27 @@ var rules = map[string]rule{
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
 
-	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
-	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
-	"datasets":  {may: []string{"internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
-	"train":     {may: []string{"GoMLX", "compute", "smoothout", "internal/atomicfile", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 
-	"replicate/study": {may: []string{"pith", "gonum", "internal/atomicfile"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
+	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
+	"rivals":    {may: []string{"GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
+	"nets":      {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "smoothout", "datasets", "train", "HTTP"}},
+	"datasets":  {may: []string{"internal/atomicfile", "internal/seed", "golang.org/x/image/draw"}, free: []string{"backends", "pith", "smoothout", "nets", "train"}},
+	"train":     {may: []string{"GoMLX", "compute", "smoothout", "rivals", "internal/atomicfile", "internal/safetensors", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "HTTP"}},
+
+	"objective":         {free: []string{"GoMLX", "compute", "pith", "drawing", "HTTP"}},
+	"objective/network": {may: []string{"objective", "GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP", "drawing"}},
+	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
+	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
+
+	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"replicate/study", "drawing"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
@@ -76,7 +86,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
@@ -91,11 +101,14 @@ var rules = map[string]rule{
 	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
-	"internal/archtest":   {},
-	"internal/atomicfile": {},
-	"internal/cli":        {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
-	"internal/keyfile":    {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
-	"internal/seed":       {},
+	"internal/archtest":    {},
+	"internal/atomicfile":  {},
+	"internal/cli":         {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
+	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
+	"internal/safetensors": {},
+	"internal/seed":        {},
+	"internal/stats":       {may: []string{"gonum"}},
+	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
 }
 
 type pkg struct {

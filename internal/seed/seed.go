@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math"
 	"math/bits"
 	"math/rand/v2"
 )
@@ -67,4 +68,43 @@ func Uniform32(src rand.Source, lo, hi float32, out []float32) {
 		u := float32(src.Uint64()>>40) * (1.0 / (1 << 24))
 		out[i] = lo + float32(u*(hi-lo))
 	}
+}
+
+// Normal32 fills out with numbers of the normal distribution with mean 0 and
+// the given standard deviation, by Marsaglia's polar method, the same on every
+// platform: of what it computes only square roots and its own logarithm are not
+// plain arithmetic, and nothing is fused.
+func Normal32(src rand.Source, deviation float64, out []float32) {
+	unit := func() float64 { return float64(src.Uint64()>>11)*(1.0/(1<<52)) - 1 } // [-1, 1)
+	for i := 0; i < len(out); {
+		u, v := unit(), unit()
+		r := float64(u*u) + float64(v*v)
+		if r >= 1 || r == 0 {
+			continue
+		}
+		f := float64(deviation * math.Sqrt(-2*log(r)/r))
+		out[i] = float32(f * u)
+		i++
+		if i < len(out) {
+			out[i] = float32(f * v)
+			i++
+		}
+	}
+}
+
+// log is the natural logarithm of x > 0 to about 1e-15. That of package math
+// may differ in its last bit from one processor to another.
+//
+//	x = m·2^e, 1/√2 <= m < √2;  ln x = e·ln 2 + 2·artanh(s),  s = (m-1)/(m+1), |s| < 0.172
+func log(x float64) float64 {
+	m, e := math.Frexp(x)
+	if m < math.Sqrt2/2 {
+		m, e = 2*m, e-1
+	}
+	s := (m - 1) / (m + 1)
+	t, series := float64(s*s), 0.0
+	for k := 21; k > 0; k -= 2 { // s^k/k, the smallest first
+		series = float64(series*t) + 1/float64(k)
+	}
+	return float64(float64(e)*math.Ln2) + float64(2*s*series)
 }

@@ -79,3 +79,41 @@ func TestUniform32(t *testing.T) {
 		t.Errorf("mean %v, want 0.5", mean)
 	}
 }
+
+func TestLog(t *testing.T) {
+	for _, x := range []float64{1, 0.5, 2, 0.7071, 0.70711, 1.4142, 1e-300, 3e-16, 0.999999999, 1.0000001, 123456.789} {
+		if got, want := log(x), math.Log(x); !(math.Abs(got-want) <= 4e-16*max(1, math.Abs(want))) {
+			t.Errorf("log(%v) = %v, want %v", x, got, want)
+		}
+	}
+}
+
+func TestNormal32(t *testing.T) {
+	const n, deviation = 200001, 1.5 // an odd number
+	x := make([]float32, n)
+	Normal32(Stream(5, "normal"), deviation, x)
+	var moment [5]float64
+	within := 0.0 // one deviation
+	for _, v := range x {
+		z := float64(v) / deviation
+		for k, p := 1, z; k < 5; k, p = k+1, p*z {
+			moment[k] += p / n
+		}
+		if math.Abs(z) < 1 {
+			within += 1.0 / n
+		}
+	}
+	// The k-th mean of z has variance (E z^2k - (E z^k)^2)/n.
+	for k, c := range []struct{ want, variance float64 }{1: {0, 1}, 2: {1, 2}, 3: {0, 15}, 4: {3, 96}} {
+		if k > 0 && math.Abs(moment[k]-c.want) > 5*math.Sqrt(c.variance/n) {
+			t.Errorf("moment %d is %v, want %v", k, moment[k], c.want)
+		}
+	}
+	if math.Abs(within-0.6826895) > 5*math.Sqrt(0.22/n) {
+		t.Errorf("%v within one deviation, want 0.683", within)
+	}
+	Normal32(Stream(1, "order", 2), 1, x[:3])
+	if want := []float32{-0.08591393, 0.26279595, -0.6675002}; !slices.Equal(x[:3], want) {
+		t.Errorf("Normal32: %v, want %v", x[:3], want)
+	}
+}

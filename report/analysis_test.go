@@ -1,0 +1,153 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"image/png"
+	"io"
+	"math"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/openpith/evidence/landscape"
+	"github.com/openpith/evidence/objective"
+	"github.com/openpith/evidence/sharpness"
+)
+
+// ridge is a landscape with a crooked valley, least at (0.2, -0.1).
+func ridge(n int) *landscape.Grid {
+	g := &landscape.Grid{Header: landscape.Header{
+		Format: landscape.Format, Kind: "random", Names: []string{"random direction 1", "random direction 2"},
+		Series: []string{"train"}, Examples: []int{1000}, Note: map[string]string{"command": "smoothout landscape <dir>"},
+	}}
+	for i := range n {
+		x := -1 + 2*float64(i)/float64(n-1)
+		for k := range 2 {
+			if len(g.Coordinates) <= k {
+				g.Coordinates = append(g.Coordinates, nil)
+			}
+			g.Coordinates[k] = append(g.Coordinates[k], x)
+		}
+	}
+	var values []objective.Value
+	for _, y := range g.Coordinates[1] {
+		for _, x := range g.Coordinates[0] {
+			u, v := x-0.2, y+0.1
+			l := 0.01 + 3*math.Pow(u+0.8*v*v, 2) + 8*v*v*(1+0.4*math.Sin(6*x))
+			values = append(values, objective.Value{Loss: l, Accuracy: 1 / (1 + l)})
+		}
+	}
+	values[0].Loss = math.NaN()
+	g.Values = [][]objective.Value{values}
+	return g
+}
+
+func line() *landscape.Grid {
+	g := &landscape.Grid{Header: landscape.Header{Format: landscape.Format, Kind: "between", Names: []string{"from the first to the second"},
+		Series: []string{"train", "test"}, Examples: []int{1000, 500}}, Values: make([][]objective.Value, 2)}
+	g.Coordinates = [][]float64{nil}
+	for x := -1.0; x <= 2; x += 0.1 {
+		g.Coordinates[0] = append(g.Coordinates[0], x)
+		for s := range 2 {
+			l := 0.01 + 2*x*x*(x-1)*(x-1) + 0.05*float64(s)
+			g.Values[s] = append(g.Values[s], objective.Value{Loss: l, Accuracy: 1 / (1 + l)})
+		}
+	}
+	return g
+}
+
+func files() []*sharpness.File {
+	var out []*sharpness.File
+	for i, name := range []string{"SGD", "SmoothOut"} {
+		for seed := range 5 {
+			k := float64(seed + 5*i)
+			out = append(out, &sharpness.File{
+				Format: sharpness.FileFormat, Name: fmt.Sprintf("%s, seed %d", name, seed), Group: name, Data: "mnist training split", BatchNorm: "recalibrated",
+				Train: &objective.Value{Accuracy: 1}, Test: &objective.Value{Accuracy: 0.95 + 0.004*k},
+				Results: []*sharpness.Result{
+					{Measure: "noise", Settings: sharpness.Noise{Strength: 0.01}, Value: 0.5 / (k + 1), StandardError: 0.01, Examples: 1000},
+					{Measure: "hessian-density", Settings: sharpness.Density{}, Detail: sharpness.DensityDetail{
+						Nodes: []float64{-1, 0, 1, 20 - k, 50 - 3*k}, Weights: []float64{0.01, 0.9, 0.08, 0.008, 0.002}}},
+				},
+			})
+		}
+	}
+	return out
+}
+
+func TestAnalysisPage(t *testing.T) {
+	plane, err := Landscape("SGD, seed 1", ridge(25))
+	if err != nil {
+		t.Fatal(err)
+	}
+	alongLine, err := Landscape("SGD to SmoothOut", line())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sharp, err := Sharpness(files())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(plane) != 2 || len(alongLine) != 2 || len(sharp) != 3 {
+		t.Fatalf("%d, %d and %d figures", len(plane), len(alongLine), len(sharp))
+	}
+	page, err := Page("Analysis of <b>", []Section{{"Landscape", "", append(plane, alongLine...)}, {"Sharpness", "By measure.", sharp}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"Analysis of &lt;b&gt;", "least loss measured", "τ = &#43;1.00", "made by “smoothout landscape &lt;dir&gt;”"} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("the page does not say %q", want)
+		}
+	}
+	for _, not := range []string{"<script", "http://", "https://"} {
+		text := bytes.ReplaceAll(page, []byte("http://www.w3.org/"), nil)
+		if bytes.Contains(text, []byte(not)) {
+			t.Errorf("the page holds %q", not)
+		}
+	}
+	if dir := os.Getenv("REPORT_PAGES"); dir != "" { // to look at
+		if err := os.WriteFile(dir+"/analysis.html", page, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range append(append(plane, alongLine...), sharp...) {
+		d := xml.NewDecoder(bytes.NewReader(f.StandaloneSVG()))
+		for {
+			if _, err := d.Token(); err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatalf("%s: %v", f.Title, err)
+			}
+		}
+		var b bytes.Buffer
+		if err := f.WritePNG(&b); err != nil {
+			t.Fatal(err)
+		}
+		if img, err := png.Decode(&b); err != nil || img.Bounds().Dx() < 1000 {
+			t.Errorf("%s: PNG %v", f.Title, err)
+		}
+	}
+	var csv strings.Builder
+	if err := plane[0].WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 26 {
+		t.Errorf("%d lines of CSV, %v", strings.Count(csv.String(), "\n"), err)
+	}
+}
+
+func TestNothingToDraw(t *testing.T) {
+	g := line()
+	for s := range g.Values {
+		for i := range g.Values[s] {
+			g.Values[s][i].Loss = math.NaN()
+		}
+	}
+	if _, err := Landscape("x", g); !errors.Is(err, ErrNothing) {
+		t.Errorf("landscape: %v", err)
+	}
+	if _, err := Sharpness(nil); !errors.Is(err, ErrNothing) {
+		t.Errorf("sharpness: %v", err)
+	}
+}

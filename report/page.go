@@ -1,0 +1,66 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/csv"
+	"fmt"
+	"io"
+
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgimg"
+)
+
+// A Section is a heading with the pictures below it.
+type Section struct {
+	Title   string
+	Text    string // may be empty
+	Figures []Figure
+}
+
+// Page renders sections as one self-contained page: no scripts, no links to
+// elsewhere, light and dark.
+func Page(title string, sections []Section) ([]byte, error) {
+	var colors []string
+	for _, c := range series {
+		colors = append(colors, hex(c))
+	}
+	var b bytes.Buffer
+	err := pageTemplate.ExecuteTemplate(&b, "analysis", struct {
+		Title    string
+		Sections []Section
+		Colors   []string
+	}{title, sections, colors})
+	if err != nil {
+		return nil, fmt.Errorf("report: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// WriteCSV writes the numbers behind the picture.
+func (f Figure) WriteCSV(w io.Writer) error {
+	c := csv.NewWriter(w)
+	if err := c.Write(f.Table.Head); err != nil {
+		return err
+	}
+	return c.WriteAll(f.Table.Rows)
+}
+
+// StandaloneSVG is the picture as a file of its own, in the colours of paper.
+func (f Figure) StandaloneSVG() []byte {
+	svg := bytes.Replace([]byte(f.SVG), []byte("<svg "),
+		fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%gpt" height="%gpt" style="background:#fff" `, float64(figureWidth), float64(figureHeight)), 1)
+	return append([]byte(`<?xml version="1.0" encoding="UTF-8"?>`+"\n"), svg...)
+}
+
+// WritePNG draws the picture on white, at 300 dots per inch.
+func (f Figure) WritePNG(w io.Writer) error {
+	if f.plot == nil {
+		return fmt.Errorf("%w: %s has no picture", ErrNothing, f.Title)
+	}
+	c := vgimg.PngCanvas{Canvas: vgimg.NewWith(vgimg.UseWH(figureWidth, figureHeight), vgimg.UseDPI(300))}
+	f.plot.Draw(draw.Crop(draw.New(c), 2*vg.Millimeter, -2*vg.Millimeter, 2*vg.Millimeter, -2*vg.Millimeter))
+	_, err := c.WriteTo(w)
+	return err
+}

@@ -1,0 +1,95 @@
+package train
+
+import (
+	"math"
+	"time"
+
+	"github.com/gomlx/compute"
+	gomlx "github.com/gomlx/gomlx/ml/train"
+)
+
+// cost compares a step of the run with one of plain SGD: a twin without noise
+// and rivals trains on the same ghost batches right after the run does, for a
+// few steps; the fastest of each count. The twin is then thrown away.
+type cost struct {
+	twin    stepper
+	model   *Model
+	recipe  Recipe
+	chunks  []chunk // of the current step
+	own     []time.Duration
+	plain   []time.Duration
+	started time.Time
+	steps   int
+	ratio   float64 // 0 while not known
+}
+
+const (
+	costSteps   = 5  // the first compiles and is not counted
+	costMinimum = 50 // remaining steps below which measuring would be the larger part
+)
+
+func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
+	if !r.opts.Cost || r.recipe.Epochs*r.steps-r.done() < costMinimum {
+		return nil
+	}
+	plain, err := r.recipe.WithMethod("sgd", 0)
+	if err != nil {
+		return err
+	}
+	plain.Copies = 0
+	m, err := newModel(backend, net, r.model.shape, r.model.classes)
+	if err != nil {
+		return err
+	}
+	if err := m.seed(plain.Seed); err != nil {
+		return err
+	}
+	twin, err := newTrainer(m, plain, r.recipe.Epochs*r.steps)
+	if err != nil {
+		return err
+	}
+	*c = cost{twin: twin, model: m, recipe: plain}
+	return nil
+}
+
+// note remembers a ghost batch for the twin, and when the step began.
+func (c *cost) note(x chunk) {
+	if c.twin == nil {
+		return
+	}
+	if len(c.chunks) == 0 {
+		c.started = time.Now()
+	}
+	c.chunks = append(c.chunks, x)
+}
+
+// measure lets the twin do the step that the run has just done.
+func (c *cost) measure(r *run) error {
+	if c.twin == nil {
+		return nil
+	}
+	c.own = append(c.own, time.Since(c.started))
+	start := time.Now()
+	if err := setRate(c.model, 0); err != nil { // it must not diverge
+		return err
+	}
+	for _, x := range c.chunks {
+		if _, err := trainStep(c.model, c.twin, x); err != nil {
+			return err
+		}
+	}
+	c.plain = append(c.plain, time.Since(start))
+	c.chunks = c.chunks[:0]
+	if len(c.own) < costSteps {
+		return nil
+	}
+	fastest := func(ds []time.Duration) float64 {
+		least := math.Inf(1)
+		for _, d := range ds[1:] {
+			least = min(least, d.Seconds())
+		}
+		return least
+	}
+	*c = cost{ratio: fastest(c.own) / fastest(c.plain)}
+	return nil
+}
