@@ -132,8 +132,8 @@ func (s *Site) find(ctx context.Context, n name, limit int) ([]hit, bool, error)
 	if n.kind == "pith" {
 		suffixes, err = s.store.Resolve(ctx, n.value, limit+1)
 	} else {
-		kind, value := resolver.FoldAlias(n.kind, n.value)
-		suffixes, err = s.store.ByAlias(ctx, kind, value, limit+1)
+		a := resolver.FoldAlias(n.kind, n.value)
+		suffixes, err = s.store.ByAlias(ctx, a.Kind, a.Value, limit+1)
 	}
 	if err != nil {
 		return nil, false, err
@@ -225,8 +225,8 @@ func (s *Site) citations(ctx context.Context, v *recordView) ([]citationView, er
 	others := map[string]*recordView{}
 	seen := map[string]bool{}
 	for _, n := range append([]name{{"pith", v.Number}}, v.names()...) {
-		kind, value := resolver.FoldAlias(n.kind, n.value)
-		found, err := s.store.Citations(ctx, kind, value, maxListed)
+		a := resolver.FoldAlias(n.kind, n.value)
+		found, err := s.store.Citations(ctx, a.Kind, a.Value, maxListed)
 		if err != nil {
 			return nil, err
 		}

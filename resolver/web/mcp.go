@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,16 +42,34 @@ type searchInput struct {
 }
 
 type verifyOutput struct {
-	Verdict       pith.Verdict      `json:"verdict" jsonschema:"valid, untrusted, rejected or unreadable"`
+	Verdict       string            `json:"verdict" jsonschema:"valid, untrusted, rejected or unreadable"`
 	PithNumber    string            `json:"pith_number"`
 	Title         string            `json:"title"`
 	StateSHA256   string            `json:"state_sha256"`
 	Signers       []pith.SignerSeen `json:"signers"`
 	Events        pith.EventCounts  `json:"events"`
 	Completeness  []any             `json:"completeness"`
-	Failures      []pith.Check      `json:"failures"`
-	Notes         []pith.Check      `json:"notes"`
+	Failures      []agentCheck      `json:"failures"`
+	Notes         []agentCheck      `json:"notes" jsonschema:"checks that failed and decide nothing"`
 	CheckYourself string            `json:"check_yourself"`
+}
+
+type agentCheck struct {
+	Code     pith.Code `json:"code"`
+	Path     string    `json:"path" jsonschema:"JSON Pointer into the bundle"`
+	Asks     string    `json:"asks_whether"`
+	Expected string    `json:"expected,omitempty"`
+	Got      string    `json:"got,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+}
+
+func agentChecks(list []pith.Check) []agentCheck {
+	out := []agentCheck{}
+	for _, c := range list {
+		asks, _, _ := pith.Explain(c.Code)
+		out = append(out, agentCheck{c.Code, c.Path, asks, c.Expected, c.Got, c.Detail})
+	}
+	return out
 }
 
 type historyOutput struct {
@@ -62,16 +79,16 @@ type historyOutput struct {
 }
 
 type historyEvent struct {
-	EventID     string          `json:"event_id"`
-	Type        string          `json:"event_type"`
-	CreatedAt   string          `json:"created_at"`
-	SignerID    string          `json:"signer_id"`
-	Fingerprint string          `json:"public_key_fingerprint"`
-	Trusted     bool            `json:"trusted" jsonschema:"the policy of this mirror lets this key sign this"`
-	Superseded  bool            `json:"superseded"`
-	Invalid     pith.Code       `json:"invalid,omitempty"`
-	Summary     string          `json:"summary"`
-	Payload     json.RawMessage `json:"payload,omitempty" jsonschema:"as signed; left out when it is longer than 16 kB"`
+	EventID     string    `json:"event_id"`
+	Type        string    `json:"event_type"`
+	CreatedAt   string    `json:"created_at"`
+	SignerID    string    `json:"signer_id"`
+	Fingerprint string    `json:"public_key_fingerprint"`
+	Trusted     bool      `json:"trusted" jsonschema:"the policy of this mirror lets this key sign this"`
+	Superseded  bool      `json:"superseded"`
+	Invalid     pith.Code `json:"invalid,omitempty"`
+	Summary     string    `json:"summary"`
+	Payload     any       `json:"payload,omitempty" jsonschema:"as signed; left out when it is longer than 16 kB"`
 }
 
 // Bounds on what one answer to an agent holds.
@@ -181,8 +198,8 @@ func (s *Site) agentVerify(ctx context.Context, _ *mcp.CallToolRequest, in resol
 	if err != nil {
 		return nil, verifyOutput{}, err
 	}
-	out := verifyOutput{Verdict: v.Verdict, PithNumber: v.Number, Title: v.Title, StateSHA256: v.StateSHA256, Signers: v.Signers, Events: v.Events,
-		Failures: append([]pith.Check{}, v.Failures...), Notes: append([]pith.Check{}, v.result.Notes()...), CheckYourself: recipe(s.base(nil), v.Suffix)}
+	out := verifyOutput{Verdict: v.Verdict.String(), PithNumber: v.Number, Title: v.Title, StateSHA256: v.StateSHA256, Signers: v.Signers, Events: v.Events,
+		Failures: agentChecks(v.Failures), Notes: agentChecks(v.result.Notes()), CheckYourself: recipe(s.base(nil), v.Suffix)}
 	for _, p := range v.result.Completeness {
 		out.Completeness = append(out.Completeness, p)
 	}
@@ -194,7 +211,7 @@ func (s *Site) agentHistory(ctx context.Context, _ *mcp.CallToolRequest, in reso
 	if err != nil {
 		return nil, historyOutput{}, err
 	}
-	payloads := map[string]json.RawMessage{}
+	payloads := map[string]any{}
 	for _, st := range v.result.History {
 		if len(st.Payload) <= maxAgentPayload {
 			payloads[st.EventID] = st.Payload

@@ -8,7 +8,9 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
+	"html"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -24,7 +26,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/openpith/evidence/pith"
-	"github.com/openpith/evidence/pith/export"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
 )
@@ -48,9 +49,9 @@ func newLab(t testing.TB, change ...func(*Config)) *lab {
 	l.cited = say(t, another(t, 1, "On large batches", "A. Author, B. Author"), ada, 0,
 		pith.CitationSignature{Relation: "uses_method", Citing: pith.Work{Kind: "pith", ID: numberOf(t, l.rich)}})
 	trust := labPolicy(t)
-	l.store = fill(t, trust, l.rich, l.cited, l.hostile, l.maths)
+	l.store = fill(t, l.rich, l.cited, l.hostile, l.maths)
 	key := ada.Public()
-	cfg := Config{Store: l.store, Trust: func() *pith.Trust { return trust }, Key: &key, BaseURL: "https://mirror.example", Operator: "the library of Example University",
+	cfg := Config{Store: l.store, Log: slog.New(slog.DiscardHandler), Trust: func() *pith.Trust { return trust }, Key: &key, BaseURL: "https://mirror.example", Operator: "the library of Example University",
 		Upstreams: func(context.Context) []Upstream {
 			return []Upstream{{URL: "https://pith.example", Cursor: 1234567, Lag: 3 * time.Second, At: "a minute ago"}}
 		}}
@@ -89,7 +90,7 @@ func body(t testing.TB, r *http.Response) []byte {
 // and without compression, and checks what comes by its digest.
 func TestPublishedAddresses(t *testing.T) {
 	l := newLab(t)
-	l.store = fill(t, labPolicy(t), seed.Bundle())
+	l.store = fill(t, canonicalSeed(t))
 	l.site.store = l.store
 	var b struct {
 		Links map[string]string   `json:"links"`
@@ -101,10 +102,7 @@ func TestPublishedAddresses(t *testing.T) {
 	if err := json.Unmarshal(seed.Bundle(), &b); err != nil {
 		t.Fatal(err)
 	}
-	canonical, err := pith.Canonical(seed.Bundle())
-	if err != nil {
-		t.Fatal(err)
-	}
+	canonical := canonicalSeed(t)
 	addresses := map[string]bool{}
 	for _, u := range b.Links {
 		addresses[u] = true
@@ -485,7 +483,7 @@ func TestStyleIsAllowed(t *testing.T) {
 
 func TestRecordPage(t *testing.T) {
 	l := newLab(t)
-	page := string(body(t, get(t, l, "/pith/"+seedSuffix)))
+	page := html.UnescapeString(string(body(t, get(t, l, "/pith/"+seedSuffix))))
 	for _, want := range []string{
 		"pith:2018:" + seedSuffix, "SmoothOut: Smoothing Out Sharp Minima", "not the order of the byline", "Chunpeng Wu, Cong Xu",
 		"unknown key", "trusted", "attested", "not anchored", "refs pending",
@@ -663,13 +661,13 @@ func TestRecipe(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
-	l.site.store = fill(t, labPolicy(t), seed.Bundle())
+	l.site.store = fill(t, canonicalSeed(t))
 	server := httptest.NewServer(l)
 	defer server.Close()
 	page := string(body(t, get(t, l, server.URL+"/pith/"+seedSuffix)))
 	_, after, _ := strings.Cut(page, "<pre>curl")
 	lines, _, _ := strings.Cut("curl"+after, "</pre>")
-	cmd := exec.Command("sh", "-ec", strings.ReplaceAll(lines, "&#43;", "+"))
+	cmd := exec.Command("sh", "-ec", html.UnescapeString(lines))
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
@@ -711,4 +709,25 @@ func TestInBrowser(t *testing.T) {
 	}
 }
 
-var _ = export.Formats
+// canonicalSeed is the real bundle as a store keeps it.
+func canonicalSeed(t testing.TB) []byte {
+	t.Helper()
+	b, err := pith.Canonical(seed.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestPreview serves the lab for people who change pages: PREVIEW=localhost:8099
+// go test -run Preview ./resolver/web
+func TestPreview(t *testing.T) {
+	if os.Getenv("PREVIEW") == "" {
+		t.Skip("PREVIEW names no address")
+	}
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	for _, b := range [][]byte{l.rich, l.cited, l.hostile, l.maths} {
+		t.Logf("http://%s/pith/%s", os.Getenv("PREVIEW"), suffixOf(t, b))
+	}
+	t.Error(http.ListenAndServe(os.Getenv("PREVIEW"), l))
+}

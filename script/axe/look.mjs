@@ -21,10 +21,9 @@ let found = 0
 const say = (...words) => { found++; console.log(words.join(' ')) }
 const views = [
   { name: 'light', width: 1000, scheme: 'light' },
-  { name: 'dark', width: 1000, scheme: 'dark' },
-  { name: 'phone', width: 390, scheme: 'light' },
   { name: 'phone-dark', width: 390, scheme: 'dark' },
 ]
+if (shots) views.push({ name: 'dark', width: 1000, scheme: 'dark' }, { name: 'phone', width: 390, scheme: 'light' })
 try {
   for (const url of urls) {
     const origin = new URL(url).origin
