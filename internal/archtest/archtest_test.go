@@ -51,7 +51,7 @@ var rules = map[string]rule{
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
 
-	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":           {may: []string{"pith", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 
