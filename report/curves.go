@@ -52,7 +52,10 @@ func Curves(title, xLabel, yLabel, caption string, mayLog bool, curves []Curve) 
 		}
 		table.Rows = append(table.Rows, row)
 	}
-	plt.Legend.Top = true
+	plt.Legend.Top = mayLog // losses fall, and leave room there; accuracies rise
+	if len(xs) > 0 && xs[0] > 0 {
+		plt.X.Min = 0
+	}
 	if len(xs) == 1 { // an axis needs two ends
 		plt.X.Min, plt.X.Max = xs[0]-1, xs[0]+1
 	}
