@@ -50,9 +50,11 @@ var rules = map[string]rule{
 	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
+	"spec/schema":            {},
 
 	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":   {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
