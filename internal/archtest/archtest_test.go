@@ -99,7 +99,7 @@ var rules = map[string]rule{
 	},
 	"cmd/smoothout": {
 		may: []string{"experiment", "smoothout", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
-			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+			"compute", "backends", "github.com/guptarohit/asciigraph", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
 
