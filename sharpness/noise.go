@@ -185,11 +185,11 @@ const typicalCrossing = 8
 // intervals take over where it is not. A rise that never gets there is an
 // error; one that is not a number is beyond.
 func crossing(rise func(float64) (float64, error), target, start float64) (x, got, slope float64, err error) {
-	const close, tries = 1e-3, 80
+	const close, tries, farthest = 1e-3, 80, 1e12
 	low, atLow := 0.0, 0.0
 	high, atHigh := math.Inf(1), math.Inf(1)
 	x = start
-	for n := range tries {
+	for n := 0; n < tries && low < farthest*start; n++ {
 		if got, err = rise(x); err != nil {
 			return 0, 0, 0, err
 		}
