@@ -116,6 +116,31 @@ func Names() []string {
 	return names
 }
 
+// Files lists the names of the files of a set, as Download gets them. The error
+// is ErrUnknown.
+func Files(name string) ([]string, error) {
+	p, err := byName(name)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, f := range p.packings[0].files {
+		names = append(names, f.name)
+	}
+	return names, nil
+}
+
+// Downloadable lists the sets that Download can get.
+func Downloadable() []string {
+	var names []string
+	for _, p := range sets {
+		if len(p.urls) > 0 {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}
+
 func byName(name string) (published, error) {
 	for _, p := range sets {
 		if p.name == name {

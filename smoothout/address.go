@@ -23,7 +23,7 @@ type address struct {
 // The number is mixed into all words. Were it only added to a counter word, as
 // generators invite one to do, the noise of the next step would be the noise
 // of this step moved by a few elements.
-func (a address) states(g *Graph, s int64, params []Param) []*Node {
+func (a address) states(g *Graph, s int64, params []noisyParam) []*Node {
 	keys := make([][]uint64, len(params))
 	for i, p := range params {
 		w := seed.Words(s, "smoothout", a.purpose, p.Path())

@@ -24,20 +24,30 @@ type Param struct {
 	Role Role
 }
 
-// ExceptBatchNorm selects every parameter but the scale and offset of batch
-// normalisation, as the reference does by default.
-func ExceptBatchNorm(p Param) bool { return p.Role != BatchNorm }
-
 // Params lists the trainable variables that fn uses, in the order in which it
-// creates them. It builds fn once on a graph that is thrown away: in the first
-// graph of a model the variables do not exist before fn has run.
+// creates them.
 //
 // It is for graph building and panics like it.
 func Params(fn train.ModelFn, scope *model.Scope, spec any, inputs []*Node) []Param {
+	var params []Param
+	for _, v := range Variables(fn, scope, spec, inputs) {
+		if v.Trainable {
+			params = append(params, Param{v, role(scope.Store(), v)})
+		}
+	}
+	return params
+}
+
+// Variables lists all variables that fn uses, also those that are not trained.
+// It builds fn once on a graph that is thrown away: in the first graph of a
+// model the variables do not exist before fn has run.
+//
+// It is for graph building and panics like it.
+func Variables(fn train.ModelFn, scope *model.Scope, spec any, inputs []*Node) []*model.Variable {
 	g := inputs[0].Graph()
 	store := scope.Store()
 
-	scratch := NewGraph(g.Backend(), g.Name()+" (parameters)")
+	scratch := NewGraph(g.Backend(), g.Name()+" (variables)")
 	defer scratch.Finalize()
 	model.SetStore(scratch, store)
 	store.SetTraining(scratch, scope.IsTraining(g))
@@ -47,13 +57,13 @@ func Params(fn train.ModelFn, scope *model.Scope, spec any, inputs []*Node) []Pa
 	}
 	fn(scope.ResetVisited(), spec, stand)
 
-	var params []Param
+	var variables []*model.Variable
 	for v := range store.IterVariables() {
-		if v.Trainable && v.InUseByGraph(scratch) {
-			params = append(params, Param{v, role(store, v)})
+		if v.InUseByGraph(scratch) {
+			variables = append(variables, v)
 		}
 	}
-	return params
+	return variables
 }
 
 // role calls a vector a batch-norm parameter when its scope also holds at

@@ -25,49 +25,46 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
+	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 	"github.com/gomlx/gomlx/ml/train"
 )
 
-// Adapt says what the noise of a weight is measured against.
-type Adapt string
-
-const (
-	// None is SmoothOut: every weight gets noise of the same size, e = a·u.
-	None Adapt = "none"
-	// Filter is AdaSmoothOut: the noise of a filter is proportional to the norm
-	// of the filter, e_f = s·‖w_f‖·u_f/(‖u_f‖+1e-6). A filter is what feeds one
-	// output: a slice along the last axis of a GoMLX kernel. Each element of a
-	// vector, such as a bias, is a filter of its own.
-	Filter Adapt = "filter"
-)
-
-// Noise is the law of the raw noise u.
-type Noise string
-
-// Uniform noise on [-1, 1), independent for each weight.
-const Uniform Noise = "uniform"
-
 // Config describes the noise. The zero value is no noise at all.
 type Config struct {
 	// Strength is the paper's a for Adapt None (half the width of the box, in
-	// the units of the weights), and the relative strength s for Filter.
+	// the units of the weights), and the relative strength s for the others. For
+	// normal noise it is the standard deviation where for uniform noise it is
+	// the half-width. See [GaussianSigma] and its neighbours for other units.
 	// 0 is plain training, bit for bit.
 	Strength float64 `json:"strength"`
 	// Adapt defaults to None.
 	Adapt Adapt `json:"adapt,omitempty"`
 	// Noise defaults to Uniform.
 	Noise Noise `json:"noise,omitempty"`
+	// Schedule lets the strength change over training; the default is constant.
+	Schedule Schedule `json:"schedule,omitzero"`
+	// Rules say which parameters get how much noise: by default all but those of
+	// batch normalisation. The noise of a parameter does not depend on the rules
+	// for others. [Describe] shows what comes of them.
+	Rules []Rule `json:"rules,omitempty"`
+	// Antithetic makes pairs of micro-steps share their noise with opposite
+	// signs, e and -e: averaged, they cancel the odd orders of the loss rise.
+	Antithetic bool `json:"antithetic,omitempty"`
+	// KeepNoise leaves the noise in the stored weights: noisy SGD, the ablation
+	// that shows what de-noising is for.
+	KeepNoise bool `json:"keep_noise,omitempty"`
+	// Anticorrelated keeps, of each noise, the difference to the one before:
+	// w gains e_k - e_(k-1), which is Anti-PGD (Orvieto et al. 2022). Stored
+	// weights are then SmoothOut's plus the last noise. Only with Adapt None.
+	Anticorrelated bool `json:"anticorrelated,omitempty"`
 	// Seed addresses the noise, together with the micro-step and the path of
 	// the variable. It is independent of the random state of the store, so runs
 	// with other noise see the same initial weights, batches and dropout.
 	Seed int64 `json:"seed,omitempty"`
-	// Select says which parameters get noise. Nil is the default of the
-	// reference: all but those of batch normalisation (see [ExceptBatchNorm]).
-	// The noise of a parameter does not depend on which others are selected.
-	Select func(Param) bool `json:"-"`
 }
 
 // ErrConfig reports a configuration that describes no noise we know.
@@ -75,13 +72,26 @@ var ErrConfig = errors.New("invalid noise configuration")
 
 // Validate reports, as ErrConfig, what is wrong with the configuration.
 func (c Config) Validate() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("%w: %s", ErrConfig, fmt.Sprintf(format, args...))
+	}
 	switch {
 	case !(c.Strength >= 0) || math.IsInf(c.Strength, 0):
-		return fmt.Errorf("%w: strength %v: want a finite number, 0 or more", ErrConfig, c.Strength)
-	case c.Adapt != "" && c.Adapt != None && c.Adapt != Filter:
-		return fmt.Errorf("%w: adapt %q: want %q or %q", ErrConfig, c.Adapt, None, Filter)
-	case c.Noise != "" && c.Noise != Uniform:
-		return fmt.Errorf("%w: noise %q: want %q", ErrConfig, c.Noise, Uniform)
+		return bad("strength %v: want a finite number, 0 or more", c.Strength)
+	case !slices.Contains([]Adapt{"", None, Weights, Filter, Layer, FilterNorm}, c.Adapt):
+		return bad("adapt %q: want %q, %q, %q, %q or %q", c.Adapt, None, Weights, Filter, Layer, FilterNorm)
+	case !slices.Contains([]Noise{"", Uniform, Normal, Rademacher}, c.Noise):
+		return bad("noise %q: want %q, %q or %q", c.Noise, Uniform, Normal, Rademacher)
+	case c.Anticorrelated && (c.Adapt != "" && c.Adapt != None || c.Antithetic || c.KeepNoise):
+		return bad("anticorrelated noise: want adapt %q, no antithetic pairs and no keep_noise", None)
+	}
+	if err := c.Schedule.validate(); err != nil {
+		return bad("%v", err)
+	}
+	for i, r := range c.Rules {
+		if err := r.validate(); err != nil {
+			return bad("rule %d: %v", i+1, err)
+		}
 	}
 	return nil
 }
@@ -111,8 +121,42 @@ func Wrap(cfg Config, fn train.ModelFn) train.ModelFn {
 		step := scope.Store().VariableWithValue(StepVariable, int64(0)).SetTrainable(false)
 		now := step.NodeValue(g)
 		step.SetNodeValue(OnePlus(now))
-		return perturbed(cfg, fn, address{"train", now}, nil, scope, spec, inputs)
+		params := cfg.params(fn, scope, spec, inputs)
+		clean := perturb(params, cfg.training(g, now, params))
+		out := fn(scope, spec, inputs)
+		if !cfg.KeepNoise && !cfg.Anticorrelated {
+			restore(params, clean)
+		}
+		return out
 	}
+}
+
+// training builds the noise of a micro-step.
+func (c Config) training(g *Graph, now *Node, params []noisyParam) []*Node {
+	at := func(number *Node) []*Node {
+		d := draw{address: address{"train", number}}
+		if c.Schedule.varies() {
+			d.factor = c.Schedule.coefficient(number)
+		}
+		if c.Antithetic {
+			two := Scalar(g, number.DType(), 2)
+			d.number = Div(number, two) // of integers: 0 0 1 1 2 2
+			sign := ConvertDType(OneMinus(Mul(two, Mod(number, two))), dtypes.Float32)
+			if d.factor != nil {
+				sign = Mul(sign, d.factor)
+			}
+			d.factor = sign
+		}
+		return c.noise(g, d, params)
+	}
+	e := at(now)
+	if c.Anticorrelated {
+		first := Equal(now, ScalarZero(g, now.DType())) // nothing before it
+		for i, before := range at(AddScalar(now, -1)) {
+			e[i] = Sub(e[i], Where(first, ZerosLike(before), before))
+		}
+	}
+	return e
 }
 
 // WrapEval returns a model function that computes fn at w+e outside training:
@@ -132,70 +176,47 @@ func WrapEval(cfg Config, fn train.ModelFn) train.ModelFn {
 		if n < 1 {
 			panic(fmt.Errorf("smoothout.WrapEval: %d inputs: want those of the model, then factor and draw", len(inputs)))
 		}
-		factor, draw := inputs[n], inputs[n+1]
-		return perturbed(cfg, fn, address{"eval", draw}, factor, scope, spec, inputs[:n])
+		params := cfg.params(fn, scope, spec, inputs[:n])
+		d := draw{address{"eval", inputs[n+1]}, inputs[n]}
+		clean := perturb(params, cfg.noise(inputs[0].Graph(), d, params))
+		defer restore(params, clean)
+		return fn(scope, spec, inputs[:n])
 	}
 }
 
-// perturbed builds fn at w+e and puts w back, so that whatever the graph does
-// next with a variable happens to its clean value. A nil factor is 1.
-func perturbed(cfg Config, fn train.ModelFn, at address, factor *Node, scope *model.Scope, spec any, inputs []*Node) []*Node {
-	if err := cfg.Validate(); err != nil {
+// params are the parameters of the model that get noise.
+func (c Config) params(fn train.ModelFn, scope *model.Scope, spec any, inputs []*Node) []noisyParam {
+	if err := c.Validate(); err != nil {
 		panic(err)
 	}
-	selected := cfg.Select
-	if selected == nil {
-		selected = ExceptBatchNorm
-	}
-	var params []Param
+	var noisy []noisyParam
 	for _, p := range Params(fn, scope, spec, inputs) {
-		if p.DType().IsFloat() && selected(p) {
-			params = append(params, p)
+		if factor, _ := c.factor(p); factor > 0 {
+			noisy = append(noisy, noisyParam{p, factor})
 		}
 	}
-	if len(params) == 0 {
-		panic(fmt.Errorf("%w: strength %v, but no parameter of the model is selected", ErrConfig, cfg.Strength))
+	if len(noisy) == 0 {
+		panic(fmt.Errorf("%w: strength %v, but no parameter of the model gets noise", ErrConfig, c.Strength))
 	}
-	g := inputs[0].Graph()
-	states := at.states(g, cfg.Seed, params)
-	clean := make([]*Node, len(params))
+	return noisy
+}
+
+// perturb sets the parameters to w+e and returns w. The noise is a constant for
+// the gradient, so that with respect to w it is the gradient at w+e.
+func perturb(params []noisyParam, e []*Node) (clean []*Node) {
 	for i, p := range params {
-		w := p.NodeValue(g)
-		_, u := RandomUniform(states[i], w.Shape())       // [0, 1)
-		e := cfg.noise(w, AddScalar(MulScalar(u, 2), -1)) // u now in [-1, 1)
-		if factor != nil {
-			e = Mul(e, ConvertDType(factor, e.DType()))
-		}
-		clean[i] = w
-		p.SetNodeValue(Add(w, StopGradient(e)))
+		w := p.NodeValue(e[i])
+		clean = append(clean, w)
+		p.SetNodeValue(Add(w, StopGradient(e[i])))
 	}
-	out := fn(scope, spec, inputs)
+	return clean
+}
+
+// restore puts w back, so that whatever the graph does next with a variable
+// happens to its clean value.
+func restore(params []noisyParam, clean []*Node) {
 	for i, p := range params {
 		p.SetNodeValue(clean[i])
 	}
-	return out
 }
 
-// noise scales raw noise u of the shape of w. Norms are constants for the
-// gradient (the caller stops it): with gradients through ‖w_f‖ it would be
-// another algorithm.
-func (c Config) noise(w, u *Node) *Node {
-	if c.Adapt != Filter {
-		return MulScalar(u, c.Strength) // e = a·u
-	}
-	// e_f = s·‖w_f‖·u_f/(‖u_f‖+1e-6), as in the reference implementation.
-	return MulScalar(Mul(u, Div(filterNorm(w), AddScalar(filterNorm(u), 1e-6))), c.Strength)
-}
-
-// filterNorm is the Euclidean norm of each slice along the last axis, shaped
-// to broadcast against x. The elements of vectors are filters of one weight.
-func filterNorm(x *Node) *Node {
-	if x.Rank() <= 1 {
-		return Abs(x)
-	}
-	axes := make([]int, x.Rank()-1)
-	for i := range axes {
-		axes[i] = i
-	}
-	return Sqrt(ReduceAndKeep(Square(x), ReduceSum, axes...))
-}

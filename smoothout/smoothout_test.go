@@ -323,7 +323,7 @@ func TestNoiseIsAddressed(t *testing.T) {
 	if slices.Equal(a, b) {
 		t.Error("two variables share their noise")
 	}
-	withoutA := Config{Strength: 1, Select: func(p Param) bool { return p.Name() != "a" }}
+	withoutA := Config{Strength: 1, Rules: []Rule{{Path: "^/a$"}}}
 	if a2, b2 := two(0, withoutA); !slices.Equal(b, b2) || !slices.Equal(a2, make([]float32, 50)) {
 		t.Error("excluding a variable changes the noise of another, or does not exclude it")
 	}
@@ -340,9 +340,9 @@ func TestNoiseIsAddressed(t *testing.T) {
 // changes the noise of every run and breaks old checkpoints.
 func TestStates(t *testing.T) {
 	store := model.NewStore()
-	params := []Param{
-		{store.VariableWithValue("/x/w", []float32{1}), Weight},
-		{store.VariableWithValue("/y", []float32{1}), Weight},
+	params := []noisyParam{
+		{Param{store.VariableWithValue("/x/w", []float32{1}), Weight}, 1},
+		{Param{store.VariableWithValue("/y", []float32{1}), Weight}, 1},
 	}
 	exec := must(model.NewExec(backend, store, func(scope *model.Scope, n *Node) []*Node {
 		return address{"train", n}.states(n.Graph(), 42, params)
@@ -521,8 +521,8 @@ func TestRoles(t *testing.T) {
 		if got[path] != role {
 			t.Errorf("%s: role %q, want %q", path, got[path], role)
 		}
-		if noisy := ExceptBatchNorm(Param{nil, role}); noisy == (role == BatchNorm) {
-			t.Errorf("default selection of %q is %v", role, noisy)
+		if factor, _ := (Config{}).factor(Param{store.GetVariable(path), role}); (factor > 0) == (role == BatchNorm) {
+			t.Errorf("default factor of %q is %v", role, factor)
 		}
 	}
 	if len(got) != len(want) {
@@ -560,7 +560,7 @@ func TestRoles(t *testing.T) {
 // Noise that reaches nothing is a mistake, not plain training.
 func TestNothingSelected(t *testing.T) {
 	p := newProblem([]float32{1}, halfSquare)
-	nothing := Config{Strength: 1, Select: func(Param) bool { return false }}
+	nothing := Config{Strength: 1, Rules: []Rule{{}}}
 	_, err := p.trainer(nothing, plainSGD(1)).TrainStep(train.Batch{Inputs: []*tensors.Tensor{tensors.FromValue([]float32{0})}})
 	if !errors.Is(err, ErrConfig) {
 		t.Errorf("error %v, want ErrConfig", err)

@@ -7,7 +7,7 @@ import (
 	"github.com/gomlx/compute"
 	gomlx "github.com/gomlx/gomlx/ml/train"
 
-	"github.com/openpith/evidence/smoothout"
+	"github.com/openpith/evidence/rivals"
 )
 
 // cost compares a step of the run with one of plain SGD: a twin without noise
@@ -34,8 +34,11 @@ func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
 	if !r.opts.Cost || r.recipe.Epochs*r.steps-r.done() < costMinimum {
 		return nil
 	}
-	plain := r.recipe
-	plain.SmoothOut = smoothout.Config{}
+	plain, err := r.recipe.WithMethod("sgd", 0)
+	if err != nil {
+		return err
+	}
+	plain.Copies, plain.Optimizer, plain.Average = 0, "", rivals.Average{}
 	m, err := newModel(backend, net, r.model.shape, r.model.classes)
 	if err != nil {
 		return err
@@ -43,7 +46,7 @@ func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
 	if err := m.seed(plain.Seed); err != nil {
 		return err
 	}
-	twin, err := newTrainer(m, plain)
+	twin, err := newTrainer(m, plain, r.recipe.Epochs*r.steps)
 	if err != nil {
 		return err
 	}

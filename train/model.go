@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,6 +19,7 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
 
+	"github.com/openpith/evidence/rivals"
 	"github.com/openpith/evidence/smoothout"
 )
 
@@ -39,7 +41,7 @@ type Model struct {
 	variables []variable // those of the network, without what trainers add
 	batchNorm bool
 	clean     *model.Exec
-	noisy     map[smoothoutKey]*model.Exec
+	noisy     map[string]*model.Exec // by the noise of strength 1, as JSON
 }
 
 // A variable of the network, as its model function declares it.
@@ -48,14 +50,6 @@ type variable struct {
 	Shape     string `json:"shape"`
 	Trainable bool   `json:"trainable"`
 	size      int
-}
-
-// smoothoutKey is what a compiled noisy evaluation depends on; the strength is
-// an input of the graph.
-type smoothoutKey struct {
-	adapt smoothout.Adapt
-	noise smoothout.Noise
-	seed  int64
 }
 
 // ErrModel reports a model that does not fit the data.
@@ -67,7 +61,7 @@ func newModel(backend compute.Backend, net gomlx.ModelFn, shape []int, classes i
 	defer catch(&err)
 	m = &Model{
 		backend: backend, net: net, store: model.NewStore(), shape: shape, classes: classes,
-		noisy: map[smoothoutKey]*model.Exec{},
+		noisy: map[string]*model.Exec{},
 	}
 	const batch = 2
 	store := model.NewStore()
@@ -124,28 +118,70 @@ func (m *Model) Evaluate(ctx context.Context, s Samples) (Metrics, error) {
 // EvaluateNoisy measures the model at w+e, with noise of the given
 // configuration and one e for all samples. Equal draws give equal noise, up to
 // the strength: the loss over several strengths along one draw is the loss
-// along a line. The difference to Evaluate, averaged over draws, is the loss
-// rise under noise.
+// along a line. Schedules have no part in it.
 func (m *Model) EvaluateNoisy(ctx context.Context, s Samples, noise smoothout.Config, draw int64) (Metrics, error) {
-	if err := noise.Validate(); err != nil {
+	strength := noise.Strength
+	exec, err := m.noisyEvaluator(noise)
+	if err != nil {
 		return Metrics{}, err
 	}
-	strength := noise.Strength
-	noise.Strength = 1 // the factor below carries it
-	key := smoothoutKey{noise.Adapt, noise.Noise, noise.Seed}
-	exec := m.noisy[key]
-	if exec == nil || noise.Select != nil {
-		var err error
-		if exec, err = m.evaluator(smoothout.WrapEval(noise, m.net)); err != nil {
-			return Metrics{}, err
-		}
-		if noise.Select == nil { // functions cannot be compared, so a selection is compiled each time
-			m.noisy[key] = exec
-		} else {
-			defer exec.Finalize()
+	return m.evaluate(ctx, exec, s, float32(strength), draw)
+}
+
+// LossRise is E L(w+e) - L(w): how much noise raises the loss of the samples,
+// the mean over so many antithetic pairs of draws. It is what [smoothout.Tune]
+// wants.
+func (m *Model) LossRise(ctx context.Context, s Samples, noise smoothout.Config, pairs int) (float64, error) {
+	clean, err := m.Evaluate(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	exec, err := m.noisyEvaluator(noise)
+	if err != nil {
+		return 0, err
+	}
+	sum := 0.0
+	for d := range pairs {
+		for _, sign := range []float64{1, -1} {
+			noisy, err := m.evaluate(ctx, exec, s, float32(sign*noise.Strength), int64(d))
+			if err != nil {
+				return 0, err
+			}
+			sum += noisy.Loss
 		}
 	}
-	return m.evaluate(ctx, exec, s, float32(strength), draw)
+	return sum/float64(2*pairs) - clean.Loss, nil
+}
+
+// noisyEvaluator compiles the evaluation at w+e, for any strength: that is an
+// input of the graph.
+func (m *Model) noisyEvaluator(noise smoothout.Config) (*model.Exec, error) {
+	noise.Schedule = smoothout.Schedule{}
+	if err := noise.Validate(); err != nil {
+		return nil, err
+	}
+	noise.Strength = 1
+	key, err := json.Marshal(noise)
+	if err != nil {
+		return nil, err
+	}
+	exec := m.noisy[string(key)]
+	if exec == nil {
+		if exec, err = m.evaluator(smoothout.WrapEval(noise, m.net)); err != nil {
+			return nil, err
+		}
+		m.noisy[string(key)] = exec
+	}
+	return exec, nil
+}
+
+// useAverage makes the average of the weights, if the recipe keeps one and there
+// is one, the weights of the model.
+func (m *Model) useAverage(r Recipe) (bool, error) {
+	if r.Average.Kind == "" {
+		return false, nil
+	}
+	return rivals.Swap(m.store)
 }
 
 // evalBatch bounds the memory of an evaluation. It is a constant because it

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/openpith/evidence/rivals"
 	"github.com/openpith/evidence/smoothout"
 )
 
@@ -40,7 +41,7 @@ type Recipe struct {
 	// Momentum is that of PyTorch: v = m·v + g, w -= lr·v.
 	Momentum float64 `json:"momentum"`
 	// WeightDecay is L2: g += WeightDecay·w for every trainable variable, after
-	// clipping, as torch.optim.SGD does it.
+	// clipping, as torch.optim.SGD does it; for adamw decoupled: w -= lr·WeightDecay·w.
 	WeightDecay float64 `json:"weight_decay"`
 	// ClipNorm bounds the Euclidean norm of the whole gradient, averaged over
 	// the ghost batches. 0 does not clip.
@@ -51,6 +52,20 @@ type Recipe struct {
 	// SmoothOut is the noise; the zero value is plain training. Its seed, if 0,
 	// is Seed.
 	SmoothOut smoothout.Config `json:"smoothout"`
+	// SAM, instead of noise, is sharpness-aware minimisation; the zero value is
+	// none. A ghost batch is the m of m-sharpness.
+	SAM rivals.SAM `json:"sam,omitzero"`
+	// Copies is the number of times that each ghost batch is used in a step, each
+	// with its own noise (the m copies of the paper); gradients are averaged. 0
+	// means 1, the paper's stochastic form.
+	Copies int `json:"copies,omitempty"`
+	// Optimizer is "sgd", the default; "nesterov", with Nesterov's momentum; or
+	// "adam" or "adamw", with betas 0.9 and 0.999 and without Momentum.
+	Optimizer string `json:"optimizer,omitempty"`
+	// Average keeps an average of the weights, which then is the result of the
+	// run, with batch-norm statistics computed anew at it. (The history is that of
+	// the weights being trained.)
+	Average rivals.Average `json:"average,omitzero"`
 	// Recalibrate is the number of training samples from which batch-norm
 	// statistics are computed anew at clean weights, before the final
 	// evaluation: 0 keeps the running ones, -1 uses the whole training set.
@@ -116,10 +131,7 @@ func (r Recipe) Validate() error {
 				i+1, m.Epoch, m.LearningRate)
 		}
 	}
-	if err := r.SmoothOut.Validate(); err != nil {
-		return bad("%v", err)
-	}
-	return nil
+	return r.validateMethod()
 }
 
 // WithEpochs is the recipe with its regime stretched or compressed to that many

@@ -14,21 +14,19 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
-	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 	gomlx "github.com/gomlx/gomlx/ml/train"
-	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/openpith/evidence/internal/atomicfile"
 	"github.com/openpith/evidence/internal/safetensors"
 	"github.com/openpith/evidence/internal/seed"
-	"github.com/openpith/evidence/smoothout"
 )
 
 // Samples is a set of labelled inputs that can be read in any order. Reading
@@ -61,6 +59,9 @@ type Options struct {
 	// Best is a file for the weights (safetensors) after the epoch that was
 	// best on the validation set so far. "" keeps none.
 	Best string
+	// EpochWeights, if not nil, names the file for the weights after each epoch
+	// (from 1), or "" for none: what a picture of the way of training needs.
+	EpochWeights func(epoch int) string
 	// Init, if not nil, are the initial weights, as [Model.Weights] writes them.
 	// Unlike the others, this option changes the result.
 	Init []byte
@@ -77,6 +78,9 @@ type Options struct {
 	// Monitor is the number of training samples on which loss and accuracy at
 	// clean weights are measured after each epoch; 0 for none, -1 for all.
 	Monitor int
+	// Begun, if not nil, is called once, before the first step: with the number of
+	// steps that earlier sessions have done, and the epochs they have finished.
+	Begun func(step int, history []Epoch)
 	// Progress, if not nil, is called after each step and each epoch.
 	Progress func(Progress)
 }
@@ -177,6 +181,9 @@ func Run(ctx context.Context, backend compute.Backend, net gomlx.ModelFn, data D
 		return nil, err
 	}
 	r.first, r.savedStep, r.saved = r.done(), r.done(), time.Now()
+	if opts.Begun != nil {
+		opts.Begun(r.first, slices.Clone(r.state.History))
+	}
 	for r.state.Epoch < recipe.Epochs {
 		if err := r.epoch(ctx); err != nil {
 			return nil, err
@@ -247,13 +254,13 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 			return nil, err
 		}
 	}
-	trainer, err := newTrainer(m, recipe)
+	steps := n / recipe.Batch // > 0: the batch is not larger than the set
+	trainer, err := newTrainer(m, recipe, recipe.Epochs*steps)
 	if err != nil {
 		return nil, err
 	}
 	return &run{
-		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer,
-		steps: n / recipe.Batch, // > 0: the batch is not larger than the set
+		recipe: recipe, opts: opts, data: data, model: m, trainer: trainer, steps: steps,
 	}, nil
 }
 
@@ -263,47 +270,6 @@ func newRun(backend compute.Backend, net gomlx.ModelFn, data Data, recipe Recipe
 func (m *Model) seed(s int64) error {
 	m.store.SetParam(model.ParamInitialSeed, s)
 	return m.store.SetRNGStateFromSeed(int64(seed.Words(s, "store")[0]))
-}
-
-// crossEntropy is the loss that is minimised: with label smoothing ε towards
-// the distribution that gives the true class 1-ε and spreads ε over all.
-func crossEntropy(r Recipe) gomlx.LossFn {
-	if r.LabelSmoothing == 0 {
-		return loss.SparseCategoricalCrossEntropyLogits
-	}
-	return func(labels, logits []*Node) *Node {
-		classes := logits[0].Shape().Dim(-1)
-		hot := OneHot(Squeeze(labels[0], -1), classes, logits[0].DType())
-		target := AddScalar(MulScalar(hot, 1-r.LabelSmoothing), r.LabelSmoothing/float64(classes))
-		return loss.CategoricalCrossEntropyLogits([]*Node{target}, logits)
-	}
-}
-
-// A stepper trains on one ghost batch per call; the last ghost batch of a batch
-// updates the weights. The first metric is the mean loss that was minimised.
-type stepper interface {
-	TrainStep(gomlx.Batch) ([]*tensors.Tensor, error)
-}
-
-// newTrainer builds what a recipe says is to be done with a ghost batch.
-func newTrainer(m *Model, recipe Recipe) (stepper, error) {
-	noise := recipe.SmoothOut
-	if noise.Seed == 0 {
-		noise.Seed = recipe.Seed
-	}
-	sgd := SGD{
-		LearningRate: recipe.LearningRate,
-		Momentum:     recipe.Momentum,
-		WeightDecay:  recipe.WeightDecay,
-		ClipNorm:     recipe.ClipNorm,
-	}
-	trainer := gomlx.NewTrainer(m.backend, m.store, smoothout.Wrap(noise, m.net), crossEntropy(recipe), sgd, nil, nil)
-	if recipe.ghosts() > 1 {
-		if err := trainer.AccumulateGradients(recipe.ghosts()); err != nil {
-			return nil, err
-		}
-	}
-	return trainer, nil
 }
 
 // epoch does what is left of the current epoch, measures, and saves.
@@ -351,7 +317,7 @@ func (r *run) epoch(ctx context.Context) error {
 		return err
 	}
 	r.state = state{Epoch: s.Epoch + 1, History: append(s.History, done)}
-	if err := r.keepBest(); err != nil {
+	if err := r.keep(); err != nil {
 		return err
 	}
 	if err := r.save(); err != nil {
@@ -361,29 +327,38 @@ func (r *run) epoch(ctx context.Context) error {
 	return nil
 }
 
-// keepBest notes the weights if the epoch that has just ended is the best.
-func (r *run) keepBest() error {
-	selects := r.recipe.Select == "best"
-	if Best(r.state.History) != r.state.Epoch || !selects && r.opts.Best == "" {
+// keep notes the weights after an epoch where they are wanted. Should the
+// checkpoint of this epoch not be reached, the epoch is done again and the files
+// are written again, with the same bytes.
+func (r *run) keep() error {
+	path := ""
+	if r.opts.EpochWeights != nil {
+		path = r.opts.EpochWeights(r.state.Epoch)
+	}
+	best := Best(r.state.History) == r.state.Epoch && (r.recipe.Select == "best" || r.opts.Best != "")
+	if path == "" && !best {
 		return nil
 	}
 	weights, err := r.model.snapshot()
 	if err != nil {
 		return err
 	}
-	if selects {
-		r.best = weights
-	}
-	if r.opts.Best == "" {
-		return nil
-	}
-	// Should the checkpoint of this epoch not be reached, the epoch is done
-	// again and the file written again, with the same bytes.
 	file, err := safetensors.Encode(weights, map[string]string{"epoch": fmt.Sprint(r.state.Epoch)})
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(r.opts.Best, file, 0o644)
+	if path != "" {
+		if err := atomicfile.Write(path, file, 0o644); err != nil {
+			return err
+		}
+	}
+	if best && r.recipe.Select == "best" {
+		r.best = weights
+	}
+	if best && r.opts.Best != "" {
+		return atomicfile.Write(r.opts.Best, file, 0o644)
+	}
+	return nil
 }
 
 // Best is the epoch (from 1) that was best on the validation set: by accuracy,
@@ -514,9 +489,17 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			return nil, err
 		}
 	}
+	averaged, err := r.model.useAverage(r.recipe)
+	if err != nil {
+		return nil, err
+	}
 	if r.model.batchNorm {
 		out.BatchNorm = "running"
-		if n := r.recipe.Recalibrate; n != 0 {
+		n := r.recipe.Recalibrate
+		if averaged && n == 0 { // running statistics are those of other weights
+			n = -1
+		}
+		if n != 0 {
 			out.BatchNorm = "recalibrated"
 			samples := r.data.Train
 			if n > 0 && n < samples.Len() {
@@ -527,7 +510,6 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			}
 		}
 	}
-	var err error
 	if out.Train, err = r.measure(ctx, "clean training loss", r.data.Train); err != nil {
 		return nil, err
 	}

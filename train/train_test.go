@@ -455,7 +455,7 @@ func TestEvaluate(t *testing.T) {
 	if got, _ := m.EvaluateNoisy(ctx, test, noise, 3); err != nil || got != want {
 		t.Errorf("noise of strength 0.5: %+v, by smoothout.WrapEval %+v, %v", got, want, err)
 	}
-	noise.Select = func(p smoothout.Param) bool { return p.Role == smoothout.Bias }
+	noise.Rules = []smoothout.Rule{{}, {Role: smoothout.Bias, Factor: 1}}
 	if a, err := m.EvaluateNoisy(ctx, test, noise, 0); err != nil || a == clean || math.Abs(a.Loss-clean.Loss) > rise*20+1 {
 		t.Errorf("noise on biases only: %+v, %v", a, err)
 	}

@@ -3,12 +3,9 @@ package study
 import (
 	"errors"
 	"fmt"
-	"math"
-	"sort"
 	"strings"
 
-	"gonum.org/v1/gonum/stat"
-	"gonum.org/v1/gonum/stat/distuv"
+	"github.com/openpith/evidence/internal/stats"
 )
 
 // ResultsSchema names the format of results.json.
@@ -38,13 +35,7 @@ type Results struct {
 }
 
 // A Summary describes one number over the seeds of an arm.
-type Summary struct {
-	N    int     `json:"n"`
-	Mean float64 `json:"mean"`
-	SD   float64 `json:"sd"`   // with n-1; 0 for a single run
-	Low  float64 `json:"low"`  // 95 % t-interval of the mean; a single run has
-	High float64 `json:"high"` // none, and its value stands here
-}
+type Summary = stats.Summary
 
 // ArmSummary describes an arm over its complete runs. Gap is train minus test
 // accuracy.
@@ -112,9 +103,13 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 			res.Comparisons = append(res.Comparisons, p.compare(a.Name, ordered))
 		}
 	}
-	holm(res.Comparisons)
-	for i := range res.Comparisons {
+	ps := make([]float64, len(res.Comparisons))
+	for i, c := range res.Comparisons {
+		ps[i] = c.P
+	}
+	for i, adjusted := range stats.Holm(ps) {
 		c := &res.Comparisons[i]
+		c.PAdjusted = adjusted
 		c.Outcome, c.Reason = p.Outcome.judge(c)
 	}
 	res.Outcome = overall(res.Comparisons)
@@ -181,44 +176,13 @@ func (p *Plan) compare(arm string, runs []Run) Comparison {
 		c.Differences = append(c.Differences, r.Final.TestAccuracy-b.Final.TestAccuracy)
 	}
 	if n := len(c.Differences); n >= 1 {
-		s := summarize(c.Differences)
+		s := stats.Summarize(c.Differences)
 		c.Effect = &s
 		if n >= 2 {
-			c.T, c.P = pairedT(s.Mean, s.SD, n)
+			c.T, c.P = stats.PairedT(s)
 		}
 	}
 	return c
-}
-
-// pairedT is the t statistic of mean/(sd/√n) and its two-sided p-value. With
-// no spread at all the test has no scale: equal runs say nothing (p = 1), and
-// a constant difference leaves no doubt (p = 0). t is then 0, since JSON has
-// no infinity.
-func pairedT(mean, sd float64, n int) (t, p float64) {
-	if sd == 0 {
-		if mean == 0 {
-			return 0, 1
-		}
-		return 0, 0
-	}
-	t = mean / (sd / math.Sqrt(float64(n)))
-	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
-	return t, 2 * student.CDF(-math.Abs(t))
-}
-
-// holm fills PAdjusted by Holm's step-down procedure: the k-th smallest of m
-// p-values is multiplied by m-k+1, and the results are made monotone.
-func holm(cs []Comparison) {
-	order := make([]int, len(cs))
-	for i := range order {
-		order[i] = i
-	}
-	sort.SliceStable(order, func(a, b int) bool { return cs[order[a]].P < cs[order[b]].P })
-	running := 0.0
-	for k, i := range order {
-		running = max(running, min(1, cs[i].P*float64(len(cs)-k)))
-		cs[i].PAdjusted = running
-	}
 }
 
 func (o Outcome) judge(c *Comparison) (outcome, reason string) {
@@ -253,18 +217,6 @@ func overall(cs []Comparison) string {
 	return Inconclusive
 }
 
-// summarize computes mean, standard deviation and the 95 % t-interval.
-func summarize(xs []float64) Summary {
-	n := len(xs)
-	if n == 1 {
-		return Summary{N: 1, Mean: xs[0], Low: xs[0], High: xs[0]}
-	}
-	mean, sd := stat.MeanStdDev(xs, nil)
-	student := distuv.StudentsT{Mu: 0, Sigma: 1, Nu: float64(n - 1)}
-	half := student.Quantile(0.975) * sd / math.Sqrt(float64(n))
-	return Summary{N: n, Mean: mean, SD: sd, Low: mean - half, High: mean + half}
-}
-
 func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 	s := ArmSummary{Arm: arm, LossRise: []LossRiseSummary{}}
 	var finals []*Final
@@ -286,7 +238,7 @@ func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 		for i, f := range finals {
 			xs[i] = get(f)
 		}
-		sum := summarize(xs)
+		sum := stats.Summarize(xs)
 		return &sum
 	}
 	s.TestAccuracy = over(func(f *Final) float64 { return f.TestAccuracy })
@@ -304,7 +256,7 @@ func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 			}
 		}
 		if len(rises) == len(finals) {
-			s.LossRise = append(s.LossRise, LossRiseSummary{Noise: probe.Noise, Strength: probe.Strength, Rise: summarize(rises)})
+			s.LossRise = append(s.LossRise, LossRiseSummary{Noise: probe.Noise, Strength: probe.Strength, Rise: stats.Summarize(rises)})
 		}
 	}
 	return s

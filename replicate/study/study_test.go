@@ -178,34 +178,6 @@ func TestJudgeInsistsOnEveryRun(t *testing.T) {
 	}
 }
 
-// Student's sleep data as R prints it: t.test(extra ~ group, paired = TRUE)
-// gives t = 4.0621, p = 0.002833, mean 1.58, interval 0.7001142 to 2.4598858.
-func TestPairedTAgainstR(t *testing.T) {
-	d := []float64{1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4}
-	s := summarize(d)
-	stat, p := pairedT(s.Mean, s.SD, len(d))
-	for _, c := range []struct {
-		name      string
-		got, want float64
-	}{
-		{"mean", s.Mean, 1.58}, {"low", s.Low, 0.7001142}, {"high", s.High, 2.4598858}, {"t", stat, 4.062128}, {"p", p, 0.002832890},
-	} {
-		if !(math.Abs(c.got-c.want) < 1e-6) {
-			t.Errorf("%s = %.8f, want %.8f", c.name, c.got, c.want)
-		}
-	}
-}
-
-func TestHolm(t *testing.T) {
-	cs := []Comparison{{P: 0.01}, {P: 0.04}, {P: 0.03}}
-	holm(cs)
-	for i, want := range []float64{0.03, 0.06, 0.06} {
-		if math.Abs(cs[i].PAdjusted-want) > 1e-12 {
-			t.Errorf("comparison %d: %v, want %v", i, cs[i].PAdjusted, want)
-		}
-	}
-}
-
 // The verdict must not depend on the order in which runs finished.
 func TestJudgeIgnoresOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
