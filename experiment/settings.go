@@ -134,9 +134,12 @@ var Settings = []Setting{
 		if c.Recipe.SAM.Rho > 0 {
 			c.Recipe.SAM.Rho = x
 			c.Recipe.SAM.Adaptive = c.Recipe.SAM.Adaptive && x > 0
-		} else {
-			c.Recipe.SmoothOut.Strength = x
+			return nil
 		}
+		if c.Recipe.SmoothOut.Adapt == "" && c.Recipe.SmoothOut.Strength == 0 && x != 0 {
+			return fmt.Errorf("the method is plain SGD, which has none: choose a method too")
+		}
+		c.Recipe.SmoothOut.Strength = x
 		return nil
 	}},
 	{"adapt", "what noise is measured `against`: none, weight, filter, layer or filter-norm", func(c *Config, v string) error {

@@ -30,9 +30,6 @@ func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, o
 	}
 	plain.Recipe.Epochs = epochs // the beginning of the regime, not all of it in little
 	plain.Data.Test = NoTest
-	if c.Data.Name == Glyphs {
-		plain.Data.Test = c.Data.Test
-	}
 	if plain.Recipe.Schedule == "cosine" {
 		plain.Recipe.Schedule = ""
 	}

@@ -9,22 +9,16 @@ import (
 	"strings"
 
 	"github.com/gomlx/compute"
-	"github.com/gomlx/gomlx/core/tensors"
-	"github.com/gomlx/gomlx/ml/train/loss"
 	"github.com/spf13/cobra"
 
 	"github.com/openpith/evidence/experiment"
 	"github.com/openpith/evidence/internal/cli"
-	"github.com/openpith/evidence/internal/seed"
 	"github.com/openpith/evidence/objective/network"
 	"github.com/openpith/evidence/train"
 )
 
 // measured.go is what sharpness and landscape share: a trained run as a loss
 // over its weights.
-
-// measureBatch is the number of examples in a batch, and the m of m-sharpness.
-const measureBatch = 250
 
 // A measuredRun is a run directory opened to be measured.
 type measuredRun struct {
@@ -71,40 +65,10 @@ func (m *measuredRun) load(weights string) (err error) {
 	return err
 }
 
-// objective is the loss on n examples of a split (0: all), chosen by the seed,
-// and words for what they are.
+// objective is the loss on n examples of a split (0: all), and words for what
+// they are.
 func (m *measuredRun) objective(split string, n int, drawn int64) (*network.Model, string, error) {
-	s := map[string]train.Samples{"train": m.Data.Train, "validation": m.Data.Validation, "test": m.Data.Test}[split]
-	if s == nil {
-		return nil, "", cli.Hint(fmt.Errorf("the run has no split %q", split), "the splits are train, validation and test")
-	}
-	indices := make([]int, s.Len())
-	for i := range indices {
-		indices[i] = i
-	}
-	what := fmt.Sprintf("%s of %s, all %d", split, m.Config.Data.Name, s.Len())
-	if n > 0 && n < s.Len() {
-		indices = seed.Perm(seed.Stream(drawn, "measured examples", split), s.Len())[:n]
-		what = fmt.Sprintf("%s of %s, %d of %d drawn by seed %d", split, m.Config.Data.Name, n, s.Len(), drawn)
-	}
-	each := 1
-	for _, d := range s.Shape() {
-		each *= d
-	}
-	var batches []network.Batch
-	for len(indices) > 0 {
-		take := indices[:min(measureBatch, len(indices))]
-		indices = indices[len(take):]
-		x, y := make([]float32, len(take)*each), make([]int32, len(take))
-		s.Fill(take, x, y)
-		batches = append(batches, network.Batch{
-			Inputs:   []*tensors.Tensor{tensors.FromFlatDataAndDimensions(x, append([]int{len(take)}, s.Shape()...)...)},
-			Labels:   []*tensors.Tensor{tensors.FromFlatDataAndDimensions(y, len(take), 1)},
-			Examples: len(take),
-		})
-	}
-	f, err := network.New(m.backend, m.model.Store(), m.Net, loss.SparseCategoricalCrossEntropyLogits, network.CorrectClasses, batches)
-	return f, what, err
+	return m.Objective(m.backend, m.model, split, n, drawn)
 }
 
 // name is what the run is called in pictures, group what its like are called.

@@ -50,6 +50,18 @@ var rules = map[string]rule{
 	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
+	"spec/schema":            {},
+
+	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/compare":   {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/mirror": {
+		may:  []string{"resolver", "resolver/compare", "pith", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
+		free: []string{"SQL", "GoMLX", "compute", "cobra"},
+	},
+	"resolver/archive": {may: []string{"pith", "internal/atomicfile", "github.com/klauspost/compress/zstd"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 
 	"smoothout": {may: []string{"GoMLX", "compute", "internal/seed"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
 	"rivals":    {may: []string{"GoMLX", "compute", "smoothout"}, free: []string{"backends", "pith", "nets", "datasets", "train", "HTTP"}},
@@ -62,12 +74,16 @@ var rules = map[string]rule{
 	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
+	"experiment": {
+		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "objective/network", "internal/seed", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
+		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
+	},
 	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
@@ -78,11 +94,11 @@ var rules = map[string]rule{
 	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
+		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "resolver", "resolver/memstore", "resolver/sqlite", "resolver/postgres", "resolver/tlog", "resolver/web", "resolver/compare", "resolver/archive", "resolver/mirror", "internal/httpserve", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"experiment", "smoothout", "objective", "objective/network", "sharpness", "landscape", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
@@ -106,6 +122,7 @@ var rules = map[string]rule{
 	"internal/seed":        {},
 	"internal/stats":       {may: []string{"gonum"}},
 	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
+	"internal/httpserve":   {may: []string{"golang.org/x/crypto/acme/...", "golang.org/x/net/netutil"}, free: []string{"GoMLX", "SQL", "cobra", "pith"}},
 }
 
 type pkg struct {

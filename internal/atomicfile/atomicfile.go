@@ -5,6 +5,7 @@ package atomicfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,13 +19,27 @@ import (
 // The file gets exactly perm, whatever the umask and whatever stood there
 // before: a key must not inherit the mode of the file it replaces.
 func Write(path string, data []byte, perm fs.FileMode) error {
-	return place(path, data, perm, os.Rename)
+	return place(path, bytesOf(data), perm, os.Rename)
+}
+
+// WriteFrom is Write for content that is too large to hold: fill writes it. If
+// fill fails, so does WriteFrom, with its error, and nothing changes.
+func WriteFrom(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	return place(path, fill, perm, os.Rename)
+}
+
+// bytesOf writes what is there already.
+func bytesOf(data []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	}
 }
 
 // Create is Write for a file that must not be there yet: if it is, the error is
 // [fs.ErrExist] and nothing changes. Of several callers at once one succeeds.
 func Create(path string, data []byte, perm fs.FileMode) error {
-	return place(path, data, perm, func(temporary, path string) error {
+	return place(path, bytesOf(data), perm, func(temporary, path string) error {
 		// Unlike a rename, a hard link never replaces what stands there.
 		if err := os.Link(temporary, path); err != nil {
 			return err
@@ -34,7 +49,7 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 }
 
 // place writes a temporary file and lets take give it its name.
-func place(path string, data []byte, perm fs.FileMode, take func(temporary, path string) error) (err error) {
+func place(path string, fill func(io.Writer) error, perm fs.FileMode, take func(temporary, path string) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))
@@ -51,7 +66,7 @@ func place(path string, data []byte, perm fs.FileMode, take func(temporary, path
 	if err = f.Chmod(perm); err != nil {
 		return err
 	}
-	if _, err = f.Write(data); err != nil {
+	if err = fill(f); err != nil {
 		return err
 	}
 	if err = f.Sync(); err != nil {

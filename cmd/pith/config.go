@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/openpith/evidence/internal/cli"
+)
+
+// notConfigured are flags that only the command line has. PITH_KEY holds a key
+// and not the name of a file, see loadKey.
+var notConfigured = []string{"help", "config", "print-config", "demo"}
+
+// configure gives every flag that the command line leaves alone a value from the
+// environment, else from the file: a JSON object whose members are called like
+// the flags. The file may be absent unless it was asked for by name.
+func configure(cmd *cobra.Command, file string, asked bool, getenv func(string) string) error {
+	values, err := readConfig(file)
+	if err != nil && (asked || !errors.Is(err, fs.ErrNotExist)) {
+		return cli.Hint(err, "the file is a JSON object such as pith serve --print-config prints")
+	}
+	var failed error
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		value, inFile := values[f.Name]
+		delete(values, f.Name)
+		if slices.Contains(notConfigured, f.Name) {
+			if inFile && failed == nil {
+				failed = cli.Hint(fmt.Errorf("%s: --%s belongs on the command line", file, f.Name), "remove it from the file")
+			}
+			return
+		}
+		if f.Changed || failed != nil {
+			return
+		}
+		if name := envName(f.Name); name != "" && getenv(name) != "" {
+			if err := setFlag(cmd, f, envValues(f, getenv(name))); err != nil {
+				failed = cli.Hint(fmt.Errorf("environment variable %s: %w", name, err), "see pith serve --help for what --%s takes", f.Name)
+			}
+		} else if inFile {
+			texts, err := configTexts(value)
+			if err == nil {
+				err = setFlag(cmd, f, texts)
+			}
+			if err != nil {
+				failed = cli.Hint(fmt.Errorf("%s: %q: %w", file, f.Name, err), "see pith serve --help for what --%s takes", f.Name)
+			}
+		}
+	})
+	if failed == nil {
+		for name := range values {
+			return cli.Hint(fmt.Errorf("%s: nothing is called %q", file, name), "pith serve --print-config prints everything that can be set")
+		}
+	}
+	return failed
+}
+
+// envName is the variable for a flag, PITH_MAX_CONNECTIONS for --max-connections.
+func envName(flag string) string {
+	if flag == "key" {
+		return ""
+	}
+	return "PITH_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// envValues splits a variable for a repeatable flag at commas.
+func envValues(f *pflag.Flag, text string) []string {
+	if _, list := f.Value.(pflag.SliceValue); list {
+		return strings.Split(text, ",")
+	}
+	return []string{text}
+}
+
+func setFlag(cmd *cobra.Command, f *pflag.Flag, texts []string) error {
+	if _, list := f.Value.(pflag.SliceValue); !list && len(texts) != 1 {
+		return errors.New("one value is wanted, not a list")
+	}
+	for _, text := range texts {
+		if err := cmd.Flags().Set(f.Name, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readConfig reads the members of the file.
+func readConfig(file string) (map[string]json.RawMessage, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]json.RawMessage{}
+	if err := json.Unmarshal(data, &values); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return values, nil
+}
+
+// configTexts are the values that a member of the file stands for, as they would
+// stand on the command line.
+func configTexts(value json.RawMessage) ([]string, error) {
+	d := json.NewDecoder(bytes.NewReader(value))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		list = []any{v}
+	}
+	texts := []string{}
+	for _, v := range list {
+		switch v := v.(type) {
+		case string:
+			texts = append(texts, v)
+		case bool, json.Number:
+			texts = append(texts, fmt.Sprint(v))
+		default:
+			return nil, fmt.Errorf("a text, a number, true, false or a list of them is wanted, not %.40s", value)
+		}
+	}
+	return texts, nil
+}
+
+// printConfig writes what holds after configure, as a file that configure reads.
+func printConfig(cmd *cobra.Command) error {
+	values := map[string]any{}
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(notConfigured, f.Name) {
+			return
+		}
+		var v any = f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			v = append([]string{}, list.GetSlice()...)
+		} else if t := f.Value.Type(); t == "bool" || t == "int" || t == "int64" || t == "float64" {
+			v = json.RawMessage(f.Value.String())
+		}
+		values[f.Name] = v
+	})
+	out := json.NewEncoder(cmd.OutOrStdout())
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(values)
+}
+
+// dataDir is where a mirror keeps its things: PITH_DATA, else pith in
+// the user's directory for data (XDG_DATA_HOME).
+func dataDir() (string, error) {
+	if dir := os.Getenv("PITH_DATA"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pith"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", cli.Hint(err, "set PITH_DATA to a directory, or name the database with --db")
+	}
+	return filepath.Join(home, ".local", "share", "pith"), nil
+}

@@ -1,0 +1,115 @@
+// Package httpserve runs an HTTP handler for strangers: with limits on time,
+// headers and connections, TLS certificates that renew themselves, and an end
+// that lets answers finish.
+package httpserve
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+	"golang.org/x/net/netutil"
+)
+
+// Options say how to serve. The zero value of each but Listen is a good default.
+type Options struct {
+	Listen   string   // host:port
+	MaxConns int      // open at once, default 20,000; more wait to be accepted
+	Hosts    []string // serve TLS under these names, with certificates from Let's Encrypt; needs port 443
+	CertDir  string   // where the certificates stay
+
+	HeaderTimeout time.Duration // to send the header of a request, default 10 s
+	ReadTimeout   time.Duration // to send all of it, default 60 s
+	WriteTimeout  time.Duration // to take an answer, default 60 s; handlers of long answers move it on
+	IdleTimeout   time.Duration // between two requests, default 2 min
+	MaxHeader     int           // bytes, default 32 KiB
+
+	Grace    time.Duration // for answers to finish at the end, default 20 s
+	Draining func()        // called when the end begins: close what would go on for ever
+
+	Log *slog.Logger
+}
+
+// Listen opens the address of the options, with their limit on connections.
+func Listen(ctx context.Context, o Options) (net.Listener, error) {
+	// Connections whose other end is gone are found by keep-alive probes.
+	config := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, Interval: 15 * time.Second, Count: 4}}
+	l, err := config.Listen(ctx, "tcp", o.Listen)
+	if err != nil {
+		return nil, err
+	}
+	return netutil.LimitListener(l, orDefault(o.MaxConns, 20_000)), nil
+}
+
+// Serve answers on l until ctx ends, then lets answers in progress finish. The
+// error is nil after such an end, also when some did not finish in time, which
+// is logged.
+func Serve(ctx context.Context, l net.Listener, h http.Handler, o Options) error {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: orDefault(o.HeaderTimeout, 10*time.Second),
+		ReadTimeout:       orDefault(o.ReadTimeout, time.Minute),
+		WriteTimeout:      orDefault(o.WriteTimeout, time.Minute),
+		IdleTimeout:       orDefault(o.IdleTimeout, 2*time.Minute),
+		MaxHeaderBytes:    orDefault(o.MaxHeader, 32<<10),
+		// What strangers do wrong, such as a broken handshake, is theirs.
+		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
+	}
+	if o.Draining != nil {
+		server.RegisterOnShutdown(o.Draining)
+	}
+	if len(o.Hosts) > 0 {
+		if err := os.MkdirAll(o.CertDir, 0o700); err != nil {
+			l.Close()
+			return fmt.Errorf("directory for certificates: %w", err)
+		}
+		manager := &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(o.Hosts...), Cache: autocert.DirCache(o.CertDir)}
+		config := manager.TLSConfig() // answers the challenge on this port (tls-alpn-01), so port 80 is not needed
+		config.MinVersion = tls.VersionTLS12
+		config.NextProtos = []string{"h2", "http/1.1", acme.ALPNProto}
+		server.TLSConfig = config
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if server.TLSConfig != nil {
+			failed <- server.ServeTLS(l, "", "")
+		} else {
+			failed <- server.Serve(l)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	grace := orDefault(o.Grace, 20*time.Second)
+	o.Log.Info("shutting down", "grace", grace.String())
+	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(end); err != nil {
+		o.Log.Warn("some answers did not finish in time and were cut off", "error", err)
+		server.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+func orDefault[T int | time.Duration](v, d T) T {
+	if v == 0 {
+		return d
+	}
+	return v
+}

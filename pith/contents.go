@@ -1,0 +1,69 @@
+package pith
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
+
+// Contents are what a bundle holds, as who keeps bundles wants to index it.
+type Contents struct {
+	Canonical   []byte            // the whole bundle in canonical form
+	Suffix      string            // the 26 characters behind "pith:YYYY:"
+	EventSet    [sha256.Size]byte // see EventSet
+	State       [sha256.Size]byte // state_sha256
+	SubmittedAt time.Time         // of the paper, as its record says; zero if it does not
+	BuiltAt     time.Time
+	Categories  []string // of the record, the primary one first
+	Aliases     []Alias
+	Keys        []KeyEntry
+	// Entries are the digests of the events' whole canonical forms
+	// (entry_sha256, spec §6.6), one for each statement of Result.History.
+	Entries [][sha256.Size]byte
+}
+
+// An Alias is another name of a record.
+type Alias struct{ Kind, Value string }
+
+// A KeyEntry is one entry of public_keys, in canonical form.
+type KeyEntry struct {
+	Fingerprint string
+	Entry       []byte
+}
+
+// Inspect is Verify that also returns what the bundle holds, read once. The
+// contents are nil when the structure is not Valid.
+func Inspect(data []byte, trust *Trust) (*Result, *Contents) {
+	r, b := verify(data, trust)
+	if b == nil || b.history == nil || r.Structure() != Valid {
+		return r, nil
+	}
+	return r, b.contents()
+}
+
+func (b *bundle) contents() *Contents {
+	c := &Contents{Canonical: b.root.Canonical(), Suffix: b.record.suffix}
+	hex.Decode(c.EventSet[:], []byte(b.history.digest())) // both are hex of 32 bytes by construction
+	hex.Decode(c.State[:], []byte(b.stateSHA256))
+	metadata := b.record.Get("metadata")
+	c.SubmittedAt, _ = parseTime(metadata.Get("submitted_at").Text())
+	c.BuiltAt, _ = parseTime(b.root.Get("built_at").Text())
+	if primary := metadata.Get("primary_cat").Text(); primary != "" {
+		c.Categories = append(c.Categories, primary)
+	}
+	for v := range metadata.Get("cross_cats_sorted").Children() {
+		c.Categories = append(c.Categories, v.Text())
+	}
+	for v := range b.root.Get("source_aliases").Children() {
+		c.Aliases = append(c.Aliases, Alias{v.Get("alias_kind").Text(), v.Get("alias_value").Text()})
+	}
+	for v := range b.root.Get("public_keys").Children() {
+		c.Keys = append(c.Keys, KeyEntry{v.Get("fingerprint_sha256_hex").Text(), v.Canonical()})
+	}
+	for _, list := range [][]*event{b.history.applied, b.history.invalid} {
+		for _, e := range list {
+			c.Entries = append(c.Entries, e.value.Digest())
+		}
+	}
+	return c
+}

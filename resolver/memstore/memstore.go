@@ -1,0 +1,514 @@
+// Package memstore keeps records in memory: for tests, for demonstrations, and
+// as the plainest statement of what a store does.
+package memstore
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/openpith/evidence/resolver"
+)
+
+// A Store keeps everything in maps under one lock. Search goes through all
+// records: it is for thousands, not for millions.
+type Store struct {
+	mu       sync.RWMutex
+	records  map[string]*entry
+	sorted   []string // suffixes
+	events   []resolver.Event
+	byRecord map[string][]int64 // sequence numbers by suffix
+	byID     map[string][]int64
+	byAlias  map[resolver.Alias][]string
+	byDigest map[resolver.Digest]string
+	cites    map[work][]resolver.Citation
+	keys     map[string]resolver.Key
+	held     []resolver.Held // by id, from 1
+	meta     map[string][]byte
+	revision int64
+	locks    map[string]chan struct{}
+}
+
+type entry struct {
+	record resolver.Record
+	bundle []byte
+	text   string // what search looks through
+}
+
+type work struct{ kind, id string }
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{
+		records: map[string]*entry{}, byRecord: map[string][]int64{}, byID: map[string][]int64{},
+		byAlias: map[resolver.Alias][]string{}, byDigest: map[resolver.Digest]string{}, cites: map[work][]resolver.Citation{},
+		keys: map[string]resolver.Key{}, meta: map[string][]byte{}, locks: map[string]chan struct{}{},
+	}
+}
+
+var _ resolver.Store = (*Store)(nil)
+
+// Commit implements resolver.Store.
+func (s *Store) Commit(ctx context.Context, updates []resolver.Update) ([]resolver.Committed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type claim struct {
+		suffix string
+		sha256 resolver.Digest
+	}
+	suffixes, claims := map[string]bool{}, map[claim]bool{}
+	for _, u := range updates { // before anything is written
+		if suffixes[u.Suffix] {
+			return nil, fmt.Errorf("%s occurs twice in one commit", u.Suffix)
+		}
+		suffixes[u.Suffix] = true
+		var revision int64
+		if e := s.records[u.Suffix]; e != nil {
+			revision = e.record.Revision
+		}
+		if revision != u.Base {
+			return nil, fmt.Errorf("%s: %w", u.Suffix, resolver.ErrConflict)
+		}
+		for _, seq := range s.byRecord[u.Suffix] {
+			claims[claim{u.Suffix, s.events[seq].SHA256}] = true
+		}
+		for _, e := range u.Events {
+			c := claim{u.Suffix, e.SHA256}
+			if claims[c] || e.Suffix != u.Suffix {
+				return nil, fmt.Errorf("%s: event %s is there already, or of another record", u.Suffix, e.ID)
+			}
+			claims[c] = true
+		}
+	}
+	out := make([]resolver.Committed, len(updates))
+	for i, u := range updates {
+		s.revision++
+		out[i] = resolver.Committed{Revision: s.revision, FirstSeq: int64(len(s.events))}
+		s.put(u)
+	}
+	return out, nil
+}
+
+func (s *Store) put(u resolver.Update) {
+	first := int64(len(s.events))
+	if old := s.records[u.Suffix]; old != nil {
+		delete(s.byDigest, old.record.Digest)
+		for _, a := range old.record.Aliases {
+			a = resolver.FoldAlias(a.Kind, a.Value)
+			s.byAlias[a] = slices.DeleteFunc(s.byAlias[a], func(x string) bool { return x == u.Suffix })
+		}
+	} else {
+		i, _ := slices.BinarySearch(s.sorted, u.Suffix)
+		s.sorted = slices.Insert(s.sorted, i, u.Suffix)
+	}
+	record := u.Record
+	record.Revision = s.revision
+	s.records[u.Suffix] = &entry{record, u.Bundle, strings.ToLower(strings.Join([]string{record.Title, record.Authors, strings.Join(record.Categories, " "), record.Abstract}, " "))}
+	s.byDigest[record.Digest] = u.Suffix
+	for _, a := range record.Aliases {
+		a = resolver.FoldAlias(a.Kind, a.Value)
+		s.byAlias[a] = append(s.byAlias[a], u.Suffix)
+		slices.Sort(s.byAlias[a])
+		s.byAlias[a] = slices.Compact(s.byAlias[a])
+	}
+	for i, e := range u.Events {
+		e.Seq = first + int64(i)
+		s.events = append(s.events, e)
+		s.byRecord[u.Suffix] = append(s.byRecord[u.Suffix], e.Seq)
+		if e.ID != "" {
+			s.byID[e.ID] = append(s.byID[e.ID], e.Seq)
+		}
+	}
+	for _, c := range u.Cites {
+		c.Seq = first
+		for i, e := range u.Events {
+			if e.ID == c.EventID {
+				c.Seq = first + int64(i)
+			}
+		}
+		w := work{c.Kind, c.ID}
+		s.cites[w] = append(s.cites[w], c)
+	}
+	for _, k := range u.Keys {
+		if _, ok := s.keys[k.Fingerprint]; !ok {
+			s.keys[k.Fingerprint] = k
+		}
+	}
+}
+
+// Record implements resolver.Store.
+func (s *Store) Record(_ context.Context, suffix string) (resolver.Record, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.records[suffix]
+	if e == nil {
+		return resolver.Record{}, resolver.ErrNotFound
+	}
+	return e.record, nil
+}
+
+// Bundle implements resolver.Store.
+func (s *Store) Bundle(_ context.Context, suffix string) (resolver.Record, []byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.records[suffix]
+	if e == nil {
+		return resolver.Record{}, nil, resolver.ErrNotFound
+	}
+	return e.record, slices.Clone(e.bundle), nil
+}
+
+// Bundles implements resolver.Store.
+func (s *Store) Bundles(_ context.Context, suffixes []string) ([]resolver.Stored, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Stored
+	for _, suffix := range suffixes {
+		if e := s.records[suffix]; e != nil {
+			out = append(out, resolver.Stored{Record: e.record, Bundle: slices.Clone(e.bundle)})
+		}
+	}
+	return out, nil
+}
+
+// below calls visit with the suffixes that begin with prefix and come after
+// one, in order, until it returns false.
+func (s *Store) below(prefix, after string, visit func(suffix string) bool) {
+	i, found := slices.BinarySearch(s.sorted, max(prefix, after))
+	if found && s.sorted[i] == after {
+		i++
+	}
+	for ; i < len(s.sorted) && strings.HasPrefix(s.sorted[i], prefix); i++ {
+		if !visit(s.sorted[i]) {
+			return
+		}
+	}
+}
+
+// Resolve implements resolver.Store.
+func (s *Store) Resolve(_ context.Context, prefix string, limit int) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	s.below(prefix, "", func(suffix string) bool {
+		if len(out) < limit {
+			out = append(out, suffix)
+		}
+		return len(out) < limit
+	})
+	return out, nil
+}
+
+// ByAlias implements resolver.Store.
+func (s *Store) ByAlias(_ context.Context, kind, value string, limit int) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found := s.byAlias[resolver.Alias{Kind: kind, Value: value}]
+	return slices.Clone(found[:min(limit, len(found))]), nil
+}
+
+// ByDigest implements resolver.Store.
+func (s *Store) ByDigest(_ context.Context, digest resolver.Digest) (string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	suffix, ok := s.byDigest[digest]
+	if !ok {
+		return "", resolver.ErrNotFound
+	}
+	return suffix, nil
+}
+
+// Search implements resolver.Store. All words must be found; records that are
+// newer come first.
+func (s *Store) Search(_ context.Context, query string, limit, offset int) ([]resolver.Record, int, error) {
+	words := resolver.SearchWords(query)
+	if len(words) == 0 {
+		return nil, 0, nil
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var found []resolver.Record
+	for _, suffix := range s.sorted {
+		e := s.records[suffix]
+		have := resolver.SearchWords(e.text)
+		if !slices.ContainsFunc(words, func(w string) bool {
+			return !slices.ContainsFunc(have, func(h string) bool { return strings.HasPrefix(h, w) })
+		}) {
+			found = append(found, e.record)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b resolver.Record) int { return b.Submitted.Compare(a.Submitted) })
+	total := min(len(found), resolver.MaxCounted)
+	found = found[min(max(offset, 0), len(found)):]
+	return found[:min(limit, len(found))], total, nil
+}
+
+// Records implements resolver.Store.
+func (s *Store) Records(_ context.Context, prefix, after string, limit int) ([]resolver.Record, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Record
+	s.below(prefix, after, func(suffix string) bool {
+		if len(out) < limit {
+			out = append(out, s.records[suffix].record)
+		}
+		return len(out) < limit
+	})
+	return out, nil
+}
+
+// ChangedAfter implements resolver.Store.
+func (s *Store) ChangedAfter(_ context.Context, revision int64, limit int) ([]resolver.Record, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Record
+	for _, e := range s.records {
+		if e.record.Revision > revision {
+			out = append(out, e.record)
+		}
+	}
+	slices.SortFunc(out, func(a, b resolver.Record) int { return cmp.Compare(a.Revision, b.Revision) })
+	return out[:min(limit, len(out))], nil
+}
+
+// Fingerprints implements resolver.Store.
+func (s *Store) Fingerprints(ctx context.Context, prefix string, yield func(resolver.Fingerprint) error) error {
+	s.mu.RLock()
+	var all []resolver.Fingerprint
+	s.below(prefix, "", func(suffix string) bool {
+		r := s.records[suffix].record
+		all = append(all, resolver.Fingerprint{Suffix: suffix, Events: r.Events, State: r.State})
+		return true
+	})
+	s.mu.RUnlock()
+	for _, f := range all {
+		if err := errors.Join(ctx.Err(), yield(f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// EventsFrom implements resolver.Store.
+func (s *Store) EventsFrom(_ context.Context, seq int64, limit int) ([]resolver.Event, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := int64(len(s.events))
+	seq = min(max(seq, 0), n)
+	return slices.Clone(s.events[seq:min(n, seq+int64(limit))]), nil
+}
+
+// RecentEvents implements resolver.Store.
+func (s *Store) RecentEvents(_ context.Context, before int64, limit int) ([]resolver.Event, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	n := int64(len(s.events))
+	if before > 0 {
+		n = min(n, before)
+	}
+	out := slices.Clone(s.events[max(0, n-int64(limit)):n])
+	slices.Reverse(out)
+	return out, nil
+}
+
+// RecordEvents implements resolver.Store.
+func (s *Store) RecordEvents(_ context.Context, suffix string) ([]resolver.Event, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Event
+	for _, seq := range s.byRecord[suffix] {
+		out = append(out, s.events[seq])
+	}
+	return out, nil
+}
+
+// Event implements resolver.Store.
+func (s *Store) Event(_ context.Context, id string) (resolver.Event, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	seqs := s.byID[id]
+	if len(seqs) == 0 {
+		return resolver.Event{}, resolver.ErrNotFound
+	}
+	for _, seq := range seqs {
+		if s.events[seq].Invalid == "" {
+			return s.events[seq], nil
+		}
+	}
+	return s.events[seqs[0]], nil
+}
+
+// Citations implements resolver.Store.
+func (s *Store) Citations(_ context.Context, kind, id string, limit int) ([]resolver.Citation, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	found := s.cites[work{kind, id}]
+	return slices.Clone(found[:min(limit, len(found))]), nil
+}
+
+// Counts implements resolver.Store.
+func (s *Store) Counts(context.Context) (resolver.Counts, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c := resolver.Counts{Records: int64(len(s.records)), Events: int64(len(s.events)), Keys: int64(len(s.keys)), Revision: s.revision}
+	for _, h := range s.held {
+		switch h.Status {
+		case resolver.Refused:
+			c.Refused++
+		case resolver.Queued:
+			c.Queued++
+		}
+	}
+	return c, nil
+}
+
+// Key implements resolver.Store.
+func (s *Store) Key(_ context.Context, fingerprint string) (resolver.Key, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	k, ok := s.keys[fingerprint]
+	if !ok {
+		return resolver.Key{}, resolver.ErrNotFound
+	}
+	return k, nil
+}
+
+// PutKey implements resolver.Store.
+func (s *Store) PutKey(_ context.Context, key resolver.Key) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.keys[key.Fingerprint]; !ok {
+		s.keys[key.Fingerprint] = key
+	}
+	return nil
+}
+
+// Keys implements resolver.Store.
+func (s *Store) Keys(_ context.Context, after string, limit int) ([]resolver.Key, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Key
+	for _, fingerprint := range slices.Sorted(maps.Keys(s.keys)) {
+		if fingerprint > after && len(out) < limit {
+			out = append(out, s.keys[fingerprint])
+		}
+	}
+	return out, nil
+}
+
+// PutHeld implements resolver.Store.
+func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, old := range s.held {
+		if old.Digest == h.Digest && old.Status == h.Status {
+			return old.ID, nil
+		}
+	}
+	h.ID = int64(len(s.held)) + 1
+	s.held = append(s.held, h)
+	return h.ID, nil
+}
+
+// Held implements resolver.Store.
+func (s *Store) Held(_ context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []resolver.Held
+	for _, h := range s.held {
+		if h.Status == status && h.ID > after && len(out) < limit {
+			out = append(out, h)
+		}
+	}
+	return out, nil
+}
+
+// HeldByID implements resolver.Store.
+func (s *Store) HeldByID(_ context.Context, id int64) (resolver.Held, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if id < 1 || id > int64(len(s.held)) {
+		return resolver.Held{}, resolver.ErrNotFound
+	}
+	return s.held[id-1], nil
+}
+
+// MoveHeld implements resolver.Store.
+func (s *Store) MoveHeld(_ context.Context, id int64, from, to resolver.Status, code, detail string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if id < 1 || id > int64(len(s.held)) || s.held[id-1].Status != from {
+		return resolver.ErrNotFound
+	}
+	h := &s.held[id-1]
+	h.Status, h.Code, h.Detail = to, code, detail
+	return nil
+}
+
+// Meta implements resolver.Store.
+func (s *Store) Meta(_ context.Context, key string) ([]byte, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	v, ok := s.meta[key]
+	if !ok {
+		return nil, resolver.ErrNotFound
+	}
+	return slices.Clone(v), nil
+}
+
+// SetMeta implements resolver.Store.
+func (s *Store) SetMeta(_ context.Context, key string, value []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if value == nil {
+		delete(s.meta, key)
+	} else {
+		s.meta[key] = append([]byte{}, value...)
+	}
+	return nil
+}
+
+// MetaKeys implements resolver.Store.
+func (s *Store) MetaKeys(_ context.Context, prefix string) ([]string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(s.meta)) {
+		if strings.HasPrefix(key, prefix) {
+			out = append(out, key)
+		}
+	}
+	return out, nil
+}
+
+// Lock implements resolver.Store.
+func (s *Store) Lock(ctx context.Context, name string, f func(context.Context) error) error {
+	s.mu.Lock()
+	lock := s.locks[name]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		s.locks[name] = lock
+	}
+	s.mu.Unlock()
+	select {
+	case lock <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-lock }()
+	return f(ctx)
+}
+
+// Check implements resolver.Store: there is no medium that could be damaged.
+func (s *Store) Check(context.Context, func(resolver.Problem)) error { return nil }
+
+// Close implements resolver.Store.
+func (s *Store) Close() error { return nil }

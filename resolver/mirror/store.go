@@ -1,0 +1,317 @@
+package mirror
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"sync"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/compare"
+)
+
+// NewSource returns what a Server offers of a store. changed is that of the
+// service that writes to it.
+func NewSource(store resolver.Store, changed func() <-chan struct{}) Source {
+	return &storeSource{store: store, changed: changed, set: NewSet(store)}
+}
+
+type storeSource struct {
+	store   resolver.Store
+	changed func() <-chan struct{}
+	set     compare.Set
+}
+
+func (s *storeSource) Events(ctx context.Context, from int64, limit int) ([]Event, error) {
+	rows, err := s.store.EventsFrom(ctx, from, limit)
+	events := make([]Event, len(rows))
+	for i, e := range rows {
+		events[i] = Event{Seq: e.Seq, ID: e.ID, Suffix: e.Suffix, SHA256: compare.Digest(e.SHA256)}
+	}
+	return events, err
+}
+
+func (s *storeSource) Head(ctx context.Context) (int64, error) {
+	c, err := s.store.Counts(ctx)
+	return c.Events, err
+}
+
+func (s *storeSource) Bundle(ctx context.Context, suffix string) ([]byte, error) {
+	return bundleOf(ctx, s.store, suffix)
+}
+
+// bundleOf unpacks the bundle of a record.
+func bundleOf(ctx context.Context, store resolver.Store, suffix string) ([]byte, error) {
+	r, packed, err := store.Bundle(ctx, suffix)
+	if err != nil {
+		return nil, err
+	}
+	return Unpack(packed, r.Size)
+}
+
+// Unpack returns the bundle that a store keeps in packed form.
+func Unpack(packed []byte, size int) ([]byte, error) {
+	z, _ := unpackers.Get().(*gzip.Reader)
+	if z == nil {
+		z = new(gzip.Reader)
+	}
+	defer unpackers.Put(z)
+	if err := z.Reset(bytes.NewReader(packed)); err != nil {
+		return nil, fmt.Errorf("a bundle in the store is damaged: %w", err)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(z, data); err != nil {
+		return nil, fmt.Errorf("a bundle in the store is damaged: %w", err)
+	}
+	if n, err := z.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		return nil, fmt.Errorf("a bundle in the store is damaged: it is not %d bytes long (%v)", size, err)
+	}
+	return data, nil
+}
+
+var unpackers sync.Pool // of *gzip.Reader
+
+// Object finds an event by the digest of its content, which names it, or a
+// bundle that is served now.
+func (s *storeSource) Object(ctx context.Context, digest compare.Digest) ([]byte, error) {
+	suffix, err := s.store.ByDigest(ctx, resolver.Digest(digest))
+	if err == nil {
+		data, err := bundleOf(ctx, s.store, suffix)
+		return data, notFound(err)
+	}
+	if !errors.Is(err, resolver.ErrNotFound) {
+		return nil, err
+	}
+	id := "sha256:" + digest.String()
+	e, err := s.store.Event(ctx, id)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	bundle, err := bundleOf(ctx, s.store, e.Suffix)
+	if err != nil {
+		return nil, notFound(err)
+	}
+	_, entries, err := contents(bundle)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range entries {
+		if x.id != id {
+			continue
+		}
+		// The bytes that have this digest: the content, without what is about it.
+		signed, err := pith.SignedBytes(x.data)
+		if err == nil && digestOf(signed) == digest {
+			return signed, nil
+		}
+	}
+	return nil, ErrNotFound // an invalid event that claims an id that is not its own
+}
+
+func notFound(err error) error {
+	if errors.Is(err, resolver.ErrNotFound) {
+		return ErrNotFound
+	}
+	return err
+}
+
+func (s *storeSource) Ranges(ctx context.Context, prefixes []string) ([]compare.Range, error) {
+	return s.set.Ranges(ctx, prefixes)
+}
+
+func (s *storeSource) Changed() <-chan struct{} { return s.changed() }
+
+// NewSet returns a store as package compare wants it. It follows the changes of
+// the store, also those of other processes.
+func NewSet(store resolver.Store) compare.Set {
+	s := &storeSet{store: store}
+	s.trie = compare.NewTrie(s.scan)
+	return s
+}
+
+type storeSet struct {
+	store resolver.Store
+	trie  *compare.Trie
+
+	mu       sync.Mutex
+	revision int64 // the trie knows of all changes up to this one
+	started  bool
+}
+
+// Ranges tells the trie first what has changed since the last question.
+func (s *storeSet) Ranges(ctx context.Context, prefixes []string) ([]compare.Range, error) {
+	if err := s.catchUp(ctx); err != nil {
+		return nil, err
+	}
+	return s.trie.Ranges(ctx, prefixes)
+}
+
+func (s *storeSet) catchUp(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	counts, err := s.store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	const page, most = 1000, 50_000
+	if !s.started || counts.Revision < s.revision || counts.Revision-s.revision > most {
+		// So much has changed that reading everything again is cheaper.
+		s.trie.Forget()
+		s.revision, s.started = counts.Revision, true
+		return nil
+	}
+	for s.revision < counts.Revision {
+		records, err := s.store.ChangedAfter(ctx, s.revision, page)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			s.revision = counts.Revision
+		}
+		for _, r := range records {
+			s.trie.Changed(r.Suffix)
+			s.revision = r.Revision
+		}
+	}
+	return nil
+}
+
+func (s *storeSet) scan(ctx context.Context, prefix string) iter.Seq2[compare.Entry, error] {
+	return func(yield func(compare.Entry, error) bool) {
+		err := s.store.Fingerprints(ctx, prefix, func(f resolver.Fingerprint) error {
+			if !yield(compare.Entry{Suffix: f.Suffix, Events: compare.Digest(f.Events), State: compare.Digest(f.State)}, nil) {
+				return errStop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			yield(compare.Entry{}, err)
+		}
+	}
+}
+
+// A service is what a target needs of resolver.Service.
+type service interface {
+	SubmitAll(ctx context.Context, subs []resolver.Submission) ([]resolver.Outcome, error)
+	Store() resolver.Store
+}
+
+// NewTarget returns the target that lets bundles in through one of two
+// services: known for mirrors that are judged by the policy, all for those of
+// which everything valid is taken.
+func NewTarget(known, all *resolver.Service) Target { return &storeTarget{known: known, all: all} }
+
+type storeTarget struct{ known, all service }
+
+const upstreamKey = "mirror/upstream/"
+
+func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error) {
+	subs := make([]resolver.Submission, len(bundles))
+	for i, b := range bundles {
+		subs[i] = resolver.Submission{Data: b, From: from.URL, Unlimited: true}
+	}
+	to := t.known
+	if from.All {
+		to = t.all
+	}
+	got, err := to.SubmitAll(ctx, subs)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]Outcome, len(got))
+	for i, o := range got {
+		if outcomes[i].Refused = o.Err; o.Receipt != nil {
+			outcomes[i].Number, outcomes[i].New = o.Receipt.Number, o.Receipt.New
+		}
+		if o.Err == nil && o.Receipt.New > 0 {
+			if outcomes[i].Equivocations, err = t.equivocations(ctx, bundles[i], o.Receipt.Number); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return outcomes, nil
+}
+
+// equivocations counts those of a record that came with new events. A
+// freshly registered record has none, which is seen without reading it again.
+func (t *storeTarget) equivocations(ctx context.Context, bundle []byte, number string) (int, error) {
+	r, err := t.known.Store().Record(ctx, suffixOf(number))
+	if err != nil {
+		return 0, err
+	}
+	if !r.United && bytes.Contains(bundle, []byte(`"equivocation_count":0`)) {
+		return 0, nil
+	}
+	united, err := bundleOf(ctx, t.known.Store(), r.Suffix)
+	if err != nil {
+		return 0, err
+	}
+	return pith.Verify(united, nil).Events.Equivocations, nil
+}
+
+func (t *storeTarget) Upstream(ctx context.Context, url string) (Upstream, error) {
+	return LoadUpstream(ctx, t.known.Store(), url)
+}
+
+func (t *storeTarget) SaveUpstream(ctx context.Context, u Upstream) error {
+	return SaveUpstream(ctx, t.known.Store(), u)
+}
+
+// LoadUpstream returns what a store keeps about a mirror that is copied. Errors:
+// resolver.ErrNotFound.
+func LoadUpstream(ctx context.Context, store resolver.Store, url string) (Upstream, error) {
+	var u Upstream
+	data, err := store.Meta(ctx, upstreamKey+url)
+	if err != nil {
+		return u, fmt.Errorf("upstream %s: %w", url, err)
+	}
+	if err := json.Unmarshal(data, &u); err != nil {
+		return u, fmt.Errorf("what is stored about upstream %s is damaged: %w", url, err)
+	}
+	return u, nil
+}
+
+// SaveUpstream keeps it.
+func SaveUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
+	data, err := json.Marshal(u)
+	if err != nil {
+		return err
+	}
+	return store.SetMeta(ctx, upstreamKey+u.URL, data)
+}
+
+// RemoveUpstream forgets a mirror. What was taken from it stays.
+func RemoveUpstream(ctx context.Context, store resolver.Store, url string) error {
+	if _, err := store.Meta(ctx, upstreamKey+url); err != nil {
+		return fmt.Errorf("upstream %s: %w", url, err)
+	}
+	return store.SetMeta(ctx, upstreamKey+url, nil)
+}
+
+// Upstreams lists the mirrors that are copied, in the order of their addresses.
+func Upstreams(ctx context.Context, store resolver.Store) ([]Upstream, error) {
+	keys, err := store.MetaKeys(ctx, upstreamKey)
+	if err != nil {
+		return nil, err
+	}
+	var list []Upstream
+	for _, key := range keys {
+		u, err := LoadUpstream(ctx, store, strings.TrimPrefix(key, upstreamKey))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, u)
+	}
+	return list, nil
+}
+
+// Lag is how many events the mirror had that were not here when it was last
+// asked.
+func (u Upstream) Lag() int64 { return max(0, u.Head-u.Next) }

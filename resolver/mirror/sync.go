@@ -1,0 +1,512 @@
+package mirror
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	logformat "github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/compact"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/resolver/compare"
+)
+
+// What a mirror can be convicted of. Each comes with what was said before and
+// what is said now; both are kept, and nothing more is taken until it fits.
+var (
+	// ErrRollback reports a log that is shorter than the one that was seen before.
+	ErrRollback = errors.New("the mirror's log has become shorter: it takes back what it signed")
+	// ErrFork reports a log that is not a continuation of the one that was seen
+	// before, or an export that is not what the log says.
+	ErrFork = errors.New("the mirror's log is not the one that it showed before, or not the one of the events that it exports")
+	// ErrOmitted reports an event that the log names and the mirror does not give.
+	ErrOmitted = errors.New("the mirror's log names an event that the mirror does not give")
+	// ErrUnsigned reports a checkpoint without the signature of the key that is
+	// pinned for this mirror.
+	ErrUnsigned = errors.New("the checkpoint is not signed by the key that this mirror is known by")
+)
+
+// An Upstream is a mirror that is copied, and how far. It is kept in the store.
+type Upstream struct {
+	URL        string    `json:"url"`
+	LogKey     string    `json:"log_key,omitempty"`    // verifier key (golang.org/x/mod/sumdb/note); "" for a mirror without a log
+	All        bool      `json:"all,omitempty"`        // take everything valid, also of signers that the policy does not know
+	Next       int64     `json:"next"`                 // sequence number there to go on with
+	Hashes     [][]byte  `json:"hashes,omitempty"`     // compact range of the leaves before Next
+	Checkpoint string    `json:"checkpoint,omitempty"` // the newest one that was found right
+	Proven     int64     `json:"proven"`               // Next when it was
+	Base       [][]byte  `json:"base,omitempty"`       // Hashes when it was
+	Evidence   string    `json:"evidence,omitempty"`   // a checkpoint that contradicts Checkpoint, or the events
+	Head       int64     `json:"head"`                 // events it had when last asked
+	Records    int64     `json:"records"`              // bundles taken from it
+	Refused    int64     `json:"refused"`              // bundles that were refused here
+	Conflicts  int64     `json:"conflicts"`            // records with an equivocation after its bundle came
+	SyncedAt   time.Time `json:"synced_at,omitzero"`   // when it last answered all questions well
+	Error      string    `json:"error,omitempty"`      // what was wrong last time, "" if nothing
+}
+
+// An Outcome says what became of one bundle.
+type Outcome struct {
+	Number        string // "" if it could not be read
+	New           int    // events that were not here before
+	Equivocations int    // contradictions of one signer on this record, as the united state lists them
+	Refused       error  // why nothing, or not everything, of it was taken
+}
+
+// A Target is the store that is filled.
+type Target interface {
+	// Submit verifies bundles and takes what is right, with one outcome for each. An
+	// error says that the store failed; then nothing is known of any of them.
+	Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error)
+	// Upstream returns what SaveUpstream saved.
+	Upstream(ctx context.Context, url string) (Upstream, error)
+	// SaveUpstream is durable when it returns.
+	SaveUpstream(ctx context.Context, u Upstream) error
+}
+
+// Sync copies mirrors into a target.
+type Sync struct {
+	Target Target
+	Leaf   func(Event) []byte // the leaf of a mirror's log for an event
+	Limits Limits
+	Log    *slog.Logger
+
+	Page     int // events asked for at once, default 2,000
+	Batch    int // bundles submitted at once, default 256
+	Progress func(Upstream)
+	// MinWait and MaxWait bound the pause after a failure when following,
+	// default 1 s and 5 min; it doubles with each one in a row.
+	MinWait, MaxWait time.Duration
+}
+
+func (s *Sync) defaults() {
+	setDefault(&s.Page, 2000)
+	setDefault(&s.Batch, 256)
+	setDefault(&s.MinWait, time.Second)
+	setDefault(&s.MaxWait, 5*time.Minute)
+	if s.Log == nil {
+		s.Log = slog.New(slog.DiscardHandler)
+	}
+	if s.Progress == nil {
+		s.Progress = func(Upstream) {}
+	}
+}
+
+// Run copies all of the mirrors, each in its own time: one that fails does not
+// stop the others. Without follow it ends when each was copied or has failed, and
+// returns the failures; with follow it goes on until ctx ends.
+func (s *Sync) Run(ctx context.Context, urls []string, follow bool) error {
+	s.defaults()
+	failures := make([]error, len(urls))
+	var group sync.WaitGroup
+	for i, u := range urls {
+		group.Go(func() {
+			if follow {
+				s.follow(ctx, u)
+			} else if err := s.Once(ctx, u); err != nil {
+				failures[i] = fmt.Errorf("%s: %w", u, err)
+			}
+		})
+	}
+	group.Wait()
+	return errors.Join(failures...)
+}
+
+// Once copies what one mirror has now.
+func (s *Sync) Once(ctx context.Context, address string) error {
+	s.defaults()
+	up, err := s.Target.Upstream(ctx, address)
+	if err != nil {
+		return err
+	}
+	client, err := NewClient(up.URL, s.Limits)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return s.once(ctx, client, &up)
+}
+
+// once copies what the mirror has now and keeps what was found out about it.
+func (s *Sync) once(ctx context.Context, client *Client, up *Upstream) error {
+	err := s.copy(ctx, client, up)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // no fault of the mirror
+	}
+	up.Error = ""
+	if err != nil {
+		up.Error = clip(err.Error(), 2000)
+	} else {
+		up.SyncedAt = time.Now().UTC().Truncate(time.Second)
+	}
+	return errors.Join(err, s.Target.SaveUpstream(ctx, *up))
+}
+
+// copy takes pages until the export is as long as the log.
+func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
+	cp, err := client.checkpoint(ctx, up.LogKey)
+	if err != nil {
+		return err
+	}
+	if cp != nil {
+		// Only what is signed is copied: what comes after the checkpoint is covered by
+		// the next one in a moment.
+		if int64(cp.Size) < up.Next {
+			up.Evidence = cp.text
+			return fmt.Errorf("%w: %d events were seen, the new checkpoint has %d:\n%s\nbefore it said:\n%s", ErrRollback, up.Next, cp.Size, cp.text, up.Checkpoint)
+		}
+		for up.Next < int64(cp.Size) {
+			if err := s.page(ctx, client, up, int64(cp.Size)-up.Next); err != nil {
+				return err
+			}
+		}
+		return up.hold(cp)
+	}
+	for {
+		before := up.Next
+		if err := s.page(ctx, client, up, int64(s.Page)); err != nil {
+			return err
+		}
+		if up.Next == before {
+			return nil
+		}
+	}
+}
+
+// hold compares the log with the leaves that were seen.
+func (up *Upstream) hold(cp *checkpoint) error {
+	r, err := up.leaves()
+	if err != nil {
+		return err
+	}
+	root, err := r.GetRootHash(nil)
+	if err != nil {
+		return err
+	}
+	if r.End() == 0 {
+		root = rfc6962.DefaultHasher.EmptyRoot()
+	}
+	if !bytes.Equal(root, cp.Hash) {
+		// Back to what was proven: if it was somebody on the way who changed a page, the
+		// next attempt succeeds; if it is the mirror, it fails again.
+		up.Next, up.Hashes, up.Evidence = up.Proven, up.Base, cp.text
+		return fmt.Errorf("%w: the %d events that it gave have the root %x, its checkpoint says:\n%s\nbefore it said:\n%s", ErrFork, r.End(), root, cp.text, up.Checkpoint)
+	}
+	up.Checkpoint, up.Proven, up.Base, up.Evidence = cp.text, up.Next, up.Hashes, ""
+	return nil
+}
+
+var ranges = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+
+// leaves is the compact range of what was seen.
+func (up *Upstream) leaves() (*compact.Range, error) {
+	// A copy, because appending to the range writes into the list.
+	r, err := ranges.NewRange(0, uint64(up.Next), slices.Clone(up.Hashes))
+	if err != nil {
+		return nil, fmt.Errorf("what is stored about %s does not fit together: %w", up.URL, err)
+	}
+	return r, nil
+}
+
+// page takes one export of at most limit events. The cursor moves on when all of
+// it is stored, so an interruption anywhere repeats at most a page.
+func (s *Sync) page(ctx context.Context, client *Client, up *Upstream, limit int64) error {
+	limit = min(limit, int64(s.Page))
+	query := url.Values{"limit": {strconv.FormatInt(limit, 10)}}
+	if up.Next > 0 {
+		query.Set("after", strconv.FormatInt(up.Next-1, 10))
+	}
+	leaves, err := up.leaves()
+	if err != nil {
+		return err
+	}
+	next := *up
+	p := &page{s: s, up: &next, leaves: leaves, limit: limit, open: map[string][]Event{}}
+	if err := client.lines(ctx, "/export", query, "application/jsonl", func(line []byte) error { return p.line(ctx, line) }); err != nil {
+		return err
+	}
+	if err := p.end(ctx); err != nil {
+		return err
+	}
+	next.Hashes = leaves.Hashes()
+	if err := s.Target.SaveUpstream(ctx, next); err != nil {
+		return err
+	}
+	*up = next
+	s.Progress(next)
+	return nil
+}
+
+// A page is one export on its way in.
+type page struct {
+	s      *Sync
+	up     *Upstream
+	leaves *compact.Range
+	limit  int64
+	open   map[string][]Event // per record: events that its bundle must have
+	batch  [][]byte
+	bytes  int
+	ended  bool
+}
+
+func (p *page) line(ctx context.Context, data []byte) error {
+	if p.ended {
+		return fmt.Errorf("%w: a line after the last one", ErrProtocol)
+	}
+	// The bundle is most of what comes: it is looked into only once, below.
+	if rest, ok := bytes.CutPrefix(data, []byte(`{"bundle":`)); ok && len(rest) > 0 && rest[len(rest)-1] == '}' {
+		return p.bundle(ctx, bytes.Clone(rest[:len(rest)-1]))
+	}
+	var line Line
+	if err := json.Unmarshal(data, &line); err != nil {
+		return fmt.Errorf("%w: %v in the line %q", ErrProtocol, err, clip(string(data), 80))
+	}
+	switch {
+	case line.Next != nil && line.Head != nil:
+		p.ended = true
+		if *line.Next != p.up.Next {
+			return fmt.Errorf("%w: it gave events before %d and says to go on with %d", ErrProtocol, p.up.Next, *line.Next)
+		}
+		p.up.Head = max(*line.Head, p.up.Next)
+		return nil
+	case line.Seq != nil:
+		return p.event(line)
+	}
+	return fmt.Errorf("%w: the line %q says nothing", ErrProtocol, clip(string(data), 80))
+}
+
+func (p *page) event(line Line) error {
+	digest, err := compare.ParseDigest(line.SHA256)
+	switch {
+	case *line.Seq != p.up.Next:
+		return fmt.Errorf("%w: event %d where %d should come", ErrProtocol, *line.Seq, p.up.Next)
+	case p.limit == 0:
+		return fmt.Errorf("%w: more events than asked for", ErrProtocol)
+	case err != nil || len(line.Suffix) != compare.SuffixLen || !compare.ValidPrefix(line.Suffix) || len(line.Event) > 100:
+		return fmt.Errorf("%w: event %d is %.100q of %.100q with digest %.100q", ErrProtocol, *line.Seq, line.Event, line.Suffix, line.SHA256)
+	}
+	p.limit--
+	p.up.Next++
+	e := Event{Seq: *line.Seq, ID: line.Event, Suffix: line.Suffix, SHA256: digest}
+	p.open[e.Suffix] = append(p.open[e.Suffix], e)
+	return p.leaves.Append(rfc6962.DefaultHasher.HashLeaf(p.s.Leaf(e)), nil)
+}
+
+// bundle holds a bundle to the events that it must have.
+func (p *page) bundle(ctx context.Context, data []byte) error {
+	number, entries, err := contents(data)
+	if err != nil {
+		return fmt.Errorf("%w: a bundle that is not in canonical form: %v", ErrProtocol, err)
+	}
+	suffix := suffixOf(number)
+	wanted, ok := p.open[suffix]
+	if !ok {
+		return fmt.Errorf("%w: the bundle of %.40q, of which no event is in this export", ErrProtocol, number)
+	}
+	for _, e := range wanted {
+		if !slices.ContainsFunc(entries, e.is) {
+			return fmt.Errorf("%w: event %d, %s of %s", ErrOmitted, e.Seq, e.ID, suffix)
+		}
+	}
+	delete(p.open, suffix)
+	p.batch = append(p.batch, data)
+	if p.bytes += len(data); len(p.batch) >= p.s.Batch || p.bytes >= 32<<20 {
+		return p.submit(ctx)
+	}
+	return nil
+}
+
+// is reports whether an entry of a bundle is the event: the same bytes, or the
+// same content under another signature of its author, of which merging keeps
+// one (spec §5.1).
+func (e Event) is(x entry) bool {
+	if e.ID != x.id {
+		return false
+	}
+	if digestOf(x.data) == e.SHA256 {
+		return true
+	}
+	signed, err := pith.SignedBytes(x.data)
+	return err == nil && "sha256:"+digestOf(signed).String() == e.ID
+}
+
+func digestOf(data []byte) compare.Digest { return sha256.Sum256(data) }
+
+// submit hands over what was collected.
+func (p *page) submit(ctx context.Context) error {
+	if len(p.batch) == 0 {
+		return nil
+	}
+	outcomes, err := p.s.Target.Submit(ctx, *p.up, p.batch)
+	if err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		p.up.Records++
+		if o.Refused != nil {
+			p.up.Refused++
+			p.s.Log.Warn("refused", "upstream", p.up.URL, "number", o.Number, "reason", o.Refused)
+		}
+		if o.New > 0 && o.Equivocations > 0 {
+			p.up.Conflicts++
+			p.s.Log.Warn("equivocation", "upstream", p.up.URL, "number", o.Number, "count", o.Equivocations)
+		}
+	}
+	p.batch, p.bytes = nil, 0
+	return nil
+}
+
+func (p *page) end(ctx context.Context) error {
+	if !p.ended {
+		return fmt.Errorf("%w: the export has no last line", ErrProtocol)
+	}
+	for suffix, events := range p.open {
+		return fmt.Errorf("%w: event %d, %s of %s", ErrOmitted, events[0].Seq, events[0].ID, suffix)
+	}
+	return p.submit(ctx)
+}
+
+// A checkpoint is one that was signed by the right key.
+type checkpoint struct {
+	*logformat.Checkpoint
+	text string
+}
+
+// checkpoint asks for the newest one. It is nil when no key is pinned.
+func (c *Client) checkpoint(ctx context.Context, key string) (*checkpoint, error) {
+	if key == "" {
+		return nil, nil
+	}
+	verifier, err := note.NewVerifier(key)
+	if err != nil {
+		return nil, fmt.Errorf("log key %.100q: %w", key, err)
+	}
+	text, err := c.getBytes(ctx, "/checkpoint", nil, "text/plain", 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	cp, _, _, err := logformat.ParseCheckpoint(text, verifier.Name(), verifier)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrUnsigned, err)
+	}
+	if cp.Size > compare.MaxRecords<<8 {
+		return nil, fmt.Errorf("%w: a log of %d events", ErrProtocol, cp.Size)
+	}
+	return &checkpoint{cp, string(text)}, nil
+}
+
+// Convicting reports whether an error is a mirror's doing, against what it
+// signed itself, and not one that passes by waiting.
+func Convicting(err error) bool {
+	return errors.Is(err, ErrRollback) || errors.Is(err, ErrFork) || errors.Is(err, ErrOmitted) || errors.Is(err, ErrUnsigned)
+}
+
+// follow copies a mirror until ctx ends.
+func (s *Sync) follow(ctx context.Context, address string) {
+	wait := s.MinWait
+	for ctx.Err() == nil {
+		up, err := s.Target.Upstream(ctx, address)
+		var client *Client
+		if err == nil {
+			client, err = NewClient(address, s.Limits)
+		}
+		if err == nil {
+			if err = s.once(ctx, client, &up); err == nil {
+				wait = s.MinWait
+				if up.LogKey == "" || up.Head <= up.Next {
+					err = s.awaitEvent(ctx, client, up.Next)
+				}
+			}
+			client.Close()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		pause := s.MinWait // the checkpoint follows the events in about a second
+		if err != nil {
+			pause = wait
+			wait = min(2*wait, s.MaxWait)
+			var status *StatusError
+			if errors.As(err, &status) {
+				pause = max(pause, min(status.RetryAfter, s.MaxWait))
+			}
+			level := slog.LevelWarn
+			if Convicting(err) {
+				level = slog.LevelError
+			}
+			s.Log.Log(ctx, level, "sync failed", "upstream", address, "error", err, "again_in", pause.String())
+		}
+		// Not all mirrors at once, and not again in step.
+		timer := time.NewTimer(pause + rand.N(pause/4+1))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// errStop ends the reading of a stream that has told enough.
+var errStop = errors.New("stop")
+
+// awaitEvent returns when the mirror has an event after those before next, or
+// when it closes the stream for a reason that is none of ours.
+func (s *Sync) awaitEvent(ctx context.Context, client *Client, next int64) error {
+	query := url.Values{}
+	if next > 0 {
+		query.Set("after", strconv.FormatInt(next-1, 10))
+	}
+	patient := *client
+	patient.Limits.Stall, patient.Limits.Progress = 2*time.Minute, 1 // four heartbeats and more
+	patient.Limits.Line = 64 << 10
+	err := patient.lines(ctx, "/stream", query, "text/event-stream", func(line []byte) error {
+		if bytes.HasPrefix(line, []byte("event: ")) {
+			return errStop // an event, or the end
+		}
+		return nil
+	})
+	var status *StatusError
+	if errors.Is(err, errStop) || errors.As(err, &status) && status.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
+}
+
+// clip shortens what a stranger sent before it goes into a message.
+func clip(text string, n int) string {
+	text = strings.ToValidUTF8(text, "?")
+	if len(text) > n {
+		return strings.ToValidUTF8(text[:n], "") + "…"
+	}
+	return text
+}
+
+// Ranges asks the mirror about ranges, for package compare.
+func (c *Client) Ranges(ctx context.Context, prefixes []string) ([]compare.Range, error) {
+	var answers []compare.Range
+	// An entry takes less than 200 bytes.
+	limit := int64(len(prefixes))*compare.LeafSize*256 + 64<<10
+	err := c.getJSON(ctx, "/ranges", url.Values{"prefix": prefixes}, limit, &answers)
+	return answers, err
+}
+
+// Bundle returns the bundle of a record as the mirror serves it.
+func (c *Client) Bundle(ctx context.Context, suffix string) ([]byte, error) {
+	return c.getBytes(ctx, "/pith/"+suffix+"/bundle.json", nil, "application/json", int64(cmp.Or(c.Limits.Line, 17<<20)))
+}

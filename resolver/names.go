@@ -1,0 +1,32 @@
+package resolver
+
+import (
+	"strings"
+	"unicode"
+)
+
+// FoldAlias returns an alias as look-ups compare it: kinds and values without
+// regard to case, DOIs and arXiv ids without the address in front of them.
+func FoldAlias(kind, value string) Alias {
+	kind, value = strings.ToLower(strings.TrimSpace(kind)), strings.ToLower(strings.TrimSpace(value))
+	var prefixes []string
+	switch kind {
+	case "doi":
+		prefixes = []string{"https://doi.org/", "http://doi.org/", "https://dx.doi.org/", "http://dx.doi.org/", "doi:"}
+	case "arxiv", "arxiv_version":
+		prefixes = []string{"https://arxiv.org/abs/", "http://arxiv.org/abs/", "arxiv:"}
+	}
+	for _, prefix := range prefixes {
+		value = strings.TrimPrefix(value, prefix)
+	}
+	return Alias{kind, value}
+}
+
+// maxWords bounds the work that one search can ask for.
+const maxWords = 16
+
+// SearchWords cuts a text into the words that search compares: runs of letters
+// and digits, in lower case. A query has at most 16.
+func SearchWords(text string) []string {
+	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+}

@@ -1,0 +1,149 @@
+package resolver
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+)
+
+// Config is what a service is made of.
+type Config struct {
+	Store Store
+	Key   *pith.PrivateKey // the mirror's own: signs united bundles, receipts and checkpoints
+	Trust *pith.Trust      // who may write; nil: pith.PinnedTrust()
+
+	// Unknown says what becomes of valid submissions by signers that the policy
+	// does not know: Queued (the default), Accepted or Refused.
+	Unknown Status
+
+	Limits Limits
+	Now    func() time.Time // nil: time.Now
+	Log    *slog.Logger     // nil: no log
+}
+
+// A Service lets submissions into a store. It is safe for use by many
+// goroutines, and several services, also in different processes, may share one
+// store.
+type Service struct {
+	store   Store
+	key     *pith.PrivateKey
+	unknown Status
+	limits  *limiter
+	now     func() time.Time
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	trust   *pith.Trust
+	changed chan struct{} // closed with the next commit
+}
+
+// A Submission is something that somebody wants to be kept: a bundle, an event,
+// or a key document, as JSON.
+type Submission struct {
+	Data []byte
+	From string // who sent it, for limits and for the record: an address, a mirror, a file
+
+	// Trust, if set, decides instead of the policy of the service: what comes
+	// from a mirror that is believed is judged by what is believed of it.
+	Trust *pith.Trust
+	// Unlimited lifts the limits on the rate: whoever runs the mirror may load it.
+	Unlimited bool
+}
+
+// An Outcome is what became of one of several submissions: a receipt or a
+// *Refusal.
+type Outcome struct {
+	Receipt *Receipt
+	Err     error
+}
+
+// A Receipt says what the mirror did with a submission it let in. The service
+// signs it: see Receipt.JSON and VerifyReceipt.
+type Receipt struct {
+	Number   string    // of the record
+	Revision int64     // that the record has now
+	Digest   Digest    // of the bundle that is served now
+	Events   []Event   // all events that the submission held, with their places in the order
+	New      int       // how many of them the mirror did not have before
+	At       time.Time // when the mirror said so
+	From     string    // "", or why nothing had to be done
+}
+
+// A Refusal is the error by which a service does not let something in.
+type Refusal struct {
+	Status Status // Refused or Queued
+	Code   string // stable: a pith.Code, or one of the Code constants of this package
+	Detail string
+	ID     int64         // under which it is kept, 0 if it is not
+	Retry  time.Duration // when to come again, for limits
+}
+
+func (r *Refusal) Error() string { return string(r.Status) + ": " + r.Code + ": " + r.Detail }
+
+// NewService returns a service on a store.
+func NewService(c Config) (*Service, error) {
+	switch {
+	case c.Store == nil:
+		return nil, errors.New("a resolver needs a store")
+	case c.Key == nil:
+		return nil, errors.New("a resolver needs a key of its own")
+	}
+	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, changed: make(chan struct{})}
+	if s.unknown == "" {
+		s.unknown = Queued
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.trust == nil {
+		s.trust = pith.PinnedTrust()
+	}
+	s.limits = newLimiter(c.Limits, s.now)
+	return s, nil
+}
+
+// Store returns the store that the service writes to.
+func (s *Service) Store() Store { return s.store }
+
+// PublicKey returns the public half of the mirror's key.
+func (s *Service) PublicKey() pith.PublicKey { return s.key.Public() }
+
+// Trust returns the policy as it is now.
+func (s *Service) Trust() *pith.Trust {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.trust
+}
+
+// Changed returns a channel that is closed after the next commit of this
+// service.
+func (s *Service) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+func (s *Service) wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// Submit lets one submission in, or says why not: with a *Refusal when the
+// submission is the reason, with another error when the mirror is. What was
+// submitted before gives the same events again, and no error.
+func (s *Service) Submit(ctx context.Context, sub Submission) (*Receipt, error) {
+	out, err := s.SubmitAll(ctx, []Submission{sub})
+	if err != nil {
+		return nil, err
+	}
+	return out[0].Receipt, out[0].Err
+}
