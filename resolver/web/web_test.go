@@ -22,6 +22,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -503,6 +504,9 @@ func TestRecordPage(t *testing.T) {
 		if !strings.Contains(maths, want) {
 			t.Errorf("the page lacks %s", want)
 		}
+	}
+	if strings.ContainsRune(page, utf8.RuneError) {
+		t.Error("the page has a broken character")
 	}
 	if strings.Contains(maths, "unknown key") {
 		t.Error("a trusted signer is shown as unknown")
