@@ -266,29 +266,30 @@ func kind(backend string) string {
 	return name
 }
 
-// A meter estimates the rate of late: over a window of at least some seconds.
+// A meter estimates the rate of late: over a window that begins anew after
+// some seconds.
 type meter struct {
-	at    time.Time // begin of the window…
-	step  int       // …and steps done then
-	rate  float64   // steps per second
-	start time.Time // of the session
+	start, at time.Time // of the session, and of the window…
+	step      int       // …and steps done then
+	rate      float64   // steps per second
 }
 
-const window = 5 * time.Second
+const (
+	window = 5 * time.Second
+	enough = 300 * time.Millisecond // of a window, to tell a rate
+)
 
 func (m *meter) note(p *Progress, batch int) {
 	now := time.Now()
-	if m.at.IsZero() { // the first step compiles
-		m.at, m.step, m.start = now, p.Step, now
+	if m.start.IsZero() { // the first step compiles
+		m.start, m.at, m.step = now, now, p.Step
 		return
 	}
-	if d := now.Sub(m.at); p.Step > m.step && (d >= window || m.rate == 0) {
+	if d := now.Sub(m.at); p.Step > m.step && d >= enough {
 		m.rate = float64(p.Step-m.step) / d.Seconds()
 		if d >= window {
 			m.at, m.step = now, p.Step
 		}
-	} else if d >= window/10 && p.Step > m.step && p.Step-p.First < 50 {
-		m.rate = float64(p.Step-m.step) / d.Seconds()
 	}
 	p.ImagesPerSecond = m.rate * float64(batch)
 	if m.rate > 0 {
