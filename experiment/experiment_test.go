@@ -397,12 +397,14 @@ func TestRunRefuses(t *testing.T) {
 		t.Errorf("a directory that holds something else: %v", err)
 	}
 	c := tiny(t)
+	late := Dir(t.TempDir())
+	if _, err := late.Run(ctx, tiny(t, "batch=512"), testOptions()); !errors.Is(err, train.ErrRecipe) {
+		t.Errorf("a batch larger than the data: %v", err)
+	}
+	mustRun(t, late, tiny(t, "epochs=1"), testOptions()) // nothing was trained there
 	c.Data.TrainSHA256 = strings.Repeat("0", 64)
 	if _, err := Dir(t.TempDir()).Run(ctx, c, testOptions()); !errors.Is(err, ErrData) {
 		t.Errorf("other samples: %v, want ErrData", err)
-	}
-	if _, err := Dir(t.TempDir()).Run(ctx, tiny(t, "batch=512"), testOptions()); !errors.Is(err, train.ErrRecipe) {
-		t.Errorf("a batch larger than the data: %v", err)
 	}
 	if _, err := Open(Dir(t.TempDir()), ""); !errors.Is(err, ErrNoRun) {
 		t.Errorf("no run: %v", err)
@@ -427,6 +429,15 @@ func TestInit(t *testing.T) {
 	}
 	if r.WeightsSHA256 != a.WeightsSHA256 {
 		t.Errorf("begun with %s, want %s", r.WeightsSHA256, a.WeightsSHA256)
+	}
+	// What does not fit takes no directory.
+	opts.Init = first.Path(ConfigFile)
+	third := Dir(filepath.Join(root, "third"))
+	if _, err := third.Run(context.Background(), tiny(t), opts); !errors.Is(err, train.ErrWeights) {
+		t.Errorf("weights that are none: %v", err)
+	}
+	if _, err := third.Config(); !errors.Is(err, ErrNoRun) {
+		t.Errorf("the directory is taken: %v", err)
 	}
 	// It goes on without being told again, and by its own copy.
 	c, err := second.Config()

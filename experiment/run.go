@@ -89,6 +89,11 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	}
 	defer lock.Unlock()
 	d.sweep()
+	if opts.Init != "" {
+		if err := fits(in, init, opts); err != nil {
+			return nil, fmt.Errorf("%s: %w", opts.Init, err)
+		}
+	}
 	if err := d.claim(c, init); err != nil {
 		return nil, err
 	}
@@ -111,12 +116,26 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	return d.train(ctx, in, init, opts)
 }
 
-// claim makes the directory that of the configuration, or checks that it is.
+// fits tries initial weights before a directory is given to them.
+func fits(in *Inputs, init []byte, opts Options) error {
+	backend, err := opts.Backend()
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	_, err = train.Load(backend, in.Net, in.Data.Train, init)
+	return err
+}
+
+// claim makes the directory that of the configuration, or checks that it is. A
+// directory in which nothing was trained yet takes another one.
 func (d Dir) claim(c Config, init []byte) error {
 	old, err := d.Config()
 	switch {
 	case err == nil && old.SHA256() == c.SHA256():
 		return nil
+	case err == nil && !d.has(CheckpointFile) && !d.has(ResultFile):
+		return d.begin(c, init)
 	case err == nil:
 		return fmt.Errorf("%s: %w: there, %s", d, ErrOtherRun, strings.Join(Differences(old, c), "; "))
 	case !errors.Is(err, ErrNoRun):
@@ -131,12 +150,21 @@ func (d Dir) claim(c Config, init []byte) error {
 			return fmt.Errorf("%s: %w: it holds %s but no %s", d, ErrOtherRun, e.Name(), ConfigFile)
 		}
 	}
+	return d.begin(c, init)
+}
+
+func (d Dir) begin(c Config, init []byte) error {
 	if init != nil {
 		if err := d.write(InitFile, init); err != nil {
 			return err
 		}
 	}
 	return d.write(ConfigFile, c.JSON())
+}
+
+func (d Dir) has(name string) bool {
+	_, err := os.Stat(d.Path(name))
+	return err == nil
 }
 
 func (d Dir) train(ctx context.Context, in *Inputs, init []byte, opts Options) (*Result, error) {

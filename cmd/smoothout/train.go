@@ -428,7 +428,10 @@ func tunedConfig(ctx context.Context, w io.Writer, c experiment.Config, dir expe
 		c.Recipe.SAM.Rho = begun.Recipe.SAM.Rho
 		return c, nil
 	}
-	line := newLiveLine(w, c)
+	if m := c.Recipe.Method(); m == "sgd" || m == "sam" || m == "asam" {
+		return c, cli.Hint(fmt.Errorf("--tune-strength: method %s has no noise to tune", m), "choose a --method that has")
+	}
+	line := newLiveLine(w, experiment.Config{})
 	opts.Progress = line.update
 	fmt.Fprintf(w, "smoothout: tuning the strength: %d epochs without noise\n", f.tuneEpochs)
 	t, err := c.Tune(ctx, experiment.Dir(strings.TrimSuffix(string(dir), string(os.PathSeparator))+"-tune"), f.tune, f.tuneEpochs, opts)
