@@ -277,6 +277,13 @@ func TestScheduledNoise(t *testing.T) {
 			}
 		}
 	}
+	// Evaluation has no steps, and so no schedule.
+	unscheduled := newProblem(w, halfSquare).evaluator(Config{Strength: 0.1, Schedule: Schedule{Kind: CosineRise, Factor: 4}})
+	plain := newProblem(w, halfSquare).evaluator(Config{Strength: 0.1})
+	a, b := must(unscheduled.Call1(float32(0), float32(1), int64(2))), must(plain.Call1(float32(0), float32(1), int64(2)))
+	if a, b := tensors.ToScalar[float32](a), tensors.ToScalar[float32](b); a != b {
+		t.Errorf("loss %v under noise with a schedule, %v without", a, b)
+	}
 	// From the stored counter: a resumed run goes on where it was.
 	p := newProblem(w, halfSquare)
 	p.store.VariableWithValue(StepVariable, int64(13)).SetTrainable(false)
