@@ -66,7 +66,8 @@ func (b *Backend) Description() string {
 func (b *Backend) DeviceDescription(compute.DeviceNum) string { return b.Description() }
 
 // Capabilities lists what the backend runs: everything the "go" backend does,
-// batch normalisation and max-pool gradients besides, and no dynamic shapes.
+// batch normalisation, max-pool gradients and slices at computed places besides,
+// and no dynamic shapes.
 func (b *Backend) Capabilities() compute.Capabilities {
 	c := b.reference.Capabilities().Clone()
 	c.DynamicAxes = false
@@ -80,7 +81,7 @@ func (b *Backend) Capabilities() compute.Capabilities {
 	}
 	for _, op := range []compute.OpType{
 		compute.OpTypeBatchNormForInference, compute.OpTypeBatchNormForTraining, compute.OpTypeBatchNormGradient,
-		compute.OpTypeSelectAndScatterMax,
+		compute.OpTypeSelectAndScatterMax, compute.OpTypeDynamicSlice, compute.OpTypeDynamicUpdateSlice,
 	} {
 		c.Operations[op] = true
 	}

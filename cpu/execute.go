@@ -51,6 +51,7 @@ type frame struct {
 // A workerState holds small things that kernels take by reference.
 type workerState struct {
 	tile  kernels.Tile
+	draw  kernels.Draw
 	lanes [kernels.Lanes]float32
 	// Where this worker finds tensors, by slot: memory holds the elements from
 	// origin on. They differ from the frame's for tensors that live only between

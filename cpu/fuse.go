@@ -670,8 +670,8 @@ func (b *programBuilder) reduction(n *node, kept []*value, fused *node) {
 	b.program.reductions = append(b.program.reductions, r)
 }
 
-// finish drops what nothing reads and writes results where they belong.
-func (b *programBuilder) finish(kept []*value) {
+// live marks the registers that something reads in the end.
+func (b *programBuilder) live(kept []*value) []bool {
 	p := b.program
 	live := make([]bool, p.registers)
 	for _, v := range kept {
@@ -690,6 +690,14 @@ func (b *programBuilder) finish(kept []*value) {
 			live[in.a], live[in.b], live[in.c] = true, true, true
 		}
 	}
+	return live
+}
+
+// finish drops what nothing reads and writes results where they belong.
+func (b *programBuilder) finish(kept []*value) {
+	p := b.program
+	b.foldDraws(kept)
+	live := b.live(kept)
 	rename := make([]int, p.registers)
 	next := 0
 	var loads []load

@@ -59,9 +59,6 @@ func init() { // here, as lowerings refer to the compiler that refers to them
 		opcode(compute.OpTypeConvGeneral):         lowerConv,
 		opcode(compute.OpTypeReduceWindow):        lowerReduceWindow,
 		opcode(compute.OpTypeSelectAndScatterMax): lowerSelectAndScatter,
-		opcode(compute.OpTypeReduceSum):           lowerReduce,
-		opcode(compute.OpTypeReduceMax):           lowerReduce,
-		opcode(compute.OpTypeReduceMin):           lowerReduce,
 		opcode(compute.OpTypeArgMinMax):           lowerArgMinMax,
 		opcode(compute.OpTypeRNGBitGenerator):     lowerRandom,
 		opcode(compute.OpTypeTranspose):           lowerTranspose,
@@ -70,6 +67,31 @@ func init() { // here, as lowerings refer to the compiler that refers to them
 		opcode(compute.OpTypeBroadcastInDim):      lowerBroadcast,
 		opcode(compute.OpTypeConcatenate):         lowerConcatenate,
 		opcode(compute.OpTypePad):                 lowerPad,
+		opcode(compute.OpTypeIota):                lowerIota,
+		opcode(compute.OpTypeBitcast):             lowerBitcast,
+		opcode(compute.OpTypeGather):              lowerGather,
+		opcode(compute.OpTypeDynamicSlice):        lowerDynamicSlice,
+		opcode(compute.OpTypeDynamicUpdateSlice):  lowerDynamicUpdateSlice,
+	}
+	for _, op := range []compute.OpType{
+		compute.OpTypeReduceSum, compute.OpTypeReduceProduct, compute.OpTypeReduceMax, compute.OpTypeReduceMin,
+		compute.OpTypeReduceLogicalAnd, compute.OpTypeReduceLogicalOr, compute.OpTypeReduceLogicalXor,
+	} {
+		lowerings[opcode(op)] = lowerReduce
+	}
+	for _, op := range []compute.OpType{compute.OpTypeScatterSum, compute.OpTypeScatterMax, compute.OpTypeScatterMin} {
+		lowerings[opcode(op)] = lowerScatter
+	}
+	for op := range vecOps { // what no program has taken: other types
+		if lowerings[op] == nil {
+			lowerings[op] = lowerMap
+		}
+	}
+	for _, op := range []compute.OpType{
+		compute.OpTypeBitwiseAnd, compute.OpTypeBitwiseOr, compute.OpTypeBitwiseXor, compute.OpTypeBitwiseNot,
+		compute.OpTypeShiftLeft, compute.OpTypeShiftRightArithmetic, compute.OpTypeShiftRightLogical,
+	} {
+		lowerings[opcode(op)] = lowerMap
 	}
 }
 

@@ -1,13 +1,83 @@
 package cpu
 
 import (
+	"math"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
 	"github.com/gomlx/compute/shapes"
+	"github.com/openpith/evidence/cpu/internal/kernels"
 )
+
+// uniformChain is how GoMLX makes uniform numbers of words, and SmoothOut noise of
+// them: the last of the values it returns.
+func uniformChain(f compute.Function, w, state compute.Value) (u, noisy compute.Value, err error) {
+	shape, err := f.Builder().OpShape(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	_, bits, err := f.RNGBitGenerator(state, shapes.Make(dtypes.Uint32, shape.Dimensions...))
+	if err != nil {
+		return nil, nil, err
+	}
+	x, _ := f.ConvertDType(bits, dtypes.Float32)
+	constant := func(v float32) compute.Value { c, _ := f.Constant([]float32{v}); return c }
+	x, _ = f.Mul(x, constant(0x1p-32))
+	x, _ = f.Abs(x)
+	x, _ = f.Min(x, constant(0x1.fffffep-1))
+	x, _ = f.Mul(x, constant(2))
+	u, _ = f.Add(x, constant(-1))
+	x, _ = f.Mul(u, constant(0.013))
+	noisy, err = f.Add(w, x)
+	return u, noisy, err
+}
+
+// Arithmetic that is folded into the drawing has the same bits as what it stands
+// for, and noise is rounded once.
+func TestFoldedDraws(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		for _, n := range []int{1, 130, 40001} {
+			for _, low := range []uint64{7, math.MaxUint64 - 5} {
+				weights := randomFloats(rand.New(rand.NewPCG(1, 2)), n)
+				state := []uint64{5, low, 8}
+				noise := compile(t, backend, []shapes.Shape{f32(n), compute.RNGStateShape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+					_, noisy, err := uniformChain(f, in[0], in[1])
+					return noisy, err
+				})
+				for _, s := range noise.(*Executable).plan.steps {
+					if p, ok := s.step.(*programStep); ok && (len(p.instrs) != 1 || p.instrs[0].op != opNoise) {
+						t.Errorf("the program has %d instructions, want one that adds noise: %+v", len(p.instrs), p.instrs)
+					}
+				}
+				uniform := compile(t, backend, []shapes.Shape{f32(n), compute.RNGStateShape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+					u, _, err := uniformChain(f, in[0], in[1])
+					return u, err
+				})
+				noisy := run(t, backend, noise, []any{weights, state}).([]float32)
+				u := run(t, backend, uniform, []any{weights, state}).([]float32)
+				high := uint64(8)
+				for i := range n {
+					if i > 0 && i%4 == 0 {
+						if low++; low == 0 {
+							high++
+						}
+					}
+					word := kernels.Philox4x32(5, low, high)[i%4]
+					want := min(float32(word)*0x1p-32, 0x1.fffffep-1)*2 - 1
+					if u[i] != want {
+						t.Fatalf("number %d of %d is %g, want %g", i, n, u[i], want)
+					}
+					sum := float64(weights[i]) + float64(float32(0.013))*float64(want)
+					if math.Abs(float64(noisy[i])-sum) > 1e-7*(1+math.Abs(sum)) {
+						t.Fatalf("weight %d of %d with noise is %g, want %g", i, n, noisy[i], sum)
+					}
+				}
+			}
+		}
+	})
+}
 
 // BenchmarkNoise adds uniform noise to 1.46 million weights, as SmoothOut does in
 // a step of F1.
@@ -20,19 +90,8 @@ func BenchmarkNoise(b *testing.B) {
 	weights := f32(1<<20 + 1<<18 + 1<<17)
 	inputs := []shapes.Shape{weights, compute.RNGStateShape}
 	exec := compile(b, backend, inputs, func(f compute.Function, in []compute.Value) (compute.Value, error) {
-		_, bits, err := f.RNGBitGenerator(in[1], shapes.Make(dtypes.Uint32, weights.Dimensions...))
-		if err != nil {
-			return nil, err
-		}
-		x, _ := f.ConvertDType(bits, dtypes.Float32)
-		scale, _ := f.Constant([]float32{0x1p-32})
-		one, _ := f.Constant([]float32{0x1.fffffep-1})
-		x, _ = f.Mul(x, scale)
-		x, _ = f.Abs(x)
-		x, _ = f.Min(x, one)
-		shift, _ := f.Constant([]float32{-0.5})
-		x, _ = f.Add(x, shift)
-		return f.Add(in[0], x)
+		_, noisy, err := uniformChain(f, in[0], in[1])
+		return noisy, err
 	})
 	w, err := backend.BufferFromFlatData(0, randomFloats(rand.New(rand.NewPCG(1, 2)), weights.Size()), weights)
 	if err != nil {

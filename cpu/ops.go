@@ -188,21 +188,57 @@ func (f *Function) DotGeneral(lhs compute.Value, lhsContracting, lhsBatch []int,
 		}))
 }
 
-// DynamicSlice records the operation of that name.
+// DynamicSlice copies a window of the given sizes that starts at scalars, moved
+// inside the operand where it is not.
 func (f *Function) DynamicSlice(operand compute.Value, starts []compute.Value, sizes []int) (compute.Value, error) {
 	sizes = slices.Clone(sizes)
-	return single(f.inferred(opcode(compute.OpTypeDynamicSlice), sizesAttrs{sizes}, append([]compute.Value{operand}, starts...),
+	inputs, err := f.dynamicSlice("DynamicSlice", []compute.Value{operand}, starts, func(_ []*value) []int { return sizes })
+	if err != nil {
+		return nil, err
+	}
+	return single(f.record(opcode(compute.OpTypeDynamicSlice), sizesAttrs{sizes}, inputs,
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.DynamicSlice(in[0], in[1:], sizes))
-		}))
+		}, shapes.Make(inputs[0].shape.DType, sizes...)))
 }
 
-// DynamicUpdateSlice records the operation of that name.
+// DynamicUpdateSlice copies the operand with update in the window that starts at
+// scalars, moved inside the operand where it is not.
 func (f *Function) DynamicUpdateSlice(operand, update compute.Value, starts []compute.Value) (compute.Value, error) {
-	return single(f.inferred(opcode(compute.OpTypeDynamicUpdateSlice), nil, append([]compute.Value{operand, update}, starts...),
+	inputs, err := f.dynamicSlice("DynamicUpdateSlice", []compute.Value{operand, update}, starts,
+		func(in []*value) []int { return in[1].shape.Dimensions })
+	if err != nil {
+		return nil, err
+	}
+	if inputs[0].shape.DType != inputs[1].shape.DType {
+		return nil, errors.Errorf("cpu: DynamicUpdateSlice of %s by %s: the types differ", inputs[0].shape, inputs[1].shape)
+	}
+	return single(f.record(opcode(compute.OpTypeDynamicUpdateSlice), nil, inputs,
 		func(g compute.Function, in []compute.Value) ([]compute.Value, error) {
 			return list(g.DynamicUpdateSlice(in[0], in[1], in[2:]))
-		}))
+		}, inputs[0].shape))
+}
+
+// dynamicSlice checks the operands of the two above, of which the reference
+// backend knows nothing.
+func (f *Function) dynamicSlice(op string, tensors, starts []compute.Value, sizes func(in []*value) []int) ([]*value, error) {
+	inputs, err := f.resolve(op, slices.Concat(tensors, starts))
+	if err != nil {
+		return nil, err
+	}
+	operand, places, window := inputs[0].shape, inputs[len(tensors):], sizes(inputs)
+	fits := len(window) == operand.Rank() && len(places) == operand.Rank()
+	for i, d := range window {
+		fits = fits && d >= 0 && d <= operand.Dimensions[i]
+	}
+	for _, v := range places {
+		fits = fits && v.shape.Rank() == 0 && v.shape.DType.IsInt() && v.shape.DType == places[0].shape.DType
+	}
+	if !fits {
+		return nil, errors.Errorf("cpu: %s: a window of %v does not fit %s, or its start %v is not one integer scalar per axis, all of one type",
+			op, window, operand, inputShapes(places))
+	}
+	return inputs, nil
 }
 
 // FFT records the operation of that name.

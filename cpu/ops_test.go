@@ -375,6 +375,37 @@ var opCases = []struct {
 	{"pad", []shapes.Shape{f32(3, 4), f32()}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		return f.Pad(in[0], in[1], compute.PadAxis{Start: 2, End: 1, Interior: 1}, compute.PadAxis{Start: 0, End: 3})
 	}},
+	{"sum over outer and inner", []shapes.Shape{f32(5, 6, 17, 3)}, reduce(compute.Function.ReduceSum, 1, 3)},
+	{"product", []shapes.Shape{f32(5, 6)}, reduce(compute.Function.ReduceProduct, 1)},
+	{"bitcast", []shapes.Shape{f32(5, 6)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.Bitcast(in[0], dtypes.Uint32)
+	}},
+	{"gather rows", []shapes.Shape{f32(7, 40), int32s(6, 5, 1)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.Gather(in[0], in[1], 2, []int{2}, []int{0}, []int{0}, []int{1, 40}, false)
+	}},
+	{"gather windows", []shapes.Shape{f32(5, 9, 4), int32s(2, 6)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.Gather(in[0], in[1], 0, []int{0, 2}, []int{2}, []int{1, 0}, []int{3, 2, 1}, false)
+	}},
+	{"scatter rows", []shapes.Shape{f32(12, 40), int32s(60, 1), f32(60, 40)}, positive(scatterRows(compute.Function.ScatterSum))},
+	{"scatter many", []shapes.Shape{f32(12, 100), int32s(900, 1), f32(900, 100)}, positive(scatterRows(compute.Function.ScatterSum))},
+	{"scatter largest", []shapes.Shape{f32(12, 3), int32s(60, 1), f32(60, 3)}, positive(scatterRows(compute.Function.ScatterMax))},
+	{"scatter smallest", []shapes.Shape{f32(12, 3), int32s(60, 1), f32(60, 3)}, positive(scatterRows(compute.Function.ScatterMin))},
+	{"scatter columns", []shapes.Shape{f32(4, 12), int32s(9), f32(4, 9)}, positive(func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.ScatterSum(in[0], in[1], in[2], 1, []int{0}, []int{1}, []int{1}, false, false)
+	})},
+}
+
+func int32s(dims ...int) shapes.Shape { return shapes.Make(dtypes.Int32, dims...) }
+
+// positive makes the indices, operand 1, lie inside.
+func positive(graph build) build {
+	return func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		i, err := f.Abs(in[1])
+		if err != nil {
+			return nil, err
+		}
+		return graph(f, []compute.Value{in[0], i, in[2]})
+	}
 }
 
 // looser tolerances: the reference adds up in float32, so sums that cancel differ

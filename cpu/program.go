@@ -48,6 +48,8 @@ type load struct {
 	value float32 // of a literal
 	width int     // of rows, for loadRow
 
+	draw drawing // for loadRandom
+
 	// For loadStrided: the element at flat position i of the iteration is at
 	// sum over axes of index(i, axis)*stride(axis).
 	dims, strides []int
@@ -63,6 +65,9 @@ const (
 	loadStrided
 	loadRandom // random words drawn from a state, as numbers
 )
+
+// opNoise adds numbers that it draws, as load a says, times the number in b to c.
+const opNoise = kernels.NumOps
 
 // An instr computes dst = op(a, b, c) on a block.
 type instr struct {
@@ -87,21 +92,21 @@ type programStep struct {
 
 func (p *program) parts() int { return (p.size + p.chunk - 1) / p.chunk }
 
-// bufferSize is the room of a block with its padding.
-func (p *program) bufferSize() int {
+// granule is what kernels want the length of a block to be a multiple of. Blocks
+// have room for it, and one that is not such a multiple passes through buffers.
+func (p *program) granule() int {
 	for _, l := range p.loads {
 		if l.kind == loadRandom {
-			return randomRoom(p.block)
+			return 4 * philoxUnit
 		}
 	}
-	return (p.block + kernels.Lanes - 1) &^ (kernels.Lanes - 1)
+	return kernels.Lanes
 }
 
-// randomRoom is the number of words that drawing n takes room for.
-func randomRoom(n int) int {
-	const unit = 4 * philoxUnit
-	return (n + unit - 1) / unit * unit
-}
+// bufferSize is the room of a block with its padding.
+func (p *program) bufferSize() int { return roundUp(p.block, p.granule()) }
+
+func roundUp(n, unit int) int { return (n + unit - 1) / unit * unit }
 
 func (s *programStep) run(x *frame) error {
 	x.parallel(s.parts(), s)
@@ -167,6 +172,7 @@ func (s *programStep) finish(x *frame, _, perPart int) {
 // to end, and adds to the sums of the given part, which start begins if first is
 // set.
 func (s *programStep) runRange(x *frame, worker, part, start, end int, first bool) {
+	granule := s.granule()
 	room := s.bufferSize()
 	scratch := x.workspace(worker, 0, s.buffers*room)
 	buffer := func(reg int) *float32 { return &scratch[s.bufferOf[reg]*room] }
@@ -179,12 +185,16 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int, first boo
 	}
 	for lo := start; lo < end; lo += s.block {
 		n := min(s.block, end-lo)
-		padded := (n + kernels.Lanes - 1) &^ (kernels.Lanes - 1)
+		padded := roundUp(n, granule)
 		whole := n == padded
 		for r := range s.loads {
 			l := &s.loads[r]
 			switch {
-			case l.once(s.block):
+			case l.once(s.block) || l.draw.late:
+			case l.kind == loadRandom:
+				d, set := l.from(x, worker, s.set, lo, padded)
+				set.Uniform(buffer(r), d, padded/4)
+				at[r] = buffer(r)
 			case l.kind == loadFull && l.dtype == dtypes.Float32 && whole:
 				at[r] = &x.tensor(worker, l.slot, lo)[0]
 			default:
@@ -201,7 +211,13 @@ func (s *programStep) runRange(x *frame, worker, part, start, end int, first boo
 				dst = &x.tensor(worker, in.out, lo)[0]
 			}
 			at[in.dst] = dst
-			s.set.Vec[in.op](dst, at[in.a], at[in.b], at[in.c], padded)
+			if in.op == opNoise {
+				d, set := s.loads[in.a].from(x, worker, s.set, lo, padded)
+				d.Factor = *at[in.b]
+				set.Noise(dst, d, padded/4, at[in.c])
+			} else {
+				s.set.Vec[in.op](dst, at[in.a], at[in.b], at[in.c], padded)
+			}
 			if in.out >= 0 && !whole {
 				copy(x.tensor(worker, in.out, lo)[:n], unsafe.Slice(dst, n))
 			}
@@ -263,15 +279,17 @@ func (l *load) element(x *frame, i int) float32 {
 	return *(*float32)(unsafe.Add(p, 4*i))
 }
 
+// from points at the words of the n elements from lo, which starts a counter.
+func (l *load) from(x *frame, worker int, set *kernels.Set, lo, n int) (*kernels.Draw, *kernels.Set) {
+	d := &x.workers[worker].draw
+	const words = 4 // per counter
+	set = drawFrom(set, d, x.u64(l.slot), lo/words, n/words)
+	d.Limit, d.Scale, d.Shift = l.draw.limit, l.draw.scale, l.draw.shift
+	return d, set
+}
+
 // convert writes the operand's block that starts at element lo.
 func (l *load) convert(x *frame, worker int, set *kernels.Set, dst []float32, lo int) {
-	if l.kind == loadRandom {
-		// Blocks start at whole counters; their buffers have room for whole units.
-		const words = 4 // per counter
-		drawWords(set, unsafe.Slice((*uint32)(unsafe.Pointer(&dst[0])), randomRoom(len(dst))), x.u64(l.slot), lo/words, (len(dst)+words-1)/words)
-		set.FromUint32(&dst[0], (*byte)(unsafe.Pointer(&dst[0])), (len(dst)+kernels.Lanes-1)&^(kernels.Lanes-1))
-		return
-	}
 	if l.kind == loadFull {
 		whole := len(dst) &^ (kernels.Lanes - 1)
 		src := x.memory[l.slot]
@@ -405,7 +423,7 @@ func (p *program) allocateBuffers() {
 // sizeBlocks chooses the block and the chunk, given the width of rows that are
 // summed up, or 1.
 func (p *program) sizeBlocks(rows int) {
-	unit := lcm(kernels.Lanes, rows)
+	unit := lcm(p.granule(), rows)
 	if unit > largestUnit {
 		unit = rows // blocks are then padded
 	}

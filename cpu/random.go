@@ -54,6 +54,7 @@ func (s *randomStep) run(x *frame) error {
 
 func (s *randomStep) part(x *frame, worker, i int) {
 	first := i * countersPerPart
+	draw := &x.workers[worker].draw
 	count := min(countersPerPart, s.counters()-first)
 	out := x.memory[s.y]
 	buffer := unsafe.Slice((*uint32)(unsafe.Pointer(unsafe.SliceData(x.workspace(worker, 0, 4*countersPerPart)))), 4*countersPerPart)
@@ -62,7 +63,8 @@ func (s *randomStep) part(x *frame, worker, i int) {
 	if whole {
 		dst = unsafe.Slice((*uint32)(unsafe.Pointer(&out[16*first])), 4*count)
 	}
-	drawWords(s.set, dst, x.u64(s.state), first, count)
+	padded := (count + philoxUnit - 1) &^ (philoxUnit - 1)
+	drawFrom(s.set, draw, x.u64(s.state), first, padded).Philox(&dst[0], draw, padded)
 	if whole {
 		return
 	}
@@ -80,34 +82,26 @@ func (s *randomStep) part(x *frame, worker, i int) {
 	}
 }
 
-// philoxUnit is the number of counters that the kernel takes at a time.
+// philoxUnit is the number of counters that kernels take at a time.
 const philoxUnit = 32
 
-// drawWords writes the words of count counters from the first on; dst has room
-// for a multiple of philoxUnit counters.
-func drawWords(set *kernels.Set, dst []uint32, state []uint64, first, count int) {
-	key, low, high := state[0], state[1], state[2]
-	start := low + uint64(first)
-	if start < low {
-		high++
+// drawFrom points d at a counter of a state, and returns the kernels to draw the
+// next count counters with.
+func drawFrom(set *kernels.Set, d *kernels.Draw, state []uint64, first, count int) *kernels.Set {
+	d.Keys = kernels.RoundKeys(state[0])
+	d.Low, d.High = state[1]+uint64(first), state[2]
+	if d.Low < state[1] {
+		d.High++
 	}
-	padded := (count + philoxUnit - 1) &^ (philoxUnit - 1)
-	if start <= math.MaxUint64-uint64(padded) {
-		set.Philox(&dst[0], key, start, high, padded)
-		return
+	if d.Low > math.MaxUint64-uint64(count) {
+		return kernels.Portable // the counter carries on the way
 	}
-	for j := range count { // the counter carries on the way
-		h := high
-		if start+uint64(j) < start {
-			h++
-		}
-		words := kernels.Philox4x32(key, start+uint64(j), h)
-		copy(dst[4*j:], words[:])
-	}
+	return set
 }
 
 // fuseRandom lets programs draw random words themselves, where all that is done
-// with the words is to convert them to float32: they then never reach memory.
+// with the words is to convert them to float32: they then never reach memory. What
+// follows, up to noise on top of weights, can be part of the drawing (foldDraws).
 func (g *graph) fuseRandom() {
 	users := g.users()
 	b := &rewriter{substitutes: map[*value]*value{}}
@@ -141,6 +135,149 @@ func (g *graph) fuseRandom() {
 }
 
 type randomAttrs struct{ words int }
+
+// foldDraws moves arithmetic on random words into the kernels that draw them, as
+// long as the result has the same bits:
+//
+//	x * 2^k, abs(x), min(x, c), then x + c    parts of the load
+//	x * a + w                                 noise on weights w, one instruction
+//
+// where the value before serves nothing else. This is how GoMLX makes uniform
+// numbers of words, and how noise is added to weights.
+func (b *programBuilder) foldDraws(kept []*value) {
+	p := b.program
+	for r := range p.loads {
+		l := &p.loads[r]
+		if l.kind != loadRandom {
+			continue
+		}
+		l.draw = drawing{limit: math.MaxFloat32, scale: 1}
+		for {
+			user := b.onlyUser(r, kept)
+			if user == nil || !b.fold(l, user, r) {
+				break
+			}
+		}
+	}
+}
+
+// A drawing makes numbers of words: min(word, limit)*scale + shift.
+type drawing struct {
+	limit, scale, shift float32
+	late                bool // drawn by a noise instruction
+}
+
+// fold makes an instruction that reads only register r, a load that draws, and
+// literals a part of the load.
+func (b *programBuilder) fold(l *load, in *instr, r int) bool {
+	literal := func(reg int) (float32, bool) {
+		if reg >= len(b.program.loads) || b.program.loads[reg].kind != loadLiteral {
+			return 0, false
+		}
+		return b.program.loads[reg].value, true
+	}
+	x, y := in.a, in.b
+	if y == r && in.op != kernels.Sub {
+		x, y = y, x
+	}
+	if x != r || y == r && in.op != kernels.Abs {
+		return false
+	}
+	c, known := literal(y)
+	d := l.draw
+	switch {
+	case in.op == kernels.Abs && d.shift == 0 && d.scale > 0:
+	case in.op == kernels.Mul && known && d.shift == 0 && powerOfTwo(c):
+		d.scale *= c
+	case in.op == kernels.Min && known && d.shift == 0 && c > 0:
+		d.limit = min(d.limit, c/d.scale)
+	case in.op == kernels.Add && known && d.shift == 0:
+		d.shift = c
+	case in.op == kernels.Sub && known && d.shift == 0:
+		d.shift = -c
+	case in.op == kernels.FMA && in.c != r:
+		if shift, ok := literal(in.c); ok && known && d.shift == 0 && powerOfTwo(c) {
+			d.scale *= c
+			d.shift = shift
+			break
+		}
+		// Noise: all lanes of the factor are the same.
+		if y >= len(b.program.loads) || b.program.loads[y].kind != loadLiteral && b.program.loads[y].kind != loadScalar {
+			return false
+		}
+		d.late = true
+		l.draw = d
+		in.op, in.a, in.b = opNoise, r, y
+		return false // nothing more to fold
+	default:
+		return false
+	}
+	if !(d.scale >= 0x1p-64 && d.scale <= 0x1p64) {
+		return false
+	}
+	l.draw = d
+	b.rename(in.dst, r)
+	return true
+}
+
+// powerOfTwo reports whether products with c > 0 are exact.
+func powerOfTwo(c float32) bool {
+	fraction, _ := math.Frexp(float64(c))
+	return fraction == 0.5
+}
+
+// onlyUser returns the only live instruction that reads a register, if nothing
+// else does.
+func (b *programBuilder) onlyUser(r int, kept []*value) *instr {
+	live := b.live(kept)
+	var user *instr
+	for _, v := range kept {
+		if reg, ok := b.regOf[v]; ok && reg == r {
+			return nil
+		}
+	}
+	for _, s := range b.program.reductions {
+		if s.x == r || s.op == opBatchNormGradStats && s.y == r {
+			return nil
+		}
+	}
+	for i := range b.program.instrs {
+		in := &b.program.instrs[i]
+		if !live[in.dst] || in.a != r && in.b != r && in.c != r {
+			continue
+		}
+		if user != nil {
+			return nil
+		}
+		user = in
+	}
+	return user
+}
+
+// rename makes all that reads one register read another.
+func (b *programBuilder) rename(from, to int) {
+	for i := range b.program.instrs {
+		in := &b.program.instrs[i]
+		for _, reg := range []*int{&in.a, &in.b, &in.c} {
+			if *reg == from {
+				*reg = to
+			}
+		}
+	}
+	for i := range b.program.reductions {
+		s := &b.program.reductions[i]
+		for _, reg := range []*int{&s.x, &s.y} {
+			if *reg == from {
+				*reg = to
+			}
+		}
+	}
+	for v, reg := range b.regOf {
+		if reg == from {
+			b.regOf[v] = to
+		}
+	}
+}
 
 // A nextStep moves the state of the generator on.
 type nextStep struct{ state, next, counters int }

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math"
+	"unsafe"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
@@ -22,33 +23,23 @@ type reduceStep struct {
 func (s *reduceStep) outerPerPart() int { return max(1, targetChunk/(s.middle*s.inner)) }
 
 func lowerReduce(c *compiler, n *node) (step, int) {
-	in := n.inputs[0].shape
-	if in.DType != dtypes.Float32 || in.Size() == 0 {
+	in, op := n.inputs[0].shape, compute.OpType(n.op)
+	if in.Size() == 0 {
 		return nil, 0
 	}
-	s := &reduceStep{set: c.backend.opts.isa, op: compute.OpType(n.op), x: c.slot(n.inputs[0]), y: c.slot(n.outputs[0]),
-		outer: 1, middle: 1, inner: 1}
-	axes := n.attrs.(axesAttrs).axes
-	reduced := make([]bool, in.Rank())
-	for _, a := range axes {
-		reduced[a] = true
+	vector := in.DType == dtypes.Float32 && op != compute.OpTypeReduceProduct
+	kernel := reduceKernelOf(op, in.DType)
+	if !vector && kernel == nil {
+		return nil, 0
 	}
-	phase := 0 // 0: outer, 1: middle, 2: inner
-	for i, d := range in.Dimensions {
-		r := reduced[i] || len(axes) == 0
-		switch {
-		case d == 1:
-		case r && phase == 2:
-			return nil, 0
-		case r:
-			phase = 1
-			s.middle *= d
-		case phase == 0:
-			s.outer *= d
-		default:
-			phase = 2
-			s.inner *= d
-		}
+	outer, middle, inner, x, order := reducedAxes(c, n)
+	y := c.slot(n.outputs[0])
+	var s step = &scalarReduceStep{kernel: kernel, x: x, y: y, outer: outer, middle: middle, inner: inner}
+	if vector {
+		s = &reduceStep{set: c.backend.opts.isa, op: op, x: x, y: y, outer: outer, middle: middle, inner: inner}
+	}
+	if order != nil {
+		return sequence{order, s}, 0
 	}
 	return s, 0
 }
@@ -148,15 +139,17 @@ type argStep struct {
 	outer, middle, inner int
 	isMin                bool
 	dtype                dtypes.DType
+	best                 func(src unsafe.Pointer, start, step, n int, isMin bool) int
 }
 
 func lowerArgMinMax(c *compiler, n *node) (step, int) {
 	in, out := n.inputs[0].shape, n.outputs[0].shape
 	a := n.attrs.(argMinMaxAttrs)
-	if in.DType != dtypes.Float32 || in.Size() == 0 || out.DType != dtypes.Int32 && out.DType != dtypes.Int64 {
+	best := firstBestOf[in.DType]
+	if best == nil || in.Size() == 0 || out.DType != dtypes.Int32 && out.DType != dtypes.Int64 {
 		return nil, 0
 	}
-	s := &argStep{x: c.slot(n.inputs[0]), y: c.slot(n.outputs[0]), isMin: a.isMin, dtype: out.DType, outer: 1, inner: 1}
+	s := &argStep{x: c.slot(n.inputs[0]), y: c.slot(n.outputs[0]), isMin: a.isMin, dtype: out.DType, outer: 1, inner: 1, best: best}
 	axis := (a.axis + in.Rank()) % in.Rank()
 	for i, d := range in.Dimensions {
 		switch {
@@ -172,18 +165,10 @@ func lowerArgMinMax(c *compiler, n *node) (step, int) {
 }
 
 func (s *argStep) run(x *frame) error {
-	in := x.f32(s.x)
+	in := unsafe.Pointer(&x.memory[s.x][0])
 	for o := range s.outer {
 		for j := range s.inner {
-			at := 0
-			best := in[o*s.middle*s.inner+j]
-			for i := 1; i < s.middle && best == best; i++ {
-				v := in[(o*s.middle+i)*s.inner+j]
-				if v != v || !s.isMin && v > best || s.isMin && v < best {
-					best, at = v, i
-				}
-			}
-			x.putInt(s.y, s.dtype, o*s.inner+j, at)
+			x.putInt(s.y, s.dtype, o*s.inner+j, s.best(in, o*s.middle*s.inner+j, s.inner, s.middle, s.isMin))
 		}
 	}
 	return nil

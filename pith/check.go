@@ -14,6 +14,7 @@ import (
 
 	"github.com/openpith/evidence/pith/internal/canon"
 	"github.com/openpith/evidence/pith/internal/ed25519x"
+	"github.com/openpith/evidence/pith/ots"
 )
 
 // A Code names a check and, where the check failed, the reason. Codes are
@@ -35,6 +36,7 @@ const (
 	CodeAlias        Code = "alias"
 	CodeLocator      Code = "locator"
 	CodeProofs       Code = "timestamp_proofs"
+	CodeProofLimit   Code = "timestamp_limit"
 
 	CodeKeyShape     Code = "key_shape"
 	CodeKeyForms     Code = "key_forms"
@@ -122,6 +124,7 @@ var codes = map[Code]struct {
 	CodeSource:       {Rejected, "the source is that of the record", hintCopy},
 	CodeAlias:        {Rejected, "the alias follows from the record", hintCopy},
 	CodeLocator:      {Valid, "links and mirror hints name this record", "do not rely on that address"},
+	CodeProofLimit:   {Unreadable, "the timestamp proofs of the bundle together keep within the limit", "a bundle with this many proofs is an attack or a mistake; ask another mirror"},
 	CodeProofs:       {Valid, "timestamp proofs of the bundle are proofs of the digest they name", "do not rely on that proof"},
 
 	CodeKeyShape:     {Rejected, "the public key has its members, each of its type", hintCopy},
@@ -239,6 +242,8 @@ type checks struct {
 	// depend on them.
 	claims  []ed25519x.Claim
 	claimed []int
+
+	proofs ots.Budget // what reading timestamp proofs may still cost
 
 	// Where list lays out the paths.
 	text []byte

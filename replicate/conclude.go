@@ -12,6 +12,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/openpith/evidence/internal/provenance"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/replicate/study"
 )
@@ -59,7 +60,7 @@ func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error
 func (s *session) sign(res *study.Results, files []study.RunFile) error {
 	dir, key := s.opts.Dir, s.opts.Key
 	now := time.Now().UTC()
-	rec, err := newRecord(s.plan, res, files, currentEnvironment(), now)
+	rec, err := newRecord(s.plan, res, files, provenance.CurrentEnvironment(), now)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openpith/evidence/internal/provenance"
 	"github.com/openpith/evidence/replicate/study"
 )
 
@@ -19,24 +20,24 @@ const RecordTarget = "replication"
 // was seen. Everything it leaves out can be recomputed from the files whose
 // digests it holds. The fields follow spec/replication-record.md.
 type Record struct {
-	Schema        string             `json:"schema"`
-	Claim         RecordClaim        `json:"claim"`
-	Outcome       string             `json:"outcome"`
-	Statement     string             `json:"statement"`
-	PlanName      string             `json:"plan_name"`
-	PlanSHA256    string             `json:"plan_sha256"`
-	ResultsSHA256 string             `json:"results_sha256"`
-	Data          study.Data         `json:"data"`
-	Network       study.Network      `json:"network"`
-	Training      study.Training     `json:"training"`
-	Rule          study.Outcome      `json:"rule"`
-	Arms          []RecordArm        `json:"arms"`
-	Comparisons   []study.Comparison `json:"comparisons"`
-	Runs          []RecordRun        `json:"runs"`
-	Code          []study.Code       `json:"code"` // every program that made a run; more than one when a study was continued
-	Environment   Environment        `json:"environment"`
-	StartedAt     string             `json:"started_at"`
-	FinishedAt    string             `json:"finished_at"`
+	Schema        string                 `json:"schema"`
+	Claim         RecordClaim            `json:"claim"`
+	Outcome       string                 `json:"outcome"`
+	Statement     string                 `json:"statement"`
+	PlanName      string                 `json:"plan_name"`
+	PlanSHA256    string                 `json:"plan_sha256"`
+	ResultsSHA256 string                 `json:"results_sha256"`
+	Data          study.Data             `json:"data"`
+	Network       study.Network          `json:"network"`
+	Training      study.Training         `json:"training"`
+	Rule          study.Outcome          `json:"rule"`
+	Arms          []RecordArm            `json:"arms"`
+	Comparisons   []study.Comparison     `json:"comparisons"`
+	Runs          []RecordRun            `json:"runs"`
+	Code          []study.Code           `json:"code"` // every program that made a run; more than one when a study was continued
+	Environment   provenance.Environment `json:"environment"`
+	StartedAt     string                 `json:"started_at"`
+	FinishedAt    string                 `json:"finished_at"`
 }
 
 // RecordClaim is the claim under test, without the Pith Number: the event's
@@ -77,7 +78,7 @@ type RecordRun struct {
 }
 
 // newRecord assembles the payload from a finished study.
-func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env Environment, finished time.Time) (*Record, error) {
+func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env provenance.Environment, finished time.Time) (*Record, error) {
 	r := &Record{
 		Schema:        RecordSchema,
 		Claim:         RecordClaim{ID: p.Claim.ID, Text: p.Claim.Text, Source: p.Claim.Source},

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"gonum.org/v1/gonum/stat"
 
+	"github.com/openpith/evidence/internal/provenance"
 	"github.com/openpith/evidence/nets"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/replicate/study"
@@ -110,7 +111,7 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	}
 	opts.Dir.Sweep()
 
-	s := &session{plan: plan, opts: opts, data: data, code: currentCode(opts.BackendName)}
+	s := &session{plan: plan, opts: opts, data: data, code: study.Code(provenance.CurrentCode(opts.BackendName))}
 	if err := s.train(ctx); err != nil {
 		return nil, err
 	}

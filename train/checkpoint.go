@@ -146,8 +146,11 @@ func encodeCheckpoint(store *model.Store, best []safetensors.Tensor, s state, ru
 	extra := saved{state: s}
 	var all []safetensors.Tensor
 	for v := range store.IterVariables() {
-		if !v.HasValue() {
-			continue // declared, and not used yet
+		// Left out are variables that are declared and not used yet, and GoMLX's
+		// moving averages of metrics: their names differ in every process, and no
+		// step depends on them.
+		if !v.HasValue() || strings.HasPrefix(v.Path(), "/metrics/") {
+			continue
 		}
 		t, err := encodeVariable(v)
 		if err != nil {

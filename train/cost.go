@@ -6,6 +6,8 @@ import (
 
 	"github.com/gomlx/compute"
 	gomlx "github.com/gomlx/gomlx/ml/train"
+
+	"github.com/openpith/evidence/rivals"
 )
 
 // cost compares a step of the run with one of plain SGD: a twin without noise
@@ -36,7 +38,7 @@ func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
 	if err != nil {
 		return err
 	}
-	plain.Copies = 0
+	plain.Copies, plain.Optimizer, plain.Average = 0, "", rivals.Average{}
 	m, err := newModel(backend, net, r.model.shape, r.model.classes)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package train
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -133,7 +134,16 @@ func noisyLate() Recipe {
 func TestSelectBest(t *testing.T) {
 	r := noisyLate()
 	best := filepath.Join(t.TempDir(), "best.safetensors")
-	out := mustRun(t, r, Options{Best: best})
+	dir := t.TempDir()
+	out := mustRun(t, r, Options{Best: best, EpochWeights: func(epoch int) string {
+		if epoch%2 == 0 {
+			return filepath.Join(dir, fmt.Sprint(epoch))
+		}
+		return ""
+	}})
+	if found, _ := filepath.Glob(filepath.Join(dir, "*")); len(found) != 3 {
+		t.Errorf("weights of epochs: %v", found)
+	}
 	if out.Selected >= 6 || out.Selected != Best(out.History) {
 		t.Fatalf("selected epoch %d of %+v", out.Selected, out.History)
 	}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/gomlx/compute"
@@ -58,6 +59,9 @@ type Options struct {
 	// Best is a file for the weights (safetensors) after the epoch that was
 	// best on the validation set so far. "" keeps none.
 	Best string
+	// EpochWeights, if not nil, names the file for the weights after each epoch
+	// (from 1), or "" for none: what a picture of the way of training needs.
+	EpochWeights func(epoch int) string
 	// Init, if not nil, are the initial weights, as [Model.Weights] writes them.
 	// Unlike the others, this option changes the result.
 	Init []byte
@@ -74,6 +78,9 @@ type Options struct {
 	// Monitor is the number of training samples on which loss and accuracy at
 	// clean weights are measured after each epoch; 0 for none, -1 for all.
 	Monitor int
+	// Begun, if not nil, is called once, before the first step: with the number of
+	// steps that earlier sessions have done, and the epochs they have finished.
+	Begun func(step int, history []Epoch)
 	// Progress, if not nil, is called after each step and each epoch.
 	Progress func(Progress)
 }
@@ -174,6 +181,9 @@ func Run(ctx context.Context, backend compute.Backend, net gomlx.ModelFn, data D
 		return nil, err
 	}
 	r.first, r.savedStep, r.saved = r.done(), r.done(), time.Now()
+	if opts.Begun != nil {
+		opts.Begun(r.first, slices.Clone(r.state.History))
+	}
 	for r.state.Epoch < recipe.Epochs {
 		if err := r.epoch(ctx); err != nil {
 			return nil, err
@@ -307,7 +317,7 @@ func (r *run) epoch(ctx context.Context) error {
 		return err
 	}
 	r.state = state{Epoch: s.Epoch + 1, History: append(s.History, done)}
-	if err := r.keepBest(); err != nil {
+	if err := r.keep(); err != nil {
 		return err
 	}
 	if err := r.save(); err != nil {
@@ -317,29 +327,38 @@ func (r *run) epoch(ctx context.Context) error {
 	return nil
 }
 
-// keepBest notes the weights if the epoch that has just ended is the best.
-func (r *run) keepBest() error {
-	selects := r.recipe.Select == "best"
-	if Best(r.state.History) != r.state.Epoch || !selects && r.opts.Best == "" {
+// keep notes the weights after an epoch where they are wanted. Should the
+// checkpoint of this epoch not be reached, the epoch is done again and the files
+// are written again, with the same bytes.
+func (r *run) keep() error {
+	path := ""
+	if r.opts.EpochWeights != nil {
+		path = r.opts.EpochWeights(r.state.Epoch)
+	}
+	best := Best(r.state.History) == r.state.Epoch && (r.recipe.Select == "best" || r.opts.Best != "")
+	if path == "" && !best {
 		return nil
 	}
 	weights, err := r.model.snapshot()
 	if err != nil {
 		return err
 	}
-	if selects {
-		r.best = weights
-	}
-	if r.opts.Best == "" {
-		return nil
-	}
-	// Should the checkpoint of this epoch not be reached, the epoch is done
-	// again and the file written again, with the same bytes.
 	file, err := safetensors.Encode(weights, map[string]string{"epoch": fmt.Sprint(r.state.Epoch)})
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(r.opts.Best, file, 0o644)
+	if path != "" {
+		if err := atomicfile.Write(path, file, 0o644); err != nil {
+			return err
+		}
+	}
+	if best && r.recipe.Select == "best" {
+		r.best = weights
+	}
+	if best && r.opts.Best != "" {
+		return atomicfile.Write(r.opts.Best, file, 0o644)
+	}
+	return nil
 }
 
 // Best is the epoch (from 1) that was best on the validation set: by accuracy,

@@ -67,7 +67,7 @@ func (a *appending) flags(cmd *cobra.Command) {
 	flags.StringVar(&a.draft.Target, "target", "record", "what the event is about within the record")
 	flags.StringArrayVar(&a.draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
 	flags.StringVar(&a.keyFile, "key", "", keyUsage)
-	flags.StringVar(&a.output, "out", "", "write the new bundle to `FILE`")
+	outFlags(cmd, &a.output, "write the new bundle to `FILE`")
 	flags.StringVar(&a.now, "at", "", "the `TIME` of signing (default now)")
 	flags.BoolVar(&a.dryRun, "dry-run", false, "print the bytes that would be signed, and write nothing")
 	cmd.MarkFlagsOneRequired("out", "dry-run")

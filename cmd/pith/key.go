@@ -85,7 +85,9 @@ func keyShowCommand() *cobra.Command {
 		Use:   "show",
 		Short: "Print the public half of a key, or a trust file for it",
 		Long: `show prints the public key as it stands in a bundle. With --trust it prints a
-trust file that others can use to believe what this key signs.`,
+trust file that others can use to believe what this key signs: by default
+everything that people say about a record, and not the two types by which a
+registry opens and describes one.`,
 		Example: "  pith key show --trust > trust.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,9 +108,17 @@ trust file that others can use to believe what this key signs.`,
 	}
 	cmd.Flags().StringVar(&path, "key", "", "read the key from `FILE` (default $PITH_KEY, then pith/key.json in your configuration directory)")
 	cmd.Flags().BoolVar(&trust, "trust", false, "print a trust file instead")
-	cmd.Flags().StringSliceVar(&eventTypes, "event-types", []string{pith.TypeReplicationRecord}, "with --trust: the `TYPES` of events it may sign, * for all")
+	cmd.Flags().StringSliceVar(&eventTypes, "event-types", statementTypes, "with --trust: the `TYPES` of events it may sign, * for all")
 	cmd.Flags().BoolVar(&bundles, "bundles", true, "with --trust: whether it may sign bundles")
 	return cmd
+}
+
+// statementTypes are the types of events by which people speak. record_created
+// and graph_snapshot are a registry's: whoever may sign those says what the paper
+// is.
+var statementTypes = []string{
+	pith.TypeAuthorAttestation, pith.TypeCitationSignature, pith.TypeCorrection, pith.TypeMirrorHint,
+	pith.TypeReplicationRecord, pith.TypeStorageAttestation, pith.TypeTimestampAnchor,
 }
 
 func keyPath(path string) (string, error) {

@@ -132,8 +132,7 @@ func failed(err error) error {
 	case errors.As(err, &syntax):
 		_, hint, _ = pith.Explain(pith.Code(syntax.Reason))
 	case errors.As(err, &refused):
-		code = cli.ExitRejected
-		_, hint, _ = pith.Explain(refused.Check.Code)
+		code, hint = cli.ExitRejected, refused.Hint()
 	case errors.As(err, &check):
 		code = cli.ExitRejected
 		_, hint, _ = pith.Explain(check.Check.Code)

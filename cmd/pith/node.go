@@ -7,8 +7,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/mirror"
+	"github.com/openpith/evidence/resolver/web"
 )
 
 // newNode wires the parts of a mirror.
@@ -23,6 +25,24 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	}
 	n.mirror = &mirror.Server{Source: mirror.NewSource(c.Store, known.Changed), Log: c.Log, Health: n.health}
 	n.mirror.Routes(n.mux)
+	public := c.Key.Public()
+	mirrors, err := mirror.Upstreams(ctx, c.Store)
+	if err != nil {
+		return nil, err
+	}
+	site := web.Config{
+		Store: c.Store, Trust: known.Trust, Key: &public, Name: s.name, BaseURL: s.url, Operator: s.operator, Log: c.Log,
+		Upstreams: n.upstreams,
+	}
+	for _, u := range mirrors {
+		site.Mirrors = append(site.Mirrors, web.MirrorAt("", u.URL, "mirror", nil))
+	}
+	pages, err := web.New(site)
+	if err != nil {
+		return nil, cli.Hint(err, "write --url like https://mirror.example.org")
+	}
+	pages.Routes(n.mux)
+	n.handler = pages.Secure(n.mux)
 	writing := &resolver.Server{Service: known, Moderator: os.Getenv("PITH_MODERATOR"), ClientIP: clientIP}
 	writing.Routes(n.mux)
 	if s.copy && !s.demo {
@@ -30,4 +50,22 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 		n.background = append(n.background, func(ctx context.Context) { n.copyUpstreams(ctx, sync) })
 	}
 	return n, nil
+}
+
+// upstreams tells pages what is copied.
+func (n *node) upstreams(ctx context.Context) []web.Upstream {
+	ups, err := mirror.Upstreams(ctx, n.store)
+	if err != nil {
+		n.log.Error("the list of upstreams could not be read", "error", err)
+	}
+	var list []web.Upstream
+	for _, u := range ups {
+		w := web.Upstream{URL: u.URL, Cursor: u.Next, Err: u.Error}
+		if !u.SyncedAt.IsZero() {
+			w.At = u.SyncedAt.Format(time.RFC3339)
+			w.Lag = time.Since(u.SyncedAt).Round(time.Second)
+		}
+		list = append(list, w)
+	}
+	return list
 }

@@ -27,7 +27,7 @@ import (
 // observed is the handler of a node with whatever of logs, metrics and traces
 // the settings ask for. Without any it is the handler itself.
 func (s *serving) observed(ctx context.Context, n *node, clientIP func(*http.Request) netip.Addr) (h http.Handler, end func(), err error) {
-	h, end = n.mux, func() {}
+	h, end = n.handler, func() {}
 	if s.metrics != "" || n.log.Enabled(ctx, slog.LevelDebug) {
 		h = n.watch(h, clientIP)
 	}

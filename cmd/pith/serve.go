@@ -215,6 +215,7 @@ type node struct {
 	service *resolver.Service
 	mirror  *mirror.Server
 	mux     *http.ServeMux
+	handler http.Handler // the mux, with what every answer gets
 	log     *slog.Logger
 	started time.Time
 

@@ -118,10 +118,24 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
 	}
 	if len(failures) > 0 {
-		if _, hint, ok := pith.Explain(failures[0].Code); ok {
-			fmt.Fprintf(w, "  hint: %s\n", hint)
+		_, hint, _ := pith.Explain(failures[0].Code)
+		if unsigned(failures) {
+			hint = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
+		}
+		fmt.Fprintf(w, "  hint: %s\n", hint)
+	}
+}
+
+// unsigned reports whether a bundle lacks nothing but its signature.
+func unsigned(failures []pith.Check) bool {
+	missing := false
+	for _, c := range failures {
+		missing = missing || c.Code == pith.CodeBundleShape && c.Path == "/bundle_signature" && c.Got == "nothing"
+		if !strings.HasPrefix(c.Path, "/bundle_signature") && c.IfFailed > pith.Untrusted {
+			return false
 		}
 	}
+	return missing
 }
 
 // completeness lists what there is, then what there is not.

@@ -18,13 +18,21 @@ const defaultBackend = "cpu:workers=1"
 // backend returns the name of the backend to use and a function that makes a
 // fresh one for each worker.
 func backend() (name string, make func() (compute.Backend, error), err error) {
+	return backendOr(defaultBackend)
+}
+
+// allCores serves a single run. The bits are those of one core.
+const allCores = "cpu"
+
+// backendOr is backend with another default.
+func backendOr(otherwise string) (name string, make func() (compute.Backend, error), err error) {
 	name = os.Getenv(compute.ConfigEnvVar)
 	if name == "" {
-		name = defaultBackend
+		name = otherwise
 	}
 	b, err := newBackend(name)
 	if err != nil {
-		return "", nil, cli.Hint(fmt.Errorf("backend %q: %w", name, err), "unset %s to use %s", compute.ConfigEnvVar, defaultBackend)
+		return "", nil, cli.Hint(fmt.Errorf("backend %q: %w", name, err), "unset %s to use %s", compute.ConfigEnvVar, otherwise)
 	}
 	b.Finalize()
 	return name, func() (compute.Backend, error) { return newBackend(name) }, nil

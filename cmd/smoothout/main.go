@@ -23,6 +23,9 @@ It needs no network and no configuration. The backend that computes is chosen
 by GOMLX_BACKEND (default ` + defaultBackend + `).`,
 		Example: "  smoothout replicate",
 	}
-	cmd.AddCommand(replicateCommand(), checkCommand(), planCommand(), dataCommand(), netsCommand())
+	cmd.AddCommand(
+		trainCommand(), evalCommand(), sweepCommand(), recipesCommand(), exportCommand(), netsCommand(), dataCommand(),
+		replicateCommand(), checkCommand(), planCommand(),
+	)
 	return cmd
 }

@@ -299,6 +299,19 @@ func toolCommand(tool string) string {
 	return tool
 }
 
+// terminalWidth is the number of columns of the terminal w, or 0.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	n, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 // isTerminal reports whether people look at w.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)

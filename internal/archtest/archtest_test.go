@@ -50,9 +50,11 @@ var rules = map[string]rule{
 	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
+	"spec/schema":            {},
 
 	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":   {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
@@ -72,9 +74,13 @@ var rules = map[string]rule{
 	"sharpness":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
+	"experiment": {
+		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
+		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
+	},
 	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
-		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
+		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
 	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
@@ -92,7 +98,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"experiment", "smoothout", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
@@ -111,6 +117,7 @@ var rules = map[string]rule{
 	"internal/atomicfile":  {},
 	"internal/cli":         {may: []string{"cobra"}, free: []string{"GoMLX", "HTTP", "SQL"}},
 	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
+	"internal/provenance":  {},
 	"internal/safetensors": {},
 	"internal/seed":        {},
 	"internal/stats":       {may: []string{"gonum"}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -76,7 +77,6 @@ func TestGroupsNeedACommand(t *testing.T) {
 		{[]string{"kye"}, ExitNotChecked, "tool: error: unknown command \"kye\" for tool\ntool: hint: did you mean key?\n"},
 		{[]string{"key", "new"}, ExitOK, ""},
 		{[]string{"key", "--help"}, ExitOK, ""},
-		{nil, ExitOK, ""},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -93,6 +93,40 @@ func TestGroupsNeedACommand(t *testing.T) {
 				t.Errorf("stdout should stay empty, has %q", out.String())
 			}
 		})
+	}
+}
+
+// The tool alone shows its help, and has done nothing either.
+func TestToolAloneShowsItsHelp(t *testing.T) {
+	root := &cobra.Command{Use: "tool", Example: "  tool sub"}
+	root.AddCommand(&cobra.Command{Use: "sub", Run: func(*cobra.Command, []string) {}})
+	var out, errs bytes.Buffer
+	if code := Run(context.Background(), root, []string{}, strings.NewReader(""), &out, &errs); code != ExitNotChecked {
+		t.Errorf("exit code %d", code)
+	}
+	if out.Len() > 0 || !strings.HasSuffix(errs.String(), "Example:\n  tool sub\n") {
+		t.Errorf("stdout %q, stderr %q", out.String(), errs.String())
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// An answer that nobody could read is none, whatever it was.
+func TestLostOutput(t *testing.T) {
+	for _, verdict := range []int{ExitOK, ExitRejected, ExitUntrusted} {
+		root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(cmd.OutOrStdout(), "an answer") // without a look at the error
+			return Exit(verdict)
+		}}
+		var errs bytes.Buffer
+		if code := Run(context.Background(), root, []string{}, strings.NewReader(""), full{}, &errs); code != ExitNotChecked {
+			t.Errorf("exit code %d", code)
+		}
+		if want := "tool: error: standard output: no space left\ntool: hint: "; !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("stderr %q", errs.String())
+		}
 	}
 }
 

@@ -73,20 +73,7 @@ func (g *generator) elementwise() {
 	unary("log", g.log)
 
 	g.conversion("fromInt32", 4, func(src operand.Mem, dst reg.VecVirtual) { g.VCVTDQ2PS(src, dst) })
-	g.conversion("fromUint32", 4, func(src operand.Mem, dst reg.VecVirtual) {
-		if g.wide {
-			g.VCVTUDQ2PS(src, dst)
-			return
-		}
-		// high*65536 is exact, so the sum is rounded once.
-		low := g.vec()
-		g.VMOVDQU(src, dst)
-		g.VPAND(g.bits(0xffff), dst, low)
-		g.VPSRLD(operand.Imm(16), dst, dst)
-		g.VCVTDQ2PS(dst, dst)
-		g.VCVTDQ2PS(low, low)
-		g.VFMADD132PS(g.f(65536), low, dst) // dst = dst*65536 + low
-	})
+	g.conversion("fromUint32", 4, func(src operand.Mem, dst reg.VecVirtual) { g.fromUint32(src, dst) })
 	g.conversion("fromBool", 1, func(src operand.Mem, dst reg.VecVirtual) {
 		g.VPMOVZXBD(src, dst)
 		g.VCVTDQ2PS(dst, dst)
@@ -114,6 +101,21 @@ func (g *generator) elementwiseKernel(name string, operands int, op func(in []re
 		}
 	})
 	g.end()
+}
+
+func (g *generator) fromUint32(src operand.Op, dst reg.VecVirtual) {
+	if g.wide {
+		g.VCVTUDQ2PS(src, dst)
+		return
+	}
+	// high*65536 is exact, so the sum is rounded once.
+	low, high := g.vec(), g.vec()
+	g.VMOVDQU(src, high)
+	g.VPAND(g.bits(0xffff), high, low)
+	g.VPSRLD(operand.Imm(16), high, dst)
+	g.VCVTDQ2PS(dst, dst)
+	g.VCVTDQ2PS(low, low)
+	g.VFMADD132PS(g.f(65536), low, dst) // dst = dst*65536 + low
 }
 
 // conversion writes a kernel that reads elements of another size.

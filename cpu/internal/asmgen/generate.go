@@ -32,7 +32,7 @@ func generate() (map[string][]byte, error) {
 		isa.reductions()
 		isa.pooling()
 		isa.transpose()
-		isa.philox()
+		isa.random()
 		file, err := isa.Result()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", isa.name, err)
@@ -59,12 +59,14 @@ func generate() (map[string][]byte, error) {
 }
 
 // kernelTypes stands for package kernels, which does not compile before its
-// assembly exists: it declares the one type that signatures refer to.
+// assembly exists: it declares the types that signatures refer to.
 var kernelTypes = func() *types.Package {
 	pkg := types.NewPackage("github.com/openpith/evidence/cpu/internal/kernels", "kernels")
-	name := types.NewTypeName(token.NoPos, pkg, "Tile", nil)
-	types.NewNamed(name, types.NewStruct(nil, nil), nil)
-	pkg.Scope().Insert(name)
+	for _, t := range []string{"Tile", "Draw"} {
+		name := types.NewTypeName(token.NoPos, pkg, t, nil)
+		types.NewNamed(name, types.NewStruct(nil, nil), nil)
+		pkg.Scope().Insert(name)
+	}
 	return pkg
 }()
 
@@ -77,6 +79,7 @@ type generator struct {
 	wide      bool // AVX-512: 16 lanes a register, mask registers
 	constants map[string]operand.Mem
 	labels    int
+	lanesOf   *operand.Mem // the table of philox
 }
 
 // perStrip is the number of registers that hold 16 lanes.

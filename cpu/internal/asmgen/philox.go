@@ -2,46 +2,133 @@ package main
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/operand"
 	"github.com/mmcloughlin/avo/reg"
 )
 
+// The fields of kernels.Draw.
+const (
+	drawKeys   = 0 // k0, k1 of ten rounds, 4 bytes each
+	drawLow    = 80
+	drawHigh   = 88
+	drawLimit  = 96
+	drawScale  = 100
+	drawShift  = 104
+	drawFactor = 108
+)
+
+// random writes the kernels that draw: words as they are, as uniform numbers, and
+// as noise on top of other numbers.
+func (g *generator) random() {
+	g.philox("philox", "func(dst *uint32, d *Draw, n int)", func(words reg.VecVirtual, _ int) {})
+
+	// Fields of the draw, in all lanes. AVX2 has no registers left for them.
+	var d reg.GPVirtual
+	fields := map[int]reg.VecVirtual{}
+	load := func(offset int) reg.VecVirtual {
+		if v, ok := fields[offset]; ok {
+			return v
+		}
+		v := g.vec()
+		g.VBROADCASTSS(operand.Mem{Base: d, Disp: offset}, v)
+		return v
+	}
+	begin := func(offsets ...int) {
+		d = g.param("d")
+		clear(fields)
+		for _, o := range offsets {
+			if g.wide {
+				fields[o] = load(o)
+			}
+		}
+	}
+	uniform := func(x reg.VecVirtual) {
+		g.fromUint32(x, x)
+		g.VMINPS(load(drawLimit), x, x)
+		g.VFMADD213PS(load(drawShift), load(drawScale), x) // x = x*scale + shift
+	}
+	g.philox("uniform", "func(dst *float32, d *Draw, n int)", func(x reg.VecVirtual, offset int) {
+		switch {
+		case offset == math.MinInt:
+			begin(drawLimit, drawScale, drawShift)
+		case offset >= 0:
+			uniform(x)
+		}
+	})
+	var w reg.GPVirtual
+	g.philox("noise", "func(dst *float32, d *Draw, n int, w *float32)", func(x reg.VecVirtual, offset int) {
+		switch {
+		case offset == math.MinInt:
+			begin(drawLimit, drawScale, drawShift, drawFactor)
+			w = g.param("w")
+		case offset < 0:
+			g.ADDQ(operand.U32(-offset), w)
+		default:
+			uniform(x)
+			g.VFMADD213PS(operand.Mem{Base: w, Disp: offset}, load(drawFactor), x) // x = x*factor + w
+		}
+	})
+}
+
 // philox writes n counters' worth of Philox4x32-10 (Salmon et al., "Parallel
-// Random Numbers: As Easy as 1, 2, 3", SC 2011), four words each, n a multiple
-// of 32. The counter is low+i in its lower half, which must not wrap, and high in
-// its upper half.
-func (g *generator) philox() {
-	g.function("philox", "func(dst *uint32, key, low, high uint64, n int)")
-	dst, key := g.param("dst"), g.param("key")
-	low, high, n := g.param("low"), g.param("high"), g.param("n")
+// Random Numbers: As Easy as 1, 2, 3", SC 2011), four words each, n a multiple of
+// 32. The counter is low+i in its lower half, which must not wrap, and high in its
+// upper half.
+//
+// finish works on a register of words before it is stored at an offset. It is
+// also called once before the loop, with math.MinInt for the offset, and at the
+// end of each turn, with minus the bytes that were written.
+func (g *generator) philox(name, signature string, finish func(words reg.VecVirtual, offset int)) {
+	g.function(name, signature)
+	dst, d, n := g.param("dst"), g.param("d"), g.param("n")
+	field := func(offset int) operand.Mem { return operand.Mem{Base: d, Disp: offset} }
 
 	// A register holds one 32-bit word of several counters in 64-bit lanes, as
 	// the multiplication wants it. Lanes are ordered so that interleaving the
 	// words at the end leaves the counters in sequence.
 	order := []uint64{0, 2, 1, 3}
 	perRegister := 4
+	groups := 2 // of counters, that hide each other's latency: as many as registers allow
 	if g.wide {
 		order = []uint64{0, 4, 1, 5, 2, 6, 3, 7}
 		perRegister = 8
+		groups = 4
 	}
-	table := g.StaticGlobal(g.name + "_philox_lanes")
-	g.DataAttributes(attr.RODATA | attr.NOPTR)
-	for i, v := range order {
-		g.AddDatum(8*i, operand.U64(v))
+	if g.lanesOf == nil {
+		table := g.StaticGlobal(g.name + "_philox_lanes")
+		g.DataAttributes(attr.RODATA | attr.NOPTR)
+		for i, v := range order {
+			g.AddDatum(8*i, operand.U64(v))
+		}
+		g.lanesOf = &table
 	}
-	broadcast := func(r reg.GPVirtual) reg.VecVirtual {
-		x, v := g.XMM(), g.vec()
-		g.VMOVQ(r, x)
-		g.VPBROADCASTQ(x, v)
-		return v
+	m0, m1 := g.words(0xd2511f53, 0), g.words(0xcd9e8d57, 0)
+	const upperToLower, swapHalves = 0xf5, 0xb1
+	counter := g.vec()
+	g.VPBROADCASTQ(field(drawLow), counter)
+	g.VPADDQ(*g.lanesOf, counter, counter)
+	// In the first round the upper half of the counter, which is the same
+	// everywhere, makes the same of itself everywhere.
+	first0, first1, first2, key := g.vec(), g.vec(), g.vec(), g.vec()
+	g.VPBROADCASTQ(field(drawHigh), first2)
+	g.VPMULUDQ(m1, first2, first1)
+	g.VPBROADCASTD(field(drawKeys), key)
+	g.VPSHUFD(operand.U8(upperToLower), first1, first0)
+	g.xor(key, first0, first0)
+	g.VPBROADCASTD(field(drawKeys+4), key)
+	g.VPSRLQ(operand.Imm(32), first2, first2)
+	g.xor(key, first2, first2)
+	var even reg.Register // lower halves of lanes
+	if g.wide {
+		k, r := g.K(), g.GP32()
+		g.MOVL(operand.U32(0x5555), r)
+		g.KMOVW(r, k)
+		even = k
 	}
-	counter := broadcast(low)
-	g.VPADDQ(table, counter, counter)
-	keyVec, highVec := broadcast(key), broadcast(high)
-	wordMask := g.words(0xffffffff, 0)
-	step := g.words(uint32(perRegister), 0)
+	finish(nil, math.MinInt)
 	top, done := g.label("loop"), g.label("done")
 	g.TESTQ(n, n)
 	g.JLE(operand.LabelRef(done))
@@ -53,63 +140,66 @@ func (g *generator) philox() {
 			g.VMOVDQU(src, dst)
 		}
 	}
-	xor3 := func(a, b, dst operand.Op) { // dst ^= a ^ b
-		if g.wide {
-			g.VPTERNLOGD(operand.U8(0x96), a, b, dst)
-			return
+	// dst ^= a ^ key; for the last round in the lower halves of lanes alone.
+	mix := func(keyAt int, a, dst operand.Op, last bool) {
+		switch {
+		case g.wide && last:
+			g.VPTERNLOGD_BCST(operand.U8(0x96), field(drawKeys+keyAt), a, even, dst)
+		case g.wide:
+			g.VPTERNLOGD_BCST(operand.U8(0x96), field(drawKeys+keyAt), a, dst)
+		default:
+			key := g.vec()
+			g.VPBROADCASTD(field(drawKeys+keyAt), key)
+			g.VPXOR(a, key, key)
+			if last {
+				g.VPAND(g.words(0xffffffff, 0), key, key)
+			}
+			g.VPXOR(key, dst, dst)
 		}
-		g.VPXOR(a, dst, dst)
-		g.VPXOR(b, dst, dst)
 	}
-	// Groups of counters hide each other's latency; as many as registers allow.
 	type group [4]reg.VecVirtual
-	x := make([]group, 2)
-	if g.wide {
-		x = make([]group, 4)
-	}
+	x := make([]group, groups)
 	for i := range x {
-		x[i] = group{g.vec(), g.vec(), g.vec(), g.vec()}
-		move(counter, x[i][0])
-		g.VPSRLQ(operand.Imm(32), counter, x[i][1])
-		move(highVec, x[i][2])
-		g.VPSRLQ(operand.Imm(32), highVec, x[i][3])
-		g.VPADDQ(step, counter, counter)
+		x[i] = group{g.vec(), first1, g.vec(), g.vec()}
+		g.VPMULUDQ(m0, counter, x[i][3])
+		g.VPSRLQ(operand.Imm(32), counter, x[i][0])
+		g.xor(first0, x[i][0], x[i][0])
+		g.VPSHUFD(operand.U8(upperToLower), x[i][3], x[i][2])
+		g.xor(first2, x[i][2], x[i][2])
+		g.VPADDQ(g.words(uint32(perRegister), 0), counter, counter)
 	}
-	k0, k1 := g.vec(), g.vec()
-	move(keyVec, k0)
-	g.VPSRLQ(operand.Imm(32), keyVec, k1)
-	for round := range 10 {
-		if round > 0 {
-			g.VPADDD(g.words(0x9e3779b9, 0), k0, k0)
-			g.VPADDD(g.words(0xbb67ae85, 0), k1, k1)
+	for round := 1; round < 10; round++ {
+		last := round == 9
+		shuffle := operand.U8(upperToLower)
+		if last {
+			shuffle = swapHalves // the product's lower half is the next word
 		}
 		for i := range x {
 			// Upper halves of lanes hold leftovers, which the multiplication ignores.
 			p0, p1 := g.vec(), g.vec()
-			g.VPMULUDQ(g.words(0xd2511f53, 0), x[i][0], p0)
-			g.VPMULUDQ(g.words(0xcd9e8d57, 0), x[i][2], p1)
-			const upperToLower = 0xf5
-			g.VPSHUFD(operand.U8(upperToLower), p1, x[i][0])
-			xor3(x[i][1], k0, x[i][0])
-			g.VPSHUFD(operand.U8(upperToLower), p0, x[i][2])
-			xor3(x[i][3], k1, x[i][2])
+			g.VPMULUDQ(m0, x[i][0], p0)
+			g.VPMULUDQ(m1, x[i][2], p1)
+			g.VPSHUFD(shuffle, p1, x[i][0])
+			mix(8*round, x[i][1], x[i][0], last)
+			g.VPSHUFD(shuffle, p0, x[i][2])
+			mix(8*round+4, x[i][3], x[i][2], last)
 			x[i][1], x[i][3] = p1, p0
 		}
 	}
 	for i := range x {
-		for w := 0; w < 4; w += 2 {
-			g.and(wordMask, x[i][w], x[i][w])
-			g.VPSLLQ(operand.Imm(32), x[i][w+1], x[i][w+1])
-			g.or(x[i][w+1], x[i][w], x[i][w])
-		}
 		first, second := g.vec(), g.vec()
 		g.VPUNPCKLQDQ(x[i][2], x[i][0], first)
 		g.VPUNPCKHQDQ(x[i][2], x[i][0], second)
-		move(first, operand.Mem{Base: dst, Disp: 2 * i * g.width()})
-		move(second, operand.Mem{Base: dst, Disp: (2*i + 1) * g.width()})
+		for half, words := range []reg.VecVirtual{first, second} {
+			offset := (2*i + half) * g.width()
+			finish(words, offset)
+			move(words, operand.Mem{Base: dst, Disp: offset})
+		}
 	}
-	g.ADDQ(operand.U32(2*len(x)*g.width()), dst)
-	g.SUBQ(operand.U32(len(x)*perRegister), n)
+	bytes := 2 * groups * g.width()
+	finish(nil, -bytes)
+	g.ADDQ(operand.U32(bytes), dst)
+	g.SUBQ(operand.U32(groups*perRegister), n)
 	g.JG(operand.LabelRef(top))
 	g.Label(done)
 	g.end()

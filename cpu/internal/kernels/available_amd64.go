@@ -34,6 +34,8 @@ func newAVX512() *Set {
 		MaxPoolGrad: maxPoolGradAvx512,
 		Transpose8:  transpose8Avx512,
 		Philox:      philoxAvx512,
+		Uniform:     uniformAvx512,
+		Noise:       noiseAvx512,
 		Vec:         portableVec,
 	}
 	for op, f := range map[Op]Vec{
@@ -82,6 +84,8 @@ func newAVX2() *Set {
 		MaxPoolGrad: maxPoolGradAvx2,
 		Transpose8:  transpose8Avx2,
 		Philox:      philoxAvx2,
+		Uniform:     uniformAvx2,
+		Noise:       noiseAvx2,
 		Vec:         portableVec,
 	}
 	for op, f := range map[Op]Vec{

@@ -123,4 +123,10 @@ func maxPoolGradAvx2(dst *float32, x *float32, src *float32, rowStride int, pixe
 func transpose8Avx2(dst *float32, dstStride int, src *float32, srcStride int, n int)
 
 //go:noescape
-func philoxAvx2(dst *uint32, key uint64, low uint64, high uint64, n int)
+func philoxAvx2(dst *uint32, d *Draw, n int)
+
+//go:noescape
+func uniformAvx2(dst *float32, d *Draw, n int)
+
+//go:noescape
+func noiseAvx2(dst *float32, d *Draw, n int, w *float32)

@@ -189,4 +189,10 @@ func maxPoolGradAvx512(dst *float32, x *float32, src *float32, rowStride int, pi
 func transpose8Avx512(dst *float32, dstStride int, src *float32, srcStride int, n int)
 
 //go:noescape
-func philoxAvx512(dst *uint32, key uint64, low uint64, high uint64, n int)
+func philoxAvx512(dst *uint32, d *Draw, n int)
+
+//go:noescape
+func uniformAvx512(dst *float32, d *Draw, n int)
+
+//go:noescape
+func noiseAvx512(dst *float32, d *Draw, n int, w *float32)

@@ -112,9 +112,36 @@ type Set struct {
 	// Strides are in bytes.
 	Transpose8 func(dst *float32, dstStride int, src *float32, srcStride, n int)
 
-	// Philox writes four words for each of n counters low+i, high; n is a multiple
-	// of 32 and low+n does not wrap.
-	Philox func(dst *uint32, key, low, high uint64, n int)
+	// Kernels that draw four words for each of n counters, from d.Low on; n is a
+	// multiple of 32 and the counter does not carry into d.High on the way. Philox
+	// writes the words, Uniform numbers made of them, see [Draw], and Noise
+	// w + d.Factor * those numbers.
+	Philox  func(dst *uint32, d *Draw, n int)
+	Uniform func(dst *float32, d *Draw, n int)
+	Noise   func(dst *float32, d *Draw, n int, w *float32)
+}
+
+// A Draw says which random words to draw: Philox4x32-10 under a key, from a
+// 128-bit counter on, and how numbers are made of words:
+//
+//	min(float32(word), Limit)*Scale + Shift
+//
+// where the product is exact, Scale being a power of two.
+type Draw struct {
+	Keys                        [10][2]uint32 // of the rounds, see [RoundKeys]
+	Low, High                   uint64        // halves of the counter
+	Limit, Scale, Shift, Factor float32
+}
+
+// RoundKeys derives the keys of the rounds.
+func RoundKeys(key uint64) (keys [10][2]uint32) {
+	k0, k1 := uint32(key), uint32(key>>32)
+	for i := range keys {
+		keys[i] = [2]uint32{k0, k1}
+		k0 += 0x9e3779b9
+		k1 += 0xbb67ae85
+	}
+	return keys
 }
 
 // Best returns the fastest set that the processor supports.

@@ -372,14 +372,32 @@ func TestPhilox(t *testing.T) {
 	forEachSet(t, func(t *testing.T, s *Set) {
 		for _, c := range []struct{ key, low, high uint64 }{
 			{0, 0, 0}, {0x0123456789abcdef, math.MaxUint32 - 3, 77}, {math.MaxUint64, 1 << 63, math.MaxUint64}} {
+			d := &Draw{Keys: RoundKeys(c.key), Low: c.low, High: c.high, Limit: 0x1p31, Scale: 0x1p-31, Shift: -0.75, Factor: 0.3}
 			for _, n := range []int{0, 32, 96} {
-				got := make([]uint32, 4*n)
-				s.Philox(unsafe.SliceData(got), c.key, c.low, c.high, n)
+				words := make([]uint32, 4*n+1)
+				numbers, noisy, w := make([]float32, 4*n+1), make([]float32, 4*n+1), floats(rand.New(rand.NewPCG(1, c.key)), 4*n+1, false)
+				words[4*n], numbers[4*n], noisy[4*n] = 77, 77, 77
+				s.Philox(unsafe.SliceData(words), d, n)
+				s.Uniform(ptr(numbers), d, n)
+				s.Noise(ptr(noisy), d, n, ptr(w))
 				for i := range n {
 					want := Philox4x32(c.key, c.low+uint64(i), c.high)
-					if [4]uint32(got[4*i:]) != want {
-						t.Fatalf("%+v: counter %d of %d gives %x, want %x", c, i, n, got[4*i:4*i+4], want)
+					if [4]uint32(words[4*i:]) != want {
+						t.Fatalf("%+v: counter %d of %d gives %x, want %x", c, i, n, words[4*i:4*i+4], want)
 					}
+					for j, word := range want {
+						// Exactly: the conversion rounds once, and so does the sum.
+						u := float32(min(float64(float32(word)), 0x1p31)*0x1p-31 - 0.75)
+						if numbers[4*i+j] != u {
+							t.Fatalf("%+v: word %x gives %g, want %g", c, word, numbers[4*i+j], u)
+						}
+						if sum := float64(u)*float64(float32(0.3)) + float64(w[4*i+j]); math.Abs(float64(noisy[4*i+j])-sum) > 1e-7*(1+math.Abs(sum)) {
+							t.Fatalf("%+v: word %x on %g gives %g, want %g", c, word, w[4*i+j], noisy[4*i+j], sum)
+						}
+					}
+				}
+				if words[4*n] != 77 || numbers[4*n] != 77 || noisy[4*n] != 77 {
+					t.Fatalf("%+v: wrote beyond %d counters", c, n)
 				}
 			}
 		}
@@ -432,14 +450,22 @@ func BenchmarkPeak(b *testing.B) {
 	})
 }
 
+// BenchmarkPhilox draws 32 kB of words, and as many numbers and noisy weights.
 func BenchmarkPhilox(b *testing.B) {
 	for _, s := range Sets() {
-		b.Run(s.Name, func(b *testing.B) {
-			dst := make([]uint32, 4*2048)
-			b.SetBytes(int64(4 * len(dst)))
-			for b.Loop() {
-				s.Philox(&dst[0], 1, 2, 3, len(dst)/4)
-			}
-		})
+		d := &Draw{Keys: RoundKeys(1), Low: 2, High: 3, Limit: 0x1p32, Scale: 0x1p-32, Factor: 0.1}
+		words, numbers := make([]uint32, 4*2048), make([]float32, 4*2048)
+		for name, f := range map[string]func(){
+			"words":   func() { s.Philox(&words[0], d, 2048) },
+			"uniform": func() { s.Uniform(&numbers[0], d, 2048) },
+			"noise":   func() { s.Noise(&numbers[0], d, 2048, &numbers[0]) },
+		} {
+			b.Run(s.Name+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(4 * len(words)))
+				for b.Loop() {
+					f()
+				}
+			})
+		}
 	}
 }

@@ -22,6 +22,8 @@ func newPortable() *Set {
 		MaxPool: maxPool, MaxPoolGrad: maxPoolGrad,
 		Transpose8: transpose8,
 		Philox:     philox,
+		Uniform:    uniform,
+		Noise:      noise,
 	}
 	for p := 1; p <= 4; p++ {
 		s.Tile16 = append(s.Tile16, func(t *Tile) { tile16(t, p) })
@@ -253,25 +255,49 @@ func transpose8(dst *float32, dstStride int, src *float32, srcStride, n int) {
 	}
 }
 
-func philox(dst *uint32, key, low, high uint64, n int) {
-	d := unsafe.Slice(dst, 4*n)
+// words calls visit with the words of n counters. The counter may carry.
+func (d *Draw) words(n int, visit func(i int, word uint32)) {
+	low, high := d.Low, d.High
 	for i := range n {
-		x := Philox4x32(key, low+uint64(i), high)
-		copy(d[4*i:], x[:])
+		for j, w := range philox4x32(&d.Keys, low, high) {
+			visit(4*i+j, w)
+		}
+		if low++; low == 0 {
+			high++
+		}
 	}
+}
+
+func (d *Draw) number(word uint32) float32 { return min(float32(word), d.Limit)*d.Scale + d.Shift }
+
+func philox(dst *uint32, d *Draw, n int) {
+	out := unsafe.Slice(dst, 4*n)
+	d.words(n, func(i int, w uint32) { out[i] = w })
+}
+
+func uniform(dst *float32, d *Draw, n int) {
+	out := slice(dst, 4*n)
+	d.words(n, func(i int, w uint32) { out[i] = d.number(w) })
+}
+
+func noise(dst *float32, d *Draw, n int, w *float32) {
+	out, x := slice(dst, 4*n), slice(w, 4*n)
+	d.words(n, func(i int, w uint32) { out[i] = d.number(w)*d.Factor + x[i] })
 }
 
 // Philox4x32 is the ten-round generator of Salmon et al., "Parallel Random
 // Numbers: As Easy as 1, 2, 3" (SC 2011), for one counter.
 func Philox4x32(key, low, high uint64) [4]uint32 {
+	keys := RoundKeys(key)
+	return philox4x32(&keys, low, high)
+}
+
+func philox4x32(keys *[10][2]uint32, low, high uint64) [4]uint32 {
 	x := [4]uint32{uint32(low), uint32(low >> 32), uint32(high), uint32(high >> 32)}
-	k0, k1 := uint32(key), uint32(key>>32)
-	for range 10 {
+	for _, k := range keys {
 		h0, l0 := bits.Mul32(0xd2511f53, x[0])
 		h1, l1 := bits.Mul32(0xcd9e8d57, x[2])
-		x = [4]uint32{h1 ^ x[1] ^ k0, l1, h0 ^ x[3] ^ k1, l0}
-		k0 += 0x9e3779b9
-		k1 += 0xbb67ae85
+		x = [4]uint32{h1 ^ x[1] ^ k[0], l1, h0 ^ x[3] ^ k[1], l0}
 	}
 	return x
 }

@@ -1,4 +1,5 @@
-package replicate
+// Package provenance says which program made a result, and on what machine.
+package provenance
 
 import (
 	"os"
@@ -7,8 +8,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
-
-	"github.com/openpith/evidence/replicate/study"
 )
 
 const (
@@ -16,11 +15,22 @@ const (
 	gomlxPath  = "github.com/gomlx/gomlx"
 )
 
-// currentCode says which program this is. The revision comes from the build
+// Code identifies the program.
+type Code struct {
+	Module   string `json:"module"`
+	Version  string `json:"version"`  // of the module, "(devel)" for a checkout
+	Revision string `json:"revision"` // of the version control system; "unknown" when nothing says it
+	Modified bool   `json:"modified"` // there were changes that are in no revision
+	Go       string `json:"go"`
+	GoMLX    string `json:"gomlx"`
+	Backend  string `json:"backend"` // what computes
+}
+
+// CurrentCode says which program this is. The revision comes from the build
 // information or, where the go command stamps none ("go run", "go test"), from
 // the checkout that the program was compiled from, if that is still there.
-func currentCode(backend string) study.Code {
-	c := study.Code{Module: modulePath, Version: "unknown", Revision: "unknown", Go: runtime.Version(), GoMLX: "unknown", Backend: backend}
+func CurrentCode(backend string) Code {
+	c := Code{Module: modulePath, Version: "unknown", Revision: "unknown", Go: runtime.Version(), GoMLX: "unknown", Backend: backend}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		c.Version = info.Main.Version
 		for _, d := range info.Deps {
@@ -48,7 +58,7 @@ func currentCode(backend string) study.Code {
 // checkoutRevision asks git about the directory this file was compiled from.
 func checkoutRevision() (revision string, modified, ok bool) {
 	_, file, _, _ := runtime.Caller(0)
-	root := filepath.Dir(filepath.Dir(file))
+	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil || !strings.Contains(string(mod), "module "+modulePath+"\n") {
 		return "", false, false
@@ -72,7 +82,8 @@ type Environment struct {
 	Cores   int    `json:"cores"`
 }
 
-func currentEnvironment() Environment {
+// CurrentEnvironment is this machine.
+func CurrentEnvironment() Environment {
 	return Environment{System: runtime.GOOS + "/" + runtime.GOARCH, Machine: processor(), Cores: runtime.NumCPU()}
 }
 

@@ -1,0 +1,288 @@
+// Package experiment is a training run as a value and as a directory.
+//
+// A [Config] says everything that decides a run: network, data, recipe. The
+// same value is a named recipe ([Recipes]), a file to edit, the config.json of
+// a run directory, and a row of a [Sweep]. [Run] carries it out in a directory
+// that it can be continued in, watched in, and read from afterwards ([Open]).
+package experiment
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	gomlx "github.com/gomlx/gomlx/ml/train"
+
+	"github.com/openpith/evidence/datasets"
+	"github.com/openpith/evidence/nets"
+	"github.com/openpith/evidence/train"
+)
+
+// Schema names the format of a configuration.
+const Schema = "evidence.experiment/1"
+
+// ErrConfig reports a configuration that cannot be carried out.
+var ErrConfig = errors.New("invalid configuration")
+
+// A Config decides a run. Name, Title, Source and Notes are for people and
+// decide nothing.
+type Config struct {
+	Schema string   `json:"schema"`
+	Name   string   `json:"name,omitempty"`
+	Title  string   `json:"title,omitempty"`
+	Source string   `json:"source,omitempty"` // where the settings are from
+	Notes  []string `json:"notes,omitempty"`
+
+	Network Network      `json:"network"`
+	Data    Data         `json:"data"`
+	Recipe  train.Recipe `json:"recipe"`
+	// InitSHA256 is the digest of the file of initial weights, if there is one.
+	InitSHA256 string `json:"init_sha256,omitempty"`
+}
+
+// Network names a network of package nets.
+type Network struct {
+	Name  string `json:"name"`
+	Width int    `json:"width,omitempty"` // 0: that of the reference
+}
+
+// Data names the samples. The validation samples are taken out of the training
+// set by the hash of each, then the training samples; so they are the same on
+// every machine and for every seed.
+type Data struct {
+	Name       string `json:"name"`                 // as package datasets knows it, or "glyphs"
+	Train      int    `json:"train,omitempty"`      // 0: all that remain
+	Validation int    `json:"validation,omitempty"` // 0: none
+	// Test is the number of test samples: 0 for all, -1 for a run that never
+	// reads the test set, such as one that only serves a choice.
+	Test int `json:"test,omitempty"`
+	// Augment changes training images from epoch to epoch.
+	Augment *datasets.Augmentation `json:"augment,omitempty"`
+	// Digests of the samples of each split. Empty ones are filled in when the
+	// run begins, others must match.
+	TrainSHA256      string `json:"train_sha256,omitempty"`
+	ValidationSHA256 string `json:"validation_sha256,omitempty"`
+	TestSHA256       string `json:"test_sha256,omitempty"`
+}
+
+// NoTest is the Data.Test of a run that never reads the test set.
+const NoTest = -1
+
+// Glyphs is the name of the generated digits: always there, no files needed.
+const Glyphs = "glyphs"
+
+// glyphsSeed fixes the generated set; configurations choose its size only.
+const glyphsSeed = 1805_07898
+
+// Parse reads a configuration. A name that is not known is an error: a typing
+// mistake must not silently train something else than was meant.
+func Parse(text []byte) (Config, error) {
+	var c Config
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return c, fmt.Errorf("%w: something follows it", ErrConfig)
+	}
+	if c.Schema != Schema {
+		return c, fmt.Errorf("%w: schema is %q: want %q", ErrConfig, c.Schema, Schema)
+	}
+	return c, c.Validate()
+}
+
+// Validate reports, as ErrConfig, the first thing that is wrong.
+func (c Config) Validate() error {
+	d := c.Data
+	var err error
+	switch {
+	case c.Network.Name == "":
+		err = errors.New("no network")
+	case d.Name == "":
+		err = errors.New("no data set")
+	case d.Train < 0 || d.Validation < 0 || d.Test < NoTest:
+		err = fmt.Errorf("data: train %d, validation %d, test %d: want 0 or more, or a test of -1 to leave it out", d.Train, d.Validation, d.Test)
+	default:
+		if _, err = nets.ByName(c.Network.Name, nets.Options{Width: c.Network.Width}); err == nil {
+			err = c.Recipe.Validate()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	return nil
+}
+
+// JSON is the configuration as a file for people.
+func (c Config) JSON() []byte { return indented(c) }
+
+// SHA256 identifies what decides the run; words for people do not count.
+func (c Config) SHA256() string {
+	b, err := json.Marshal(c.deciding())
+	if err != nil {
+		panic(fmt.Sprintf("experiment: a configuration does not marshal: %v", err)) // Validate refuses NaN
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+func (c Config) deciding() Config {
+	c.Name, c.Title, c.Source, c.Notes = "", "", "", nil
+	return c
+}
+
+// Differences lists what decides the run and is not the same in both, as
+// "recipe.epochs is 20, not 50".
+func Differences(a, b Config) []string {
+	flat := func(c Config) map[string]string {
+		out := map[string]string{}
+		var v any
+		text, _ := json.Marshal(c.deciding())
+		_ = json.Unmarshal(text, &v) // it was just written
+		flatten("", v, out)
+		return out
+	}
+	x, y := flat(a), flat(b)
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(x)) {
+		if y[k] != x[k] {
+			out = append(out, fmt.Sprintf("%s is %s, not %s", k, or(x[k], "unset"), or(y[k], "unset")))
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(y)) {
+		if _, ok := x[k]; !ok {
+			out = append(out, fmt.Sprintf("%s is unset, not %s", k, y[k]))
+		}
+	}
+	return out
+}
+
+func flatten(path string, v any, out map[string]string) {
+	if m, ok := v.(map[string]any); ok {
+		for k, x := range m {
+			flatten(strings.TrimPrefix(path+"."+k, "."), x, out)
+		}
+		return
+	}
+	b, _ := json.Marshal(v)
+	out[path] = string(b)
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// Inputs are what a configuration needs to be carried out.
+type Inputs struct {
+	Config Config // with digests and sizes filled in
+	Net    gomlx.ModelFn
+	// Data as the trainer takes it: training samples augmented where the
+	// configuration says so. Test is nil if it is not to be read.
+	Data train.Data
+}
+
+// ErrData reports samples that are not what the configuration says.
+var ErrData = errors.New("the data is not what the configuration says")
+
+// Load finds network and samples. dir is where data sets lie; empty looks in
+// the usual places. Nothing is downloaded.
+//
+// Errors: ErrConfig, ErrData, and those of package datasets.
+func (c Config) Load(dir string) (*Inputs, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	set, err := open(c.Data, dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &c.Data
+	fail := func(err error) (*Inputs, error) { return nil, fmt.Errorf("%w: %w", ErrData, err) }
+	validation, rest, err := set.Train.Hold("validation", d.Validation)
+	if err != nil {
+		return fail(err)
+	}
+	if d.Train > 0 {
+		if rest, err = rest.Subset(d.Train); err != nil {
+			return fail(err)
+		}
+	}
+	test := set.Test
+	if d.Test > 0 {
+		if test, err = test.Subset(d.Test); err != nil {
+			return fail(err)
+		}
+	}
+	in := &Inputs{}
+	check := func(split string, digest *string, s *datasets.Split) error {
+		got := s.SHA256()
+		if *digest != "" && *digest != got {
+			return fmt.Errorf("%w: the %s samples of %s have SHA-256 %s, it says %s", ErrData, split, d.Name, got, *digest)
+		}
+		*digest = got
+		return nil
+	}
+	if err := check("training", &d.TrainSHA256, rest); err != nil {
+		return nil, err
+	}
+	in.Data.Train = rest
+	if d.Augment != nil && *d.Augment != (datasets.Augmentation{}) {
+		augmented, err := rest.Augment(*d.Augment, c.Recipe.Seed)
+		if err != nil {
+			return fail(err)
+		}
+		in.Data.Train = augmented
+	} else {
+		d.Augment = nil
+	}
+	if d.Validation > 0 {
+		if err := check("validation", &d.ValidationSHA256, validation); err != nil {
+			return nil, err
+		}
+		in.Data.Validation = validation
+	}
+	if d.Test != NoTest {
+		if err := check("test", &d.TestSHA256, test); err != nil {
+			return nil, err
+		}
+		in.Data.Test = test
+	}
+	if in.Net, err = nets.ByName(c.Network.Name, nets.Options{Width: c.Network.Width, Classes: rest.Classes()}); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	in.Config = c
+	return in, nil
+}
+
+func open(d Data, dir string) (*datasets.Set, error) {
+	if d.Name != Glyphs {
+		return datasets.Load(d.Name, dir)
+	}
+	if d.Train == 0 || d.Test == 0 {
+		return nil, fmt.Errorf("%w: %s is generated, so its train and test sizes cannot be 0", ErrConfig, Glyphs)
+	}
+	return datasets.Glyphs(datasets.GlyphsConfig{Seed: glyphsSeed, Train: d.Train + d.Validation, Test: max(d.Test, 1)})
+}
+
+// indented renders v for a file that people read too.
+func indented(v any) []byte {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		panic(fmt.Sprintf("experiment: %T does not marshal: %v", v, err)) // only a NaN could do that, and writers check
+	}
+	return b.Bytes()
+}

@@ -1,0 +1,56 @@
+package experiment
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/openpith/evidence/smoothout"
+)
+
+// tunePairs are the antithetic pairs of draws over which the rise is averaged.
+const tunePairs = 4
+
+// Tune chooses the strength of the configuration's noise by its effect: so that
+// it raises the validation loss by target, at weights that were trained without
+// noise for some epochs. That run lies in dir and never reads the test set.
+func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, opts Options) (smoothout.Tuned, error) {
+	noise := c.Recipe.SmoothOut
+	switch {
+	case c.Recipe.SAM.Rho > 0 || noise.Strength == 0:
+		return smoothout.Tuned{}, fmt.Errorf("%w: method %s has no noise to tune", ErrConfig, c.Recipe.Method())
+	case c.Data.Validation == 0:
+		return smoothout.Tuned{}, fmt.Errorf("%w: no validation samples to tune by", ErrConfig)
+	case epochs < 1:
+		return smoothout.Tuned{}, fmt.Errorf("%w: %d epochs to tune by: want 1 or more", ErrConfig, epochs)
+	}
+	plain := c
+	var err error
+	if plain.Recipe, err = plain.Recipe.WithMethod("sgd", 0); err != nil {
+		return smoothout.Tuned{}, err
+	}
+	plain.Recipe.Epochs = epochs // the beginning of the regime, not all of it in little
+	plain.Data.Test = NoTest
+	if plain.Recipe.Schedule == "cosine" {
+		plain.Recipe.Schedule = ""
+	}
+	if _, err := dir.Run(ctx, plain, opts); err != nil {
+		return smoothout.Tuned{}, err
+	}
+	backend, err := opts.Backend()
+	if err != nil {
+		return smoothout.Tuned{}, err
+	}
+	defer backend.Finalize()
+	run, err := Open(dir, opts.DataDir)
+	if err != nil {
+		return smoothout.Tuned{}, err
+	}
+	m, err := run.Model(backend, "final")
+	if err != nil {
+		return smoothout.Tuned{}, err
+	}
+	return smoothout.Tune(func(strength float64) (float64, error) {
+		noise.Strength = strength
+		return m.LossRise(ctx, run.Data.Validation, noise, tunePairs)
+	}, target, noise.Strength)
+}
