@@ -24,7 +24,7 @@ by GOMLX_BACKEND (default ` + defaultBackend + `).`,
 		Example: "  smoothout replicate",
 	}
 	cmd.AddCommand(
-		trainCommand(), evalCommand(), sweepCommand(), recipesCommand(), exportCommand(), netsCommand(), dataCommand(),
+		trainCommand(), evalCommand(), sweepCommand(), watchCommand(), recipesCommand(), exportCommand(), netsCommand(), dataCommand(),
 		replicateCommand(), checkCommand(), planCommand(),
 	)
 	return cmd
