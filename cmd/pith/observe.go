@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,7 +35,7 @@ func (s *serving) observed(ctx context.Context, n *node, clientIP func(*http.Req
 	if s.trace == "" {
 		return h, end, nil
 	}
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(s.trace))
+	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimRight(s.trace, "/")+"/v1/traces"))
 	if err != nil {
 		return nil, nil, cli.Hint(err, "--trace names a collector, like http://localhost:4318")
 	}
