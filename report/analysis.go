@@ -65,7 +65,11 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 	for s, n := range g.Series {
 		data = append(data, fmt.Sprintf("%s: %d examples", n, g.Examples[s]))
 	}
-	parts = append(parts, strings.Join(data, ", "), fmt.Sprintf("%d of %d points measured", measured, len(g.Values[0])))
+	have := fmt.Sprintf("%d points", measured)
+	if all := len(g.Values[0]); measured < all {
+		have = fmt.Sprintf("%d of %d points have a loss, the others are not measured yet or have none, as where extrapolated variances of batch norm fall below 0", measured, all)
+	}
+	parts = append(parts, strings.Join(data, ", "), have)
 	if c := g.Note["command"]; c != "" {
 		parts = append(parts, "made by “"+c+"”")
 	}

@@ -219,4 +219,3 @@ func restore(params []noisyParam, clean []*Node) {
 		p.SetNodeValue(clean[i])
 	}
 }
-

@@ -75,7 +75,7 @@ var rules = map[string]rule{
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
 	"experiment": {
-		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
+		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "objective/network", "internal/seed", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
 		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
 	},
 	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
@@ -83,7 +83,10 @@ var rules = map[string]rule{
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+
+	"examples/flat":        {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
+	"examples/transformer": {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
 
 	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
@@ -98,7 +101,7 @@ var rules = map[string]rule{
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"experiment", "smoothout", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+		may: []string{"experiment", "smoothout", "objective", "objective/network", "sharpness", "landscape", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
 			"compute", "backends", "github.com/guptarohit/asciigraph", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
