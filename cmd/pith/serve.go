@@ -70,7 +70,7 @@ the token of those who may moderate over the network.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.configFile, "config", "", "read settings from `FILE` (default pith/serve.json in your configuration directory, if it is there)")
+	f.StringVar(&s.configFile, "config", "", "read settings from `FILE` (default pith/serve.json in your configuration directory, then /etc/pith/serve.json, if they are there)")
 	f.BoolVar(&s.printConfig, "print-config", false, "print all settings as such a file, and end")
 	f.BoolVar(&s.demo, "demo", false, "serve one real record from memory; nothing is stored")
 	s.serviceFlags(cmd)
@@ -94,9 +94,7 @@ the token of those who may moderate over the network.`,
 func (s *serving) configure(cmd *cobra.Command) error {
 	path, asked := s.configFile, s.configFile != ""
 	if !asked {
-		if dir, err := os.UserConfigDir(); err == nil {
-			path = filepath.Join(dir, "pith", "serve.json")
-		}
+		path = defaultConfig()
 	}
 	if err := configure(cmd, path, asked, os.Getenv); err != nil {
 		return err
@@ -108,6 +106,18 @@ func (s *serving) configure(cmd *cobra.Command) error {
 		s.db = "memory:"
 	}
 	return nil
+}
+
+// defaultConfig is the file that is read when none is named: the user's own, else
+// that of the system. It need not be there.
+func defaultConfig() string {
+	if dir, err := os.UserConfigDir(); err == nil {
+		own := filepath.Join(dir, "pith", "serve.json")
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+	}
+	return "/etc/pith/serve.json"
 }
 
 // logger writes to standard error, as the settings say.
