@@ -109,6 +109,7 @@ var rules = map[string]rule{
 	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/plain": {},
+	"bench/mirror":     {may: []string{"bench/pith/plain", "pith", "pith/seed", "resolver/..."}, free: []string{"GoMLX", "compute", "cobra"}},
 
 	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},

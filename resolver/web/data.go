@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/export"
@@ -67,12 +68,14 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 // unpack gives the bundle that was stored. A store that holds something else is
 // damaged, and what is damaged is not passed on.
 func unpack(rec resolver.Record, packed []byte) ([]byte, error) {
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errRejected, rec.Suffix, err)
-	}
+	z := unzippers.Get().(*gzip.Reader)
+	defer unzippers.Put(z)
 	body := bytes.NewBuffer(make([]byte, 0, min(max(rec.Size, 0), pith.MaxSize)+bytes.MinRead))
-	if _, err := io.Copy(body, io.LimitReader(z, pith.MaxSize+1)); err != nil {
+	err := z.Reset(bytes.NewReader(packed))
+	if err == nil {
+		_, err = io.Copy(body, io.LimitReader(z, pith.MaxSize+1))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errRejected, rec.Suffix, err)
 	}
 	if sha256.Sum256(body.Bytes()) != rec.Digest {
@@ -80,6 +83,9 @@ func unpack(rec resolver.Record, packed []byte) ([]byte, error) {
 	}
 	return body.Bytes(), nil
 }
+
+// unzippers are readers at rest: a new one costs more than its work.
+var unzippers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 // missing turns the store's answer for a record that is not there into ours.
 func (s *Site) missing(err error, suffix string) error {
@@ -224,7 +230,7 @@ func (s *Site) citations(ctx context.Context, v *recordView) ([]citationView, er
 	var out []citationView
 	others := map[string]*recordView{}
 	seen := map[string]bool{}
-	for _, n := range append([]name{{"pith", v.Number}}, v.names()...) {
+	for _, n := range append([]name{{"pith", v.Suffix}}, v.names()...) {
 		a := resolver.FoldAlias(n.kind, n.value)
 		found, err := s.store.Citations(ctx, a.Kind, a.Value, maxListed)
 		if err != nil {

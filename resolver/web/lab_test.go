@@ -1,11 +1,8 @@
 package web
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -153,44 +150,19 @@ func rich(t testing.TB) []byte {
 	)
 }
 
-// fill makes a store of bundles as a service would leave them.
+// fill makes a store that a service has let bundles into.
 func fill(t testing.TB, bundles ...[]byte) resolver.Store {
 	t.Helper()
-	store := memstore.New()
+	service, err := resolver.NewService(resolver.Config{Store: memstore.New(), Key: ada, Trust: labPolicy(t), Unknown: resolver.Accepted, Now: func() time.Time { return day }})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, b := range bundles {
-		res := pith.Verify(b, labPolicy(t))
-		v, err := newRecordView(b, labPolicy(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var packed bytes.Buffer
-		z := gzip.NewWriter(&packed)
-		_, _ = z.Write(b)
-		_ = z.Close()
-		u := resolver.Update{Bundle: packed.Bytes(), Record: resolver.Record{
-			Suffix: v.Suffix, Number: v.Number, Digest: sha256.Sum256(b), Size: len(b), EventCount: v.Events.Total, Replications: len(v.Replications),
-			Source: res.Source, Title: res.Title, Categories: v.Categories, Submitted: v.Submitted,
-		}}
-		if v.export != nil {
-			u.Authors, u.Abstract = strings.Join(v.export.Authors, ", "), v.export.Abstract
-		}
-		for _, a := range v.Aliases {
-			u.Aliases = append(u.Aliases, resolver.Alias{Kind: a.Kind, Value: a.Value})
-		}
-		for _, s := range res.History {
-			u.Events = append(u.Events, resolver.Event{ID: s.EventID, Suffix: v.Suffix, SHA256: sha256.Sum256([]byte(s.EventID)), Type: s.Type, SignerID: s.Signer.ID, Fingerprint: s.Fingerprint, CreatedAt: s.CreatedAt, ReceivedAt: day})
-			if p, ok := s.Typed(); ok {
-				if c, ok := p.(*pith.CitationSignature); ok {
-					a := resolver.FoldAlias(c.Citing.Kind, c.Citing.ID)
-					u.Cites = append(u.Cites, resolver.Citation{Kind: a.Kind, ID: a.Value, Suffix: v.Suffix, EventID: s.EventID, Relation: c.Relation})
-				}
-			}
-		}
-		if _, err := store.Commit(context.Background(), []resolver.Update{u}); err != nil {
+		if _, err := service.Submit(context.Background(), resolver.Submission{Data: b, From: "test", Unlimited: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return store
+	return service.Store()
 }
 
 // get asks a handler.

@@ -587,6 +587,9 @@ func eventLabel(kind string) string { return firstNonEmpty(eventLabels[kind], cl
 // firstUpper begins a sentence.
 func firstUpper(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
+	if r == utf8.RuneError {
+		return s
+	}
 	return string(unicode.ToUpper(r)) + s[n:]
 }
 

@@ -22,6 +22,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -504,6 +505,9 @@ func TestRecordPage(t *testing.T) {
 			t.Errorf("the page lacks %s", want)
 		}
 	}
+	if strings.ContainsRune(page, utf8.RuneError) {
+		t.Error("the page has a broken character")
+	}
 	if strings.Contains(maths, "unknown key") {
 		t.Error("a trusted signer is shown as unknown")
 	}
@@ -648,18 +652,7 @@ func TestConfig(t *testing.T) {
 
 // TestRecipe runs what the page tells people to run.
 func TestRecipe(t *testing.T) {
-	for _, tool := range []string{"sh", "curl", "jq", "sha256sum", "go"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skip(tool + " is not installed")
-		}
-	}
-	if testing.Short() {
-		t.Skip("builds the pith command")
-	}
-	bin := t.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "pith"), "github.com/openpith/evidence/cmd/pith").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	env := tools(t)
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
 	l.site.store = fill(t, canonicalSeed(t))
 	server := httptest.NewServer(l)
@@ -668,8 +661,7 @@ func TestRecipe(t *testing.T) {
 	_, after, _ := strings.Cut(page, "<pre>curl")
 	lines, _, _ := strings.Cut("curl"+after, "</pre>")
 	cmd := exec.Command("sh", "-ec", html.UnescapeString(lines))
-	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	cmd.Dir, cmd.Env = t.TempDir(), env
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "valid") || !strings.Contains(string(out), "159f85e476f82c0bfe70ee62d96dc723359589aaf4c6603cb3ca31edfe59916c") {
 		t.Errorf("%v\n%s\n%s", err, lines, out)
