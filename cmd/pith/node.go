@@ -42,7 +42,14 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 		return nil, cli.Hint(err, "write --url like https://mirror.example.org")
 	}
 	pages.Routes(n.mux)
-	n.handler = pages.Secure(n.mux)
+	secure := pages.Secure(n.mux)
+	n.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ranges" { // many prefixes make a longer address than pages take
+			n.mux.ServeHTTP(w, r)
+			return
+		}
+		secure.ServeHTTP(w, r)
+	})
 	writing := &resolver.Server{Service: known, Moderator: os.Getenv("PITH_MODERATOR"), ClientIP: clientIP}
 	writing.Routes(n.mux)
 	if s.copy && !s.demo {

@@ -261,7 +261,7 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 // are named while it runs. Of several processes on one database one does it.
 func (n *node) copyUpstreams(ctx context.Context, sync *mirror.Sync) {
 	for ctx.Err() == nil {
-		err := n.store.Lock(ctx, "mirror/copy", func(ctx context.Context) error {
+		err := n.store.Lock(ctx, "mirror-copy", func(ctx context.Context) error {
 			for ctx.Err() == nil {
 				ups, err := mirror.Upstreams(ctx, n.store)
 				if err != nil {
