@@ -165,7 +165,7 @@ func archiveFailed(err error) error {
 	case errors.Is(err, archive.ErrDamaged):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "take another copy of the archive"}
 	}
-	return cli.Hint(err, "nothing is known about what was not read")
+	return cli.Hint(err, "the same command reads it again")
 }
 
 func archiveCloneCommand() *cobra.Command {
@@ -211,7 +211,7 @@ stopped.`,
 			err = c.run(cmd.Context())
 			c.bar.close()
 			if err != nil {
-				return cli.Hint(archiveFailed(err), "what was taken is stored; the same command goes on")
+				return archiveFailed(err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d bundles\t%d refused or queued\n", c.done, c.refused)
 			if c.refused > 0 {

@@ -76,3 +76,8 @@ func (n *node) upstreams(ctx context.Context) []web.Upstream {
 	}
 	return list
 }
+
+// leafOf is the leaf of a mirror's log for an event.
+func leafOf(e mirror.Event) []byte {
+	return resolver.Leaf(resolver.Event{Seq: e.Seq, ID: e.ID, Suffix: e.Suffix, SHA256: resolver.Digest(e.SHA256)})
+}

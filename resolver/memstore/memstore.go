@@ -130,7 +130,7 @@ func (s *Store) put(u resolver.Update) {
 	for _, c := range u.Cites {
 		c.Seq = first
 		for i, e := range u.Events {
-			if e.ID == c.EventID {
+			if e.ID == c.EventID && e.Invalid == "" {
 				c.Seq = first + int64(i)
 			}
 		}
@@ -212,7 +212,7 @@ func (s *Store) ByAlias(_ context.Context, kind, value string, limit int) ([]str
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	found := s.byAlias[resolver.Alias{Kind: kind, Value: value}]
-	return slices.Clone(found[:min(limit, len(found))]), nil
+	return append([]string(nil), found[:min(limit, len(found))]...), nil
 }
 
 // ByDigest implements resolver.Store.
