@@ -1,4 +1,5 @@
-// Command pith checks, reads and extends Pith bundles. It works offline.
+// Command pith checks, reads and extends Pith bundles, which works offline, and
+// runs mirrors of them.
 package main
 
 import (
