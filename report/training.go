@@ -102,6 +102,10 @@ func groupsFigure(title, label string, groups []string, runs []TrainingRun, of f
 			continue
 		}
 		addDots(plt, dots, translucent(colorOf(i), 0xa0), glyphOf(i), 3.5)
+		names := namesOf(runs, g, of)
+		for k, d := range dots {
+			addHover(plt, i, plotter.XYs{d}, func(_, y float64) string { return names[k] + ": " + significant(y) })
+		}
 		if len(values) > 1 {
 			s := stats.Summarize(values)
 			addInterval(plt, float64(i)+0.25, s.Mean, s.Low, s.High, i)
@@ -113,8 +117,19 @@ func groupsFigure(title, label string, groups []string, runs []TrainingRun, of f
 	plt.NominalX(groups...)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	widen(&plt.Y)
-	return Figure{Title: title, plot: plt, SVG: render(plt, title+" of every run, by method"), Table: table,
+	return Figure{Title: title, plot: plt, SVG: render(plt, title+" of every run, by method"), Table: table, Names: groups,
 		Caption: fmt.Sprintf("Each pale mark is one of %d runs; solid marks are means with their 95 %% interval.", n)}, true
+}
+
+// namesOf lists the runs of a group that have the number, in order.
+func namesOf(runs []TrainingRun, group string, of func(TrainingRun) float64) []string {
+	var names []string
+	for _, r := range runs {
+		if r.Group == group && !math.IsNaN(of(r)) {
+			names = append(names, r.Name)
+		}
+	}
+	return names
 }
 
 // strengthFigure shows validation accuracy over the strength of noise for
@@ -193,6 +208,7 @@ func runsFigure(title, label string, scale float64, groups []string, runs []Trai
 				continue
 			}
 			l := addLine(plt, line, translucent(colorOf(i), 0xb0), 1.2, dashOf(i))
+			addHover(plt, i, line, func(x, y float64) string { return r.Name + ", epoch " + significant(x) + ": " + significant(y) })
 			if !shown {
 				shown, drawn = true, true
 				plt.Legend.Add(g, l)
@@ -208,5 +224,5 @@ func runsFigure(title, label string, scale float64, groups []string, runs []Trai
 	} else {
 		widen(&plt.Y)
 	}
-	return Figure{Title: title, plot: plt, SVG: render(plt, title+" for every run"), Table: table, Caption: "One line per run."}, true
+	return Figure{Title: title, plot: plt, SVG: render(plt, title+" for every run"), Table: table, Names: groups, Caption: "One line per run."}, true
 }
