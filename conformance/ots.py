@@ -9,10 +9,28 @@ MAGIC = bytes.fromhex("004f70656e54696d657374616d7073000050726f6f6600bf89e2e884e
 HASHES = {2: ("sha1", 20), 3: ("ripemd160", 20), 8: ("sha256", 32), 0x67: ("keccak256", 32)}
 PENDING, BITCOIN = bytes.fromhex("83dfe30d2ef90c8e"), bytes.fromhex("0588960d73d71901")
 MAX_FILE, MAX_NODES, MAX_DEPTH, MAX_MESSAGE, MAX_HELD = 65536, 4096, 255, 4096, 262144
+ALL_NODES, ALL_HELD = 262144, 16777216
 
 
 class Bad(Exception):
     """Not a proof by section 11."""
+
+
+class Spent(Exception):
+    """The proofs of a bundle are more than it may have together (11.5)."""
+
+
+class Budget:
+    """What the proofs of one bundle may still cost."""
+
+    def __init__(self):
+        self.nodes, self.held = ALL_NODES, ALL_HELD
+
+    def spend(self, nodes, held):
+        self.nodes -= nodes
+        self.held -= held
+        if self.nodes < 0 or self.held < 0:
+            raise Spent
 
 
 class Reader:
@@ -50,7 +68,8 @@ class Reader:
 class Proof:
     """digest, the operation that made it, and attestations as (kind, detail, message)."""
 
-    def __init__(self, data):
+    def __init__(self, data, budget):
+        self.budget = budget
         if len(data) > MAX_FILE or not data.startswith(MAGIC):
             raise Bad("magic")
         self.reader, self.attestations, self.nodes, self.held = Reader(data), [], 0, 0
@@ -74,6 +93,7 @@ class Proof:
 
     def entry(self, tag, message, depth):
         self.nodes += 1
+        self.budget.spend(1, 0)
         if self.nodes > MAX_NODES:
             raise Bad("size")
         if tag == 0:
@@ -95,6 +115,7 @@ class Proof:
             raise Bad("depth")
         message = self.apply(tag, message)
         self.held += len(message)
+        self.budget.spend(0, len(message))
         if self.held > MAX_HELD:
             raise Bad("size")
         self.timestamp(message, depth + 1)
@@ -118,8 +139,8 @@ class Proof:
         return out
 
 
-def read(data):
-    return Proof(data)
+def read(data, budget=None):
+    return Proof(data, budget or Budget())
 
 
 def sha1(m): return hashlib.sha1(m).digest()

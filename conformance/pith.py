@@ -182,6 +182,7 @@ class Record:
             raise Refused("record_shape")
         self.value, self.metadata, self.source = value, value["metadata"], value["source"]
         self.sha256 = digest(value)
+        self.proofs = ots.Budget()  # of the bundle that is being read
         self.suffix = base64.b32encode(bytes.fromhex(self.sha256)).decode()[:26]
         self.number = "pith:%s:%s" % (self.metadata["submitted_at"][:4], self.suffix)
         self.aliases = {"pith_short_%d" % n: self.suffix[:n] for n in (8, 12, 16)}  # 6.5
@@ -300,9 +301,11 @@ def anchor(payload, record):
     if payload["digest_sha256"] != want:
         return "payload_record", None
     try:
-        proof = ots.read(unbase64(payload["proof_b64"]) or b"")
+        proof = ots.read(unbase64(payload["proof_b64"]) or b"", record.proofs)
     except ots.Bad:
         return "timestamp_proof", None
+    except ots.Spent:
+        raise Refused("timestamp_limit") from None
     return (None, proof) if proof.digest.hex() == want and proof.operation == "sha256" else ("timestamp_proof", None)
 
 

@@ -109,6 +109,8 @@ func TestSchemasTakeWhatIsReal(t *testing.T) {
 				t.Fatal(err)
 			}
 			take("verification-result.json", "a result", result)
+			lines := append(result[:len(result)-1], `,"input_sha256":"`+strings.Repeat("0", 64)+`","policy_sha256":"`+strings.Repeat("1", 64)+`"}`...)
+			take("verification-result.json", "a result of --lines", lines)
 			results++
 		}
 	}

@@ -82,9 +82,14 @@ def verify(data, policy=None, unsigned_too=False):
             for name, url in links.items() if obj(links) else ():
                 if name != "base_url" and text(url) and "://" in url:
                     r.note("locator", url.startswith("https://") and r.record.suffix in url)
-        proofs = [timestamp_proof(p, r.record) for p in listed("timestamp_proofs")]
-        r.note("timestamp_proofs", None not in proofs)
-        events(r, b, listed("events"), keys, label)
+        try:
+            proofs = [timestamp_proof(p, r.record) for p in listed("timestamp_proofs")]
+            r.note("timestamp_proofs", None not in proofs)
+            events(r, b, listed("events"), keys, label)
+        except Refused as e:  # 11.5
+            r = Result()
+            r.fail("unreadable", e.code)
+            return r
         r.completeness = completeness(r, policy or Policy(), [p for p in proofs if p])
     sig, sha256 = b.get("bundle_signature"), digest(b, "bundle_signature")
     if unsigned_too and "bundle_signature" not in b:  # 5.11
@@ -318,8 +323,12 @@ def merge(bundles):
         every = {canon(v): v for b in roots for v in b[name]}
         out[name] = [every[c] for c in sorted(every)]
     out["source_aliases"] = join_aliases([a for b in roots for a in b["source_aliases"] if good_alias(a, record)])
-    h = History([Event(v, record, ring) for b in roots for v in b["events"]])
+    every = {canon(v): v for b in roots for v in b["events"]}
+    h = History([Event(v, record, ring) for v in every.values()])
     out["events"] = [e.value for e in h.applied + h.invalid]
     out["built_at"] = max(b["built_at"] for b in roots)
     out["state"] = h.state(record, out["source_aliases"])
+    union = verify(canon(out), unsigned_too=True)  # 5.12
+    if union.verdict in ("rejected", "unreadable"):
+        raise Refused(union.failures[0])
     return out, sha(canon(sorted(e.entry for e in h.applied + h.invalid)))

@@ -1,6 +1,9 @@
 package datasets
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
 	"slices"
@@ -164,6 +167,29 @@ func TestAugmentationIsAddressed(t *testing.T) {
 	a.Fill([]int{7}, again, y)
 	if !slices.Equal(clean, again) {
 		t.Error("Fill augments")
+	}
+}
+
+// The augmentation is part of what a seed means: its bits stay as they are.
+func TestAugmentationStays(t *testing.T) {
+	s := numbered(100, 8, 9, 3)
+	a, err := s.Augment(Augmentation{Pad: 3, Fill: 127, Flip: true, Cutout: 3}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	indices := make([]int, 100)
+	for i := range indices {
+		indices[i] = i
+	}
+	h := sha256.New()
+	for epoch := range 3 {
+		x, _ := fillEpoch(t, a, epoch, indices...)
+		if err := binary.Write(h, binary.LittleEndian, x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, want := hex.EncodeToString(h.Sum(nil)), "e1ca6c132f969318c34f0aab3901ab4b6a030d2ec7265bee0937a1437a18b2a1"; got != want {
+		t.Errorf("SHA-256 %s, want %s", got, want)
 	}
 }
 

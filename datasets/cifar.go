@@ -47,78 +47,96 @@ func (p published) labelBytes() int {
 	return 1
 }
 
-// readCIFARFiles reads files of records, gzipped if their name says so. The
-// last is the test split, the others together the training split.
+// A cifar is the images and labels of a set's files, one after another; the last
+// file is the test split.
+type cifar struct {
+	files          []file
+	labelBytes     int
+	images, labels []uint8
+}
+
+func (p published) newCIFAR(files []file) *cifar {
+	n := 0
+	for _, f := range files {
+		n += f.dims[0]
+	}
+	return &cifar{files, p.labelBytes(), make([]uint8, n*cifarPixels), make([]uint8, n)}
+}
+
+// part is the place of file i.
+func (c *cifar) part(i int) (images, labels []uint8) {
+	start := 0
+	for _, f := range c.files[:i] {
+		start += f.dims[0]
+	}
+	end := start + c.files[i].dims[0]
+	return c.images[start*cifarPixels : end*cifarPixels], c.labels[start:end]
+}
+
+// splits makes the two splits of what the file at path held, or one of several.
+func (c *cifar) splits(p published, path string) (train, test *Split, err error) {
+	last := len(c.files) - 1
+	images, labels := c.part(last)
+	if test, err = p.split(path, images, labels, cifarShape); err != nil {
+		return nil, nil, err
+	}
+	n := len(c.labels) - len(labels)
+	train, err = p.split(path, c.images[:n*cifarPixels], c.labels[:n], cifarShape)
+	return train, test, err
+}
+
+// readCIFARFiles reads files of records, gzipped if their name says so.
 func readCIFARFiles(p published, k packing, dir string) (train, test *Split, err error) {
-	var images, labels []uint8
-	last := len(k.files) - 1
+	c := p.newCIFAR(k.files)
 	for i, f := range k.files {
-		at := filepath.Join(dir, f.name)
 		r, err := f.open(p, dir)
 		if err != nil {
 			return nil, nil, err
 		}
-		im, lb, err := func() ([]uint8, []uint8, error) {
-			defer r.Close()
-			var content io.Reader = r
-			if strings.HasSuffix(f.name, ".gz") {
-				z, err := gzip.NewReader(bufio.NewReader(r))
-				if err != nil {
-					return nil, nil, fmt.Errorf("not a gzip file: %w", short(err))
-				}
-				content = z
-			}
-			return readCIFAR(content, p.labelBytes(), f.dims[0])
-		}()
+		err = c.readFile(i, r)
+		r.Close()
 		if err != nil {
-			return nil, nil, p.damaged(at, err)
-		}
-		if i < last {
-			images, labels = append(images, im...), append(labels, lb...)
-			if i < last-1 {
-				continue
-			}
-			if train, err = p.split(at, images, labels, cifarShape); err != nil {
-				return nil, nil, err
-			}
-		} else if test, err = p.split(at, im, lb, cifarShape); err != nil {
-			return nil, nil, err
+			return nil, nil, p.damaged(filepath.Join(dir, f.name), err)
 		}
 	}
-	return train, test, nil
+	return c.splits(p, dir)
 }
 
-// readCIFARArchive reads the archive as it is published: the files of the first
-// unpacked form, anywhere in it, in any order; others are skipped.
+func (c *cifar) readFile(i int, r io.Reader) error {
+	if strings.HasSuffix(c.files[i].name, ".gz") {
+		z, err := gzip.NewReader(bufio.NewReader(r))
+		if err != nil {
+			return fmt.Errorf("not a gzip file: %w", short(err))
+		}
+		r = z
+	}
+	images, labels := c.part(i)
+	return readCIFAR(r, c.labelBytes, images, labels)
+}
+
+// readCIFARArchive reads the archive as it is published.
 func readCIFARArchive(p published, k packing, dir string) (train, test *Split, err error) {
 	r, err := k.files[0].open(p, dir)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer r.Close()
+	c := p.newCIFAR(p.packings[1].files) // what is in it
 	at := filepath.Join(dir, k.files[0].name)
-	members := p.packings[1].files
-	images, labels, err := readCIFARTar(bufio.NewReader(r), p.labelBytes(), members)
-	if err != nil {
+	if err := c.readTar(bufio.NewReader(r)); err != nil {
 		return nil, nil, p.damaged(at, err)
 	}
-	last := len(members) - 1
-	if train, err = p.split(at, slices.Concat(images[:last]...), slices.Concat(labels[:last]...), cifarShape); err != nil {
-		return nil, nil, err
-	}
-	if test, err = p.split(at, images[last], labels[last], cifarShape); err != nil {
-		return nil, nil, err
-	}
-	return train, test, nil
+	return c.splits(p, at)
 }
 
-// readCIFARTar reads the given files of records from a gzipped tar archive.
-func readCIFARTar(r io.Reader, labelBytes int, members []file) (images, labels [][]uint8, err error) {
+// readTar reads the files from a gzipped tar archive, in any order, wherever
+// they are in it; others are skipped.
+func (c *cifar) readTar(r io.Reader) error {
 	z, err := gzip.NewReader(r)
 	if err != nil {
-		return nil, nil, fmt.Errorf("not a gzip file: %w", short(err))
+		return fmt.Errorf("not a gzip file: %w", short(err))
 	}
-	images, labels = make([][]uint8, len(members)), make([][]uint8, len(members))
+	found := make([]bool, len(c.files))
 	archive := tar.NewReader(z)
 	for {
 		head, err := archive.Next()
@@ -126,50 +144,47 @@ func readCIFARTar(r io.Reader, labelBytes int, members []file) (images, labels [
 			break
 		}
 		if err != nil {
-			return nil, nil, fmt.Errorf("not a tar archive: %w", err)
+			return fmt.Errorf("not a tar archive: %w", err)
 		}
-		i := slices.IndexFunc(members, func(f file) bool { return f.name == path.Base(head.Name) })
+		i := slices.IndexFunc(c.files, func(f file) bool { return f.name == path.Base(head.Name) })
 		if i < 0 || head.Typeflag != tar.TypeReg {
 			continue
 		}
-		if images[i], labels[i], err = readCIFAR(archive, labelBytes, members[i].dims[0]); err != nil {
-			return nil, nil, fmt.Errorf("%s: %w", head.Name, err)
+		images, labels := c.part(i)
+		if err := readCIFAR(archive, c.labelBytes, images, labels); err != nil {
+			return fmt.Errorf("%s: %w", head.Name, err)
 		}
+		found[i] = true
 	}
-	for i, f := range members {
-		if images[i] == nil {
-			return nil, nil, fmt.Errorf("no %s in it", f.name)
-		}
+	if i := slices.Index(found, false); i >= 0 {
+		return fmt.Errorf("no %s in it", c.files[i].name)
 	}
-	return images, labels, nil
+	return nil
 }
 
-// readCIFAR reads exactly the given number of records: images as height, width,
-// channel, and the last label byte of each.
-func readCIFAR(r io.Reader, labelBytes, records int) (images, labels []uint8, err error) {
+// readCIFAR reads as many records as there is room for labels: images as height,
+// width, channel, and the last label byte of each. There must be no more.
+func readCIFAR(r io.Reader, labelBytes int, images, labels []uint8) error {
 	record := make([]byte, labelBytes+cifarPixels)
 	in := bufio.NewReaderSize(r, 1<<16)
-	for i := range records {
+	for i := range labels {
 		if _, err := io.ReadFull(in, record); err != nil {
-			return nil, nil, fmt.Errorf("data ends after %d of %d records: %w", i, records, short(err))
+			return fmt.Errorf("data ends after %d of %d records: %w", i, len(labels), short(err))
 		}
-		if i == 0 { // now that there is one, there may be all
-			images, labels = make([]uint8, 0, records*cifarPixels), make([]uint8, 0, records)
-		}
-		labels = append(labels, record[labelBytes-1])
-		planes := record[labelBytes:]
+		labels[i] = record[labelBytes-1]
+		image, planes := images[i*cifarPixels:(i+1)*cifarPixels], record[labelBytes:]
 		for at := range cifarPlane {
-			images = append(images, planes[at], planes[cifarPlane+at], planes[2*cifarPlane+at])
+			image[3*at], image[3*at+1], image[3*at+2] = planes[at], planes[cifarPlane+at], planes[2*cifarPlane+at]
 		}
 	}
 	// Reading to the end also checks the checksum of gzip.
 	switch _, err := in.ReadByte(); {
 	case err == nil:
-		return nil, nil, errors.New("more data than it should have")
+		return errors.New("more data than it should have")
 	case err != io.EOF:
-		return nil, nil, fmt.Errorf("after the data: %w", short(err))
+		return fmt.Errorf("after the data: %w", short(err))
 	}
-	return images, labels, nil
+	return nil
 }
 
 var cifar10Classes = []string{"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"}

@@ -1,7 +1,9 @@
 // Package datasets reads image classification sets and generates one.
 //
 //	set, err := datasets.Load("mnist", dir)   // files, checked by SHA-256
-//	set := datasets.Glyphs(datasets.GlyphsConfig{Seed: 1, Train: 2000, Test: 1000})
+//	set, err := datasets.Glyphs(datasets.GlyphsConfig{Seed: 1, Train: 2000, Test: 1000})
+//	folder, err := datasets.OpenFolder("images", datasets.FolderConfig{})
+//	augmented, err := set.Train.Augment(datasets.Reference("mnist"), 1)
 //
 // Nothing here touches the network but [Download], and that only when called.
 //
@@ -26,6 +28,8 @@ type Set struct {
 	Classes []string
 	Train   *Split
 	Test    *Split
+	// Verified says that every file was compared with its published SHA-256.
+	Verified bool
 }
 
 // SHA256 identifies the set: the hash of the digests of its splits.

@@ -279,6 +279,23 @@ func TestFolderCrops(t *testing.T) {
 	})
 }
 
+// What is transparent is black, also after another image.
+func TestFolderTransparency(t *testing.T) {
+	dir := t.TempDir()
+	put(t, filepath.Join(dir, "a"), map[string][]byte{"1.png": pngOf(shaded(8, 8)), "2.png": pngOf(image.NewNRGBA(image.Rect(0, 0, 8, 8)))})
+	f, err := OpenFolder(dir, FolderConfig{Size: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, y := make([]float32, 2*48), make([]int32, 2)
+	f.Fill([]int{0, 1}, x, y)
+	for i, v := range x[48:] {
+		if v != (*imagenet)[i%3][0] {
+			t.Fatalf("value %d is %v, want that of black", i, v)
+		}
+	}
+}
+
 func TestFolderEpochs(t *testing.T) {
 	dir := album(t)
 	for _, crop := range []string{"random", "area"} {

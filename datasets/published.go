@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -205,8 +206,8 @@ func (p published) find(dir string) (k packing, at string, err error) {
 // the published one. Errors: ErrMissing, ErrUnknown, ErrDamaged.
 //
 // CIFAR-10 and CIFAR-100 may also lie unpacked, as .bin or .bin.gz files. Of
-// those no digests are published: their size and form is checked, and Source
-// says so.
+// those no digests are published: their size and form is checked, and the set
+// is not Verified.
 func Load(name, dir string) (*Set, error) {
 	p, err := byName(name)
 	if err != nil {
@@ -221,11 +222,9 @@ func (p published) load(dir string) (*Set, error) {
 		return nil, err
 	}
 	s := &Set{Name: p.name, Source: p.source, Classes: p.classes}
-	for _, f := range k.files {
-		if f.sha256 == "" {
-			s.Source += "; unpacked files, not checked against the digest of the archive"
-			break
-		}
+	s.Verified = !slices.ContainsFunc(k.files, func(f file) bool { return f.sha256 == "" })
+	if !s.Verified {
+		s.Source += "; unpacked files, not checked against the digest of the archive"
 	}
 	s.Train, s.Test, err = k.read(p, k, at)
 	return s, err

@@ -57,7 +57,9 @@ type Network struct {
 // set by the hash of each, then the training samples; so they are the same on
 // every machine and for every seed.
 type Data struct {
-	Name       string `json:"name"`                 // as package datasets knows it, or "glyphs"
+	// Name is as package datasets knows it, or "glyphs", or the path of a folder
+	// of images, such as "./pets" (see datasets.Folder).
+	Name       string `json:"name"`
 	Train      int    `json:"train,omitempty"`      // 0: all that remain
 	Validation int    `json:"validation,omitempty"` // 0: none
 	// Test is the number of test samples: 0 for all, -1 for a run that never
@@ -65,6 +67,9 @@ type Data struct {
 	Test int `json:"test,omitempty"`
 	// Augment changes training images from epoch to epoch.
 	Augment *datasets.Augmentation `json:"augment,omitempty"`
+	// Images says what a network sees of the images of a folder. Its seed is
+	// that of the recipe.
+	Images *datasets.FolderConfig `json:"images,omitempty"`
 	// Digests of the samples of each split. Empty ones are filled in when the
 	// run begins, others must match.
 	TrainSHA256      string `json:"train_sha256,omitempty"`
@@ -113,6 +118,9 @@ func (c Config) Validate() error {
 	default:
 		if _, err = nets.ByName(c.Network.Name, nets.Options{Width: c.Network.Width}); err == nil {
 			err = c.Recipe.Validate()
+		}
+		if err == nil {
+			err = d.validateFolder()
 		}
 	}
 	if err != nil {
@@ -203,66 +211,110 @@ func (c Config) Load(dir string) (*Inputs, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	set, err := open(c.Data, dir)
-	if err != nil {
-		return nil, err
-	}
+	in := &Inputs{}
 	d := &c.Data
-	fail := func(err error) (*Inputs, error) { return nil, fmt.Errorf("%w: %w", ErrData, err) }
-	validation, rest, err := set.Train.Hold("validation", d.Validation)
+	var classes int
+	if d.folder() {
+		train, validation, test, err := d.loadFolder(c.Recipe.Seed)
+		if err != nil {
+			return nil, err
+		}
+		classes, in.Data.Train = train.Classes(), train
+		if err := d.checkSplits(train.SHA256, validation.SHA256, test.SHA256); err != nil {
+			return nil, err
+		}
+		if d.Validation > 0 {
+			in.Data.Validation = validation
+		}
+		if d.Test != NoTest {
+			in.Data.Test = test
+		}
+	} else {
+		train, validation, test, err := d.loadSet(dir)
+		if err != nil {
+			return nil, err
+		}
+		classes, in.Data.Train = train.Classes(), train
+		digest := func(s *datasets.Split) func() (string, error) {
+			return func() (string, error) { return s.SHA256(), nil }
+		}
+		if err := d.checkSplits(digest(train), digest(validation), digest(test)); err != nil {
+			return nil, err
+		}
+		if d.Augment != nil && *d.Augment != (datasets.Augmentation{}) {
+			if in.Data.Train, err = train.Augment(*d.Augment, c.Recipe.Seed); err != nil {
+				return nil, fmt.Errorf("%w: %w", ErrData, err)
+			}
+		} else {
+			d.Augment = nil
+		}
+		if d.Validation > 0 {
+			in.Data.Validation = validation
+		}
+		if d.Test != NoTest {
+			in.Data.Test = test
+		}
+	}
+	var err error
+	if in.Net, err = nets.ByName(c.Network.Name, nets.Options{Width: c.Network.Width, Classes: classes}); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	in.Config = c
+	return in, nil
+}
+
+// loadSet reads a set of package datasets and divides it.
+func (d *Data) loadSet(dir string) (train, validation, test *datasets.Split, err error) {
+	set, err := open(*d, dir)
 	if err != nil {
+		return nil, nil, nil, err
+	}
+	fail := func(err error) (_, _, _ *datasets.Split, _ error) {
+		return nil, nil, nil, fmt.Errorf("%w: %w", ErrData, err)
+	}
+	if validation, train, err = set.Train.Hold("validation", d.Validation); err != nil {
 		return fail(err)
 	}
 	if d.Train > 0 {
-		if rest, err = rest.Subset(d.Train); err != nil {
+		if train, err = train.Subset(d.Train); err != nil {
 			return fail(err)
 		}
 	}
-	test := set.Test
+	test = set.Test
 	if d.Test > 0 {
 		if test, err = test.Subset(d.Test); err != nil {
 			return fail(err)
 		}
 	}
-	in := &Inputs{}
-	check := func(split string, digest *string, s *datasets.Split) error {
-		got := s.SHA256()
-		if *digest != "" && *digest != got {
-			return fmt.Errorf("%w: the %s samples of %s have SHA-256 %s, it says %s", ErrData, split, d.Name, got, *digest)
+	return train, validation, test, nil
+}
+
+// checkSplits compares the digests of the splits that are used with those that
+// the configuration states, and fills in those that it does not.
+func (d *Data) checkSplits(train, validation, test func() (string, error)) error {
+	for _, s := range []struct {
+		split string
+		used  bool
+		want  *string
+		got   func() (string, error)
+	}{
+		{"training", true, &d.TrainSHA256, train},
+		{"validation", d.Validation > 0, &d.ValidationSHA256, validation},
+		{"test", d.Test != NoTest, &d.TestSHA256, test},
+	} {
+		if !s.used {
+			continue
 		}
-		*digest = got
-		return nil
-	}
-	if err := check("training", &d.TrainSHA256, rest); err != nil {
-		return nil, err
-	}
-	in.Data.Train = rest
-	if d.Augment != nil && *d.Augment != (datasets.Augmentation{}) {
-		augmented, err := rest.Augment(*d.Augment, c.Recipe.Seed)
+		got, err := s.got()
 		if err != nil {
-			return fail(err)
+			return err
 		}
-		in.Data.Train = augmented
-	} else {
-		d.Augment = nil
-	}
-	if d.Validation > 0 {
-		if err := check("validation", &d.ValidationSHA256, validation); err != nil {
-			return nil, err
+		if *s.want != "" && *s.want != got {
+			return fmt.Errorf("%w: the %s samples of %s have SHA-256 %s, it says %s", ErrData, s.split, d.Name, got, *s.want)
 		}
-		in.Data.Validation = validation
+		*s.want = got
 	}
-	if d.Test != NoTest {
-		if err := check("test", &d.TestSHA256, test); err != nil {
-			return nil, err
-		}
-		in.Data.Test = test
-	}
-	if in.Net, err = nets.ByName(c.Network.Name, nets.Options{Width: c.Network.Width, Classes: rest.Classes()}); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
-	}
-	in.Config = c
-	return in, nil
+	return nil
 }
 
 func open(d Data, dir string) (*datasets.Set, error) {

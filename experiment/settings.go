@@ -25,7 +25,7 @@ type Setting struct {
 var Settings = []Setting{
 	{"net", "`network` (see smoothout nets)", text(func(c *Config) *string { return &c.Network.Name })},
 	{"width", "units or channels of the first hidden layer", integer(func(c *Config) *int { return &c.Network.Width })},
-	{"dataset", "data `set` (see smoothout data list; glyphs are generated)", func(c *Config, v string) error {
+	{"dataset", "data `set` (see smoothout data list; glyphs are generated), or the path of a folder of images such as ./pets", func(c *Config, v string) error {
 		if v != c.Data.Name { // sizes and digests were those of another set
 			c.Data = Data{Name: v, Validation: c.Data.Validation, Augment: c.Data.Augment}
 			if v == Glyphs {
@@ -47,6 +47,7 @@ var Settings = []Setting{
 		}
 		return nil
 	}},
+	{"images", "`what` a network sees of a folder of images: size=224,resize=256,crop=area,flip; crop is centre, random or area", setImages},
 	{"augment", "`how` training images are changed: none, reference, or for example pad=4,flip,cutout=8,fill=127", setAugment},
 	{"batch", "samples per optimizer step", func(c *Config, v string) error {
 		if err := parseInt(v, &c.Recipe.Batch); err != nil {

@@ -123,6 +123,10 @@ const (
 // n-1. Elsewhere y uses the running statistics and is differentiable. All of
 // this is PyTorch's convention; one sample per feature is refused in training.
 //
+// Scale starts at 1 and offset at 0. (Of networks that do not say so, such as F1,
+// C1 and AlexNet, the PyTorch 0.3 of the reference drew the scale from [0, 1);
+// PyTorch has given that up since.)
+//
 // When the graph parameter train.BatchNormalizationUpdatePhase is set, the
 // layer normalises with the batch and makes the running statistics the plain
 // average over the batches since norm.ResetBatchNormWeights. Scope and

@@ -24,12 +24,48 @@ type Draft struct {
 // A RefusedError reports that Append would have to sign, or to build on,
 // something that Verify rejects.
 type RefusedError struct {
-	What  string // "the bundle" or "the new event 0"
+	What  string // "the bundle", "the new event" or "event 2 of 3"
 	Check Check  // the first failure
+
+	authored bool // What is what the caller wants to say
 }
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s is not valid: %v", e.What, &CheckError{e.Check})
+}
+
+// Hint says what to do: for a received bundle what Explain says, for a new event
+// what its author can change.
+func (e *RefusedError) Hint() string {
+	if e.authored {
+		if hint, ok := authorHints[e.Check.Code]; ok {
+			return hint
+		}
+		return "nothing was signed; spec/04-events.md says what an event may hold"
+	}
+	if e.Check.Code == CodeBundleShape && e.Check.Path == "/bundle_signature" && e.Check.Got == "nothing" {
+		return hintUnsigned
+	}
+	return codes[e.Check.Code].hint
+}
+
+// hintUnsigned is for bundles that lack their signature.
+const hintUnsigned = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
+
+// authorHints are for people whose own event is refused. What Explain says is for
+// those who received one.
+var authorHints = map[Code]string{
+	CodeEventShape:       "type, target and ids are strings of 1 to 256 bytes",
+	CodePayloadShape:     "mend the payload; spec/04-events.md has the members of each event type",
+	CodePayloadSchema:    "a payload names its schema, as in \"schema\": \"correction/1\"; pith event new writes it by itself",
+	CodePayloadRecord:    "the payload is about another record than the bundle, or cites the record itself",
+	CodeTimestampProof:   "the proof is not one of this record; pith ots show tells what it is of",
+	CodeReceiptDigest:    "the receipt is for another record",
+	CodeGraphTitle:       "write the title as at the source: its digest stands in the record",
+	CodeSupersedesTarget: "only a valid event of this bundle can be superseded; pith log lists their ids",
+	CodeSupersedesSigner: "you can supersede your own events alone; correct another's statement with an event of type correction",
+	CodePrevSigner:       "leave prev_event out: it is your newest event by itself",
+	CodeProofLimit:       "the bundle has no room for more timestamp proofs",
 }
 
 // ErrNoDraft reports a call of Append without drafts.
@@ -55,7 +91,7 @@ func Append(bundle []byte, key *PrivateKey, builtAt time.Time, drafts ...Draft) 
 	}
 	b := c.bundle(doc.Root())
 	if failure := c.firstFailure(); failure != nil {
-		return nil, nil, &RefusedError{"the bundle", *failure}
+		return nil, nil, &RefusedError{What: "the bundle", Check: *failure}
 	}
 
 	public := key.Public()
@@ -68,7 +104,7 @@ func Append(bundle []byte, key *PrivateKey, builtAt time.Time, drafts ...Draft) 
 		}
 		event, id, err := key.signEvent(d, b.record.number, builtAt)
 		if err == nil {
-			err = checkNew(fmt.Sprintf("the new event %d", i), event, b)
+			err = checkNew(nameOf(i, len(drafts)), event, b)
 		}
 		if err != nil {
 			return nil, nil, err
@@ -77,23 +113,34 @@ func Append(bundle []byte, key *PrivateKey, builtAt time.Time, drafts ...Draft) 
 	}
 
 	newBundle, err = b.extend(key, builtAt, events)
+	if limit := (*CheckError)(nil); errors.As(err, &limit) {
+		return nil, nil, &RefusedError{"the extended bundle", limit.Check, true}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	// The judge has the last word: what it would not accept is not handed out.
 	result := Verify(newBundle, nil)
 	if result.Verdict() > Untrusted {
-		return nil, nil, &RefusedError{"the extended bundle", result.Failures()[0]}
+		return nil, nil, &RefusedError{"the extended bundle", result.Failures()[0], true}
 	}
 	for _, s := range result.History[result.Events.Valid:] {
 		for i, id := range eventIDs {
 			if s.EventID == id {
 				check := Check{Code: s.Invalid, Path: "/events", Detail: codes[s.Invalid].asks}
-				return nil, nil, &RefusedError{fmt.Sprintf("the new event %d", i), check}
+				return nil, nil, &RefusedError{nameOf(i, len(drafts)), check, true}
 			}
 		}
 	}
 	return newBundle, eventIDs, nil
+}
+
+// nameOf is what the i-th of n drafts is called.
+func nameOf(i, n int) string {
+	if n == 1 {
+		return "the new event"
+	}
+	return fmt.Sprintf("event %d of %d", i+1, n)
 }
 
 // checkNew asks about a new event what can be asked of it alone.
@@ -102,15 +149,15 @@ func checkNew(what string, raw []byte, b *bundle) error {
 	if err != nil {
 		return err
 	}
-	var c checks
+	c := checks{proofs: proofBudget}
 	c.event(&event{value: doc.Root(), path: c.root()}, b.record, b.keys)
 	c.settle()
 	if failure := c.firstFailure(); failure != nil {
-		return &RefusedError{what, *failure}
+		return &RefusedError{what, *failure, true}
 	}
 	for _, a := range c.answers {
 		if !a.ok && a.code == CodePayloadSchema { // nobody adds what no reader checks (spec §4.14)
-			return &RefusedError{what, a.spell(place{&c, a.at}.String())}
+			return &RefusedError{what, a.spell(place{&c, a.at}.String()), true}
 		}
 	}
 	return nil
@@ -228,9 +275,12 @@ func historyOf(rec *record, eventList, keyList []byte) (*history, error) {
 	if err != nil {
 		return nil, err
 	}
-	var c checks
+	c := checks{proofs: proofBudget}
 	ring := c.keyring(c.root(), keys.Root())
 	all := c.readEvents(c.root(), events.Root(), rec, ring)
+	if c.proofsSpent() {
+		return nil, &CheckError{Check{Code: CodeProofLimit, IfFailed: Unreadable, Detail: proofLimitText}}
+	}
 	c.settle()
 	c.reasons(all)
 	return replay(all), nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -110,9 +111,25 @@ func TestReplicationPayload(t *testing.T) {
 		{`"plan_sha256":"2581`, `"plan_sha256":"X581`}, {`"results_sha256"`, `"result_sha256"`}, {`"schema":"replication_record/1",`, ``},
 	} {
 		bad := edit(t, []byte(replication), e[0], e[1])
-		if _, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", string(bad), 0)); err == nil {
-			t.Errorf("%q instead of %q was signed", e[1], e[0])
+		_, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", string(bad), 0))
+		var refused *RefusedError
+		if !errors.As(err, &refused) {
+			t.Errorf("%q instead of %q was signed: %v", e[1], e[0], err)
+		} else if refused.What != "the new event" || !strings.Contains(refused.Hint(), "payload") {
+			t.Errorf("an author is told %v, and to do: %s", err, refused.Hint())
 		}
+	}
+	damaged := edit(t, seed.Bundle(), "Smoothing", "smoothing")
+	var received *RefusedError
+	if _, _, err := Append(damaged, ada, day, draft("replication_record", replication, 0)); !errors.As(err, &received) || !strings.Contains(received.Hint(), "fetch") {
+		t.Errorf("a damaged bundle: %v", err)
+	}
+	merged, err := Merge(seed.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Append(merged, ada, day, draft("replication_record", replication, 0)); !errors.As(err, &received) || !strings.Contains(received.Hint(), "pith sign") {
+		t.Errorf("an unsigned bundle: %v", err)
 	}
 	other := edit(t, []byte(`{"schema":"replication_record/1"}`), "/1", "/2")
 	var refused *RefusedError
@@ -122,7 +139,7 @@ func TestReplicationPayload(t *testing.T) {
 }
 
 func TestTrustFiles(t *testing.T) {
-	trust, err := PinnedTrust().Merge(TrustFor(ada.Public(), []string{"correction", "replication_record", "correction"}, false).Within(day, day.AddDate(1, 0, 0)))
+	trust, err := PinnedTrust().Merge(within(t, TrustFor(ada.Public(), []string{"correction", "replication_record", "correction"}, false), day, day.AddDate(1, 0, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +157,7 @@ func TestTrustFiles(t *testing.T) {
 	other := ada.Public()
 	other.Signer.ID = "eve"
 	for name, conflict := range map[string]*Trust{
-		"name":   TrustFor(other, nil, false).Within(day, day.AddDate(1, 0, 0)),
+		"name":   within(t, TrustFor(other, nil, false), day, day.AddDate(1, 0, 0)),
 		"window": TrustFor(ada.Public(), nil, false),
 	} {
 		if _, err := trust.Merge(conflict); !errors.Is(err, ErrTrustConflict) {

@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"time"
+
+	"github.com/openpith/evidence/pith/internal/canon"
 )
 
 // Contents are what a bundle holds, as who keeps bundles wants to index it.
@@ -66,4 +68,76 @@ func (b *bundle) contents() *Contents {
 		}
 	}
 	return c
+}
+
+// A LooseEvent is an event outside a bundle, as far as it can be read there.
+// Nothing about it has been checked but its syntax and that it has these
+// members.
+type LooseEvent struct {
+	Canonical   []byte
+	Number      string // of the record that it is about
+	ID          string
+	Fingerprint string // of the key that should have signed it
+}
+
+// ReadEvent reads an event that came without its bundle. Errors are
+// *SyntaxError or *CheckError. See Adopt.
+func ReadEvent(data []byte) (*LooseEvent, error) {
+	doc, err := canon.Parse(data)
+	if err != nil {
+		return nil, err
+	}
+	v := doc.Root()
+	var c checks
+	if !c.shape(CodeEventShape, c.root(), v, eventFields) || !c.shape(CodeEventShape, c.at("signer"), v.Get("signer"), signerFields) {
+		return nil, &CheckError{*c.firstFailure()}
+	}
+	return &LooseEvent{
+		Canonical:   v.Canonical(),
+		Number:      v.Get("subject_pith_number").Text(),
+		ID:          v.Get("event_id").Text(),
+		Fingerprint: v.Get("signer").Get("public_key_fingerprint").Text(),
+	}, nil
+}
+
+// Adopt unites a bundle with an event that came without one, and with the entry
+// for public_keys of the key that signed it, nil when the bundle has that. Like
+// the result of Merge, of which it is a case, what it returns has no
+// bundle_signature. An event that is not valid in that company is listed as
+// invalid, with the reason.
+func Adopt(bundle, event, keyEntry []byte) ([]byte, error) {
+	b, err := readUnsigned(bundle)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := canon.Parse(event)
+	if err != nil {
+		return nil, err
+	}
+	u := union{keys: map[string][]byte{}, members: map[string][]byte{}}
+	u.add(b)
+	u.events = append(u.events, doc.Root().Canonical())
+	if keyEntry != nil {
+		key, err := canon.Parse(keyEntry)
+		if err != nil {
+			return nil, err
+		}
+		keepSmallest(u.keys, key.Root().Get("fingerprint_sha256_hex").Text(), key.Root().Canonical())
+	}
+	return u.bundle()
+}
+
+// ReadKey reads an entry of public_keys and returns it in canonical form.
+// Errors are *SyntaxError or *CheckError.
+func ReadKey(entry []byte) (PublicKey, []byte, error) {
+	doc, err := canon.Parse(entry)
+	if err != nil {
+		return PublicKey{}, nil, err
+	}
+	var c checks
+	key, ok := c.publicKey(c.root(), doc.Root())
+	if !ok {
+		return PublicKey{}, nil, &CheckError{*c.firstFailure()}
+	}
+	return key, doc.Root().Canonical(), nil
 }

@@ -108,7 +108,7 @@ func readUnsigned(data []byte) (*bundle, error) {
 		if !signed && (check.Path == "/bundle_signature" || check.Path == "/bundle_signature/bundle_sha256") {
 			continue
 		}
-		return nil, &RefusedError{"the bundle", check}
+		return nil, &RefusedError{What: "the bundle", Check: check}
 	}
 	return b, nil
 }
@@ -218,7 +218,7 @@ func Sign(bundle []byte, key *PrivateKey, builtAt time.Time) ([]byte, error) {
 		return nil, err
 	}
 	if r := Verify(out, nil); r.Verdict() > Untrusted {
-		return nil, &RefusedError{"the signed bundle", r.Failures()[0]}
+		return nil, &RefusedError{What: "the signed bundle", Check: r.Failures()[0]}
 	}
 	return out, nil
 }

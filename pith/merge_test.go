@@ -2,6 +2,7 @@ package pith
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -322,5 +323,53 @@ func TestSignedBytes(t *testing.T) {
 	}
 	if _, err := SignedBytes([]byte(`{}`)); err == nil {
 		t.Error("an empty object is signed by nobody")
+	}
+}
+
+// What comes without a bundle is united like what comes in one.
+func TestAdopt(t *testing.T) {
+	whole, ids, err := Append(seed.Bundle(), ada, day, draft(TypeCorrection, erratum("x"), 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, contents := Inspect(whole, nil)
+	doc, err := canon.Parse(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var raw []byte
+	for v := range doc.Root().Get("events").Children() {
+		raw = v.Canonical() // the last one
+	}
+	e, err := ReadEvent(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e.ID != ids[0] || e.Number != "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM" || e.Fingerprint != ada.Public().Fingerprint() {
+		t.Errorf("read %+v", e)
+	}
+	entry, _ := ada.Public().MarshalJSON()
+	got, err := Adopt(seed.Bundle(), e.Canonical, entry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := EventSet(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, err := EventSet(got); err != nil || set != want || set != hex.EncodeToString(contents.EventSet[:]) {
+		t.Errorf("event set %s %v, want %s, and Inspect says %x", set, err, want, contents.EventSet)
+	}
+
+	// Without the key the event cannot be valid, and the state says so.
+	alone, err := Adopt(seed.Bundle(), e.Canonical, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Contains(alone, []byte(`"reason":"signature_key"`)) {
+		t.Error("an event whose key is missing is not listed as invalid")
+	}
+	if _, err := ReadEvent([]byte(`{"event_type":"correction"}`)); err == nil {
+		t.Error("half an event was read")
 	}
 }

@@ -53,6 +53,7 @@ type Statement struct {
 	Fingerprint string
 	CreatedAt   time.Time
 	Trusted     bool // the policy lets this key sign this; never for invalid events
+	Distrust    Code // why the policy does not; "" for trusted and for invalid events
 	Superseded  bool
 	Invalid     Code            // why the event is invalid, "" if it is valid
 	Payload     json.RawMessage // in canonical form
@@ -279,12 +280,15 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 		}
 		return &r.Signers[i]
 	}
-	note := func(s *SignerSeen, from int) bool { // what was asked from there on
+	note := func(s *SignerSeen, from int) Code { // what was asked from there on
 		failure := firstFailure(c.answers[from:])
-		if failure != nil && s.Trusted {
+		if failure == nil {
+			return ""
+		}
+		if s.Trusted {
 			s.Trusted, s.Reason = false, failure.code
 		}
-		return failure == nil
+		return failure.code
 	}
 	if b.history != nil {
 		for i, e := range b.history.applied {
@@ -292,7 +296,8 @@ func (r *Result) judge(c *checks, b *bundle, trust *Trust) {
 			s.Events++
 			from := len(c.answers)
 			c.trustEvent(trust, e)
-			r.History[i].Trusted = note(s, from)
+			reason := note(s, from)
+			r.History[i].Trusted, r.History[i].Distrust = reason == "", reason
 		}
 	}
 	if b.signer == "" {

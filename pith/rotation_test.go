@@ -119,6 +119,49 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+func within(t testing.TB, trust *Trust, from, until time.Time) *Trust {
+	t.Helper()
+	trust, err := trust.Within(from, until)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return trust
+}
+
+// TestWithinKeepsDocuments: a window opens no door that a key document closed.
+func TestWithinKeepsDocuments(t *testing.T) {
+	gone, err := Revoke(ada, day, days(5), "compromised")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := ParseTrust(gone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := TrustFor(ada.Public(), []string{"correction"}, true).Merge(d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust = within(t, trust, days(0), days(30))
+	if got := signedAt(trust, ada, days(6)); got != CodeTrustRevoked {
+		t.Errorf("after the revocation: %q", got)
+	}
+	if got := signedAt(trust, ada, days(4)); got != "" {
+		t.Errorf("before it: %q", got)
+	}
+	d, err = ParseTrust(rotation(t, ada, ada2, days(0), days(10), days(12)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trust, err = TrustFor(ada.Public(), []string{"correction"}, true).Merge(d); err != nil {
+		t.Fatal(err)
+	}
+	var check *CheckError
+	if _, err := trust.Within(days(1), days(30)); !errors.As(err, &check) || check.Check.Code != CodeKeyRotation {
+		t.Errorf("a rotation made before the window: %v", err)
+	}
+}
+
 // TestPolicyEndsFirst: a rotation does not make the old key last longer than the
 // policy says.
 func TestPolicyEndsFirst(t *testing.T) {
@@ -126,7 +169,7 @@ func TestPolicyEndsFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	trust, err := TrustFor(ada.Public(), []string{"correction"}, true).Within(time.Time{}, days(11)).Merge(d)
+	trust, err := within(t, TrustFor(ada.Public(), []string{"correction"}, true), time.Time{}, days(11)).Merge(d)
 	if err != nil {
 		t.Fatal(err)
 	}

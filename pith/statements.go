@@ -233,7 +233,7 @@ func (c *checks) statement(path place, fields []field, e *event, rec *record) {
 	case TypeAuthorAttestation:
 		c.identityOf(path.at("identity"), payload.Get("identity"))
 	case TypeTimestampAnchor:
-		e.proof = c.anchor(path, payload, rec)
+		e.proof = c.anchor(path, payload, rec, &c.proofs)
 	case TypeStorageAttestation:
 		c.storage(path, payload)
 	case TypeCitationSignature:
@@ -278,8 +278,9 @@ func isEmail(s string) bool {
 	return found && name != "" && host != "" && !strings.Contains(host, "@") && !hasBlank(s)
 }
 
-// anchor reads the proof of a timestamp; nil if it is none of this record.
-func (c *checks) anchor(path place, v canon.Value, rec *record) *ots.Proof {
+// anchor reads the proof of a timestamp; nil if it is none of this record. When
+// the budget is spent, the bundle is not judged at all.
+func (c *checks) anchor(path place, v canon.Value, rec *record, budget *ots.Budget) *ots.Proof {
 	want := rec.sha256
 	if of := v.Get("of").Text(); of != "record" {
 		want = strings.TrimPrefix(of, eventIDPrefix)
@@ -294,7 +295,7 @@ func (c *checks) anchor(path place, v canon.Value, rec *record) *ots.Proof {
 		c.fail(CodeTimestampProof, path, err.Error())
 		return nil
 	}
-	proof, err := ots.Parse(file)
+	proof, err := budget.Parse(file)
 	if err != nil {
 		c.fail(CodeTimestampProof, path, err.Error())
 		return nil
@@ -364,7 +365,7 @@ func (c *checks) timestampProofs(list canon.Value, rec *record) []*ots.Proof {
 			c.fail(CodeProofs, path, "not of the schema "+schemaOf(TypeTimestampAnchor))
 			continue
 		case asked.shape(CodePayloadShape, asked.root(), v, statementFields[TypeTimestampAnchor]):
-			proof = asked.anchor(asked.root(), v, rec)
+			proof = asked.anchor(asked.root(), v, rec, &c.proofs)
 		}
 		if failure := asked.firstFailure(); failure != nil {
 			c.fail(CodeProofs, path, (&CheckError{*failure}).Error())

@@ -1,11 +1,13 @@
 package pith
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +30,46 @@ func otsProof(t testing.TB, digest string, bitcoin bool) string {
 		t.Fatal(err)
 	}
 	return base64.StdEncoding.EncodeToString(data)
+}
+
+// TestProofsTogether: proofs that are good one by one are too much together, for
+// Verify, Append and Merge (spec §11.5).
+func TestProofsTogether(t *testing.T) {
+	l := newLab(t)
+	digest := l.b.record.sha256
+	raw, err := hex.DecodeString(digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry := func(n int) string { // with 262,144 bytes of results
+		proof := slices.Concat([]byte("\x00OpenTimestamps\x00\x00Proof\x00\xbf\x89\xe2\xe8\x84\xe8\x92\x94\x01\x08"), raw,
+			bytes.Repeat([]byte{0xf3}, 7), bytes.Repeat([]byte{0xf2}, 62), []byte{8, 8, 0, 5, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 1, 1, byte(n)})
+		return `{"schema":"timestamp_anchor/1","method":"opentimestamps","of":"record","digest_sha256":"` + digest + `","proof_b64":"` + base64.StdEncoding.EncodeToString(proof) + `"}`
+	}
+	with := func(from, to int) []byte {
+		var list []string
+		for i := from; i < to; i++ {
+			list = append(list, entry(i))
+		}
+		next := labFrom(t, edit(t, l.bundle(), `"timestamp_proofs":[]`, `"timestamp_proofs":[`+strings.Join(list, ",")+`]`))
+		next.keys = next.keys[:len(next.keys)-2] // they are in l already
+		return next.bundle()
+	}
+	full := with(0, 64)
+	if r := Verify(full, trusting(t, ada)); r.Verdict() != Valid || r.Completeness[0].Confirmed != 64 {
+		t.Fatalf("64 proofs: %v %v", r.Verdict(), r.Failures())
+	}
+	r := Verify(edit(t, full, `"timestamp_proofs":[`, `"timestamp_proofs":[`+entry(64)+`,`), trusting(t, ada)) // nor are signatures asked about
+	if d := cmp.Diff([]string{"timestamp_limit"}, failing(r)); d != "" || r.Verdict() != Unreadable || len(r.Signers) > 0 {
+		t.Errorf("65 proofs: %v %s", r.Verdict(), d)
+	}
+	var refused *RefusedError
+	if _, _, err := Append(full, ada, day, draft(TypeTimestampAnchor, entry(64), 0)); !errors.As(err, &refused) || refused.Check.Code != CodeProofLimit || !strings.Contains(refused.Hint(), "no room") {
+		t.Errorf("one more by Append: %v", err)
+	}
+	if _, err := Merge(full, with(64, 65)); err == nil || !strings.Contains(err.Error(), "timestamp_limit") {
+		t.Errorf("one more by Merge: %v", err)
+	}
 }
 
 // payloads pass; the edits behind each make it fail with a code.

@@ -70,15 +70,16 @@ func TrustFor(key PublicKey, eventTypes []string, bundles bool) *Trust {
 	}})
 }
 
-// Within returns the same policy, without its key documents, with a validity
-// window for all its keys: from the first second to the last, both included. A
-// zero time sets no limit.
-func (t *Trust) Within(from, until time.Time) *Trust {
+// Within returns the same policy with a validity window for all keys that it
+// names itself: from the first second to the last, both included. A zero time
+// sets no limit. Key documents keep their effect; where one was made outside
+// the new window the error is a *CheckError.
+func (t *Trust) Within(from, until time.Time) (*Trust, error) {
 	written := slices.Clone(t.written)
 	for i := range written {
 		written[i].from, written[i].until = from, until
 	}
-	return policy(written)
+	return resolve(written, slices.Clone(t.documents))
 }
 
 func sortedSet(list []string) []string {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -67,6 +68,20 @@ const (
 // one bundle (spec §10). It bounds the work on a stranger's bundle to seconds.
 const MaxEntries = 1 << 16
 
+// What the timestamp proofs of one bundle may cost together (spec §10).
+const (
+	MaxProofNodes = 1 << 18 // operations and attestations
+	MaxProofHeld  = 1 << 24 // bytes of results
+)
+
+var (
+	proofBudget    = ots.Budget{Nodes: MaxProofNodes, Held: MaxProofHeld}
+	proofLimitText = fmt.Sprintf("more than %d operations or %d bytes of results in all timestamp proofs", MaxProofNodes, MaxProofHeld)
+)
+
+// proofsSpent reports whether the proofs read so far are too much together.
+func (c *checks) proofsSpent() bool { return c.proofs.Nodes < 0 || c.proofs.Held < 0 }
+
 var envelopeFields = []field{
 	constant("bundle_type", bundleType),
 	constant("bundle_version", bundleVersion),
@@ -121,12 +136,21 @@ func (c *checks) bundle(root canon.Value) *bundle {
 	if name, found := unknown(root, bundleFields); found {
 		c.fail(CodeMember, c.at(name), "not a member of bundles of version 1.0")
 	}
+	start := len(c.answers)
+	c.proofs = proofBudget
 	b := &bundle{root: root, record: c.record(c.at("canonical_record"), root.Get("canonical_record"))}
 	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))
 	if b.record != nil {
 		c.identity(root, b.record)
 		b.proofs = c.timestampProofs(root.Get("timestamp_proofs"), b.record)
 		b.events = c.readEvents(c.at("events"), root.Get("events"), b.record, b.keys)
+	}
+	if c.proofsSpent() {
+		// Whatever was asked meanwhile is forgotten: what a reader learns must not
+		// depend on the order in which it reads.
+		c.answers, c.claims, c.claimed = c.answers[:start], c.claims[:0], c.claimed[:0]
+		c.fail(CodeProofLimit, c.root(), proofLimitText)
+		return nil
 	}
 	from := len(c.answers)
 	c.bundleSignature(root, b.keys)

@@ -285,7 +285,7 @@ func TestStrangers(t *testing.T) {
 		t.Fatal(err)
 	}
 	window := func(from, until int) *Trust {
-		trust, err := PinnedTrust().Merge(TrustFor(ada.Public(), []string{"*"}, true).Within(day.AddDate(0, 0, from), day.AddDate(0, 0, until)))
+		trust, err := PinnedTrust().Merge(within(t, TrustFor(ada.Public(), []string{"*"}, true), day.AddDate(0, 0, from), day.AddDate(0, 0, until)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"image/color"
@@ -65,7 +66,11 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 	for s, n := range g.Series {
 		data = append(data, fmt.Sprintf("%s: %d examples", n, g.Examples[s]))
 	}
-	parts = append(parts, strings.Join(data, ", "), fmt.Sprintf("%d of %d points measured", measured, len(g.Values[0])))
+	have := fmt.Sprintf("%d points", measured)
+	if all := len(g.Values[0]); measured < all {
+		have = fmt.Sprintf("%d of %d points have a loss, the others are not measured yet or have none, as where extrapolated variances of batch norm fall below 0", measured, all)
+	}
+	parts = append(parts, strings.Join(data, ", "), have)
 	if c := g.Note["command"]; c != "" {
 		parts = append(parts, "made by “"+c+"”")
 	}
@@ -103,6 +108,7 @@ func lineFigure(g *landscape.Grid, title, yLabel, caption string, get func(g *la
 		}
 		if len(line) > 0 {
 			plt.Legend.Add(name, addLine(plt, line, colorOf(s+1), 1.8, dashOf(s)))
+			addHover(plt, s+1, line, func(x, y float64) string { return name + " at " + significant(x) + ": " + significant(y) })
 		}
 	}
 	plt.Legend.Top = true
@@ -111,7 +117,7 @@ func lineFigure(g *landscape.Grid, title, yLabel, caption string, get func(g *la
 	} else {
 		widen(&plt.Y)
 	}
-	return Figure{Title: title, Caption: caption, SVG: render(plt, title), Table: table, plot: plt}
+	return Figure{Title: title, Caption: caption, SVG: render(plt, title), Table: table, Names: append([]string{""}, g.Series...), plot: plt}
 }
 
 // A surface is one series of a grid in two dimensions, by the logarithm of the
@@ -204,15 +210,31 @@ func mapFigure(g *landscape.Grid, s int, caption string) Figure {
 		plt.X.Min, plt.X.Max = f.X(0), f.X(len(g.Coordinates[0])-1)
 		plt.Y.Min, plt.Y.Max = f.Y(0), f.Y(len(g.Coordinates[1])-1)
 	}
+	var points plotter.XYs
+	for j := range g.Coordinates[1] {
+		for i := range g.Coordinates[0] {
+			if !math.IsNaN(f.loss(i, j)) {
+				points = append(points, plotter.XY{X: f.X(i), Y: f.Y(j)})
+			}
+		}
+	}
+	at := func(x, y float64) float64 {
+		return f.loss(slices.Index(g.Coordinates[0], x), slices.Index(g.Coordinates[1], y))
+	}
+	if len(points) <= 4000 {
+		addHover(plt, 0, points, func(x, y float64) string {
+			return fmt.Sprintf("loss %s at (%s, %s)", significant(at(x, y)), significant(x), significant(y))
+		})
+	}
 	least := g.Least(s)
 	c := len(g.Coordinates[0])
 	x, y := f.X(least%c), f.Y(least/c)
 	addDots(plt, plotter.XYs{{X: x, Y: y}}, color.NRGBA{0xff, 0xff, 0xff, 0xff}, draw.RingGlyph{}, 4)
 	title := fmt.Sprintf("Loss on a plane (%s)", g.Series[s])
 	answer := fmt.Sprintf("The least loss measured is %s, at (%s, %s), marked by a ring.", significant(g.Values[s][least].Loss), significant(x), significant(y))
-	var at []string
+	var lines []string
 	for _, z := range levels(low, high) {
-		at = append(at, significant(math.Pow(10, z)))
+		lines = append(lines, significant(math.Pow(10, z)))
 	}
 	table := Table{Head: []string{g.Names[1] + " \\ " + g.Names[0]}}
 	for _, x := range g.Coordinates[0] {
@@ -228,7 +250,7 @@ func mapFigure(g *landscape.Grid, s int, caption string) Figure {
 	return Figure{
 		Title: title, Answer: answer, plot: plt, Table: table,
 		Caption: fmt.Sprintf("%s Dark is a small loss, light a large one, by its logarithm, from %s to %s nats; lines at %s.",
-			caption, significant(math.Pow(10, low)), significant(math.Pow(10, high)), strings.Join(at, ", ")),
+			caption, significant(math.Pow(10, low)), significant(math.Pow(10, high)), strings.Join(lines, ", ")),
 		SVG: render(plt, title+". "+answer),
 	}
 }
@@ -280,8 +302,8 @@ func surfaceFigure(g *landscape.Grid, s int, caption string) Figure {
 	plt.Add(hill)
 	title := fmt.Sprintf("The same as a surface (%s)", g.Series[s])
 	return Figure{
-		Title: title, plot: plt, SVG: render(plt, title),
-		Caption: fmt.Sprintf("Height is the logarithm of the loss, from %s to %s nats; %s runs to the right, %s to the back.",
+		Title: title, plot: plt, SVG: render(plt, title), Surface: hill.json(),
+		Caption: fmt.Sprintf("Height is the logarithm of the loss, from %s to %s nats; %s runs to the right, %s to the back. It can be dragged.",
 			significant(math.Pow(10, low)), significant(math.Pow(10, high)), g.Names[0], g.Names[1]),
 	}
 }
@@ -306,6 +328,42 @@ func project3(x, y, z float64) (px, py, far float64) {
 func (h hill) unit(i, j int) (x, y, z float64) {
 	cx, cy := h.g.Coordinates[0], h.g.Coordinates[1]
 	return (cx[i] - cx[0]) / (cx[len(cx)-1] - cx[0]), (cy[j] - cy[0]) / (cy[len(cy)-1] - cy[0]), (h.Z(i, j) - h.low) / (h.high - h.low)
+}
+
+// json is what surface.js turns: corners in the unit cube, and colours by row.
+func (h hill) json() string {
+	type data struct {
+		X, Y []float64
+		Z    [][]*float64 // [y][x], null where there is none
+		Fill [][]string   // of the tile with its lower corner there
+	}
+	var d data
+	r3 := func(x float64) float64 { return math.Round(1000*x) / 1000 }
+	nx, ny := len(h.g.Coordinates[0]), len(h.g.Coordinates[1])
+	for i := range nx {
+		x, _, _ := h.unit(i, 0)
+		d.X = append(d.X, r3(x))
+	}
+	for j := range ny {
+		_, y, _ := h.unit(0, j)
+		d.Y = append(d.Y, r3(y))
+		row, fills := make([]*float64, nx), make([]string, nx)
+		for i := range nx {
+			if _, _, z := h.unit(i, j); !math.IsNaN(z) {
+				z = r3(z)
+				row[i] = &z
+			}
+			if i+1 < nx && j+1 < ny {
+				fills[i] = hex(h.shade((h.Z(i, j) + h.Z(i+1, j) + h.Z(i, j+1) + h.Z(i+1, j+1)) / 4))
+			}
+		}
+		d.Z, d.Fill = append(d.Z, row), append(d.Fill, fills)
+	}
+	text, err := json.Marshal(d)
+	if err != nil {
+		panic(fmt.Sprintf("report: %v", err)) // finite numbers and strings
+	}
+	return string(text)
 }
 
 func (h hill) Plot(c draw.Canvas, p *plot.Plot) {
@@ -465,6 +523,13 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 				strconv.Itoa(r.Examples), p.file.Data, p.file.BatchNorm, significant(r.Cost.Losses), significant(r.Cost.Gradients), significant(r.Cost.HessianVectors), fmt.Sprintf("%.1f", r.Cost.Seconds)})
 		}
 		addDots(plt, dots, translucent(colorOf(i), 0xc0), glyphOf(i), 4)
+		k := 0
+		for _, p := range points {
+			if group(p.file) == name {
+				addHover(plt, i, dots[k:k+1], func(_, y float64) string { return p.file.Name + ": " + significant(y) })
+				k++
+			}
+		}
 	}
 	plt.NominalX(groups...)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
@@ -476,7 +541,7 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 	}
 	first := points[0]
 	return Figure{
-		Title: label, plot: plt, SVG: render(plt, label+" of every network, by method"), Table: table,
+		Title: label, plot: plt, SVG: render(plt, label+" of every network, by method"), Table: table, Names: groups,
 		Caption: fmt.Sprintf("Each mark is one of %d networks, with the standard error of its estimate. Measured on %s, batch-norm statistics: %s.", len(points), first.file.Data, first.file.BatchNorm),
 	}
 }
@@ -496,7 +561,11 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 			if !ok || group(p.file) != name {
 				continue
 			}
-			dots = append(dots, plotter.XY{X: p.result.Value, Y: 100 * gap})
+			at := plotter.XY{X: p.result.Value, Y: 100 * gap}
+			dots = append(dots, at)
+			addHover(plt, i, plotter.XYs{at}, func(x, y float64) string {
+				return fmt.Sprintf("%s: %s, gap %s points", p.file.Name, significant(x), significant(y))
+			})
 			xs, ys = append(xs, p.result.Value), append(ys, gap)
 			positive = positive && p.result.Value > 0
 			table.Rows = append(table.Rows, []string{p.file.Name, significant(p.result.Value), significant(100 * gap)})
@@ -519,7 +588,7 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	tau := stat.Kendall(xs, ys, nil)
 	title := label + " and the generalisation gap"
 	answer := fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f.", len(xs), tau)
-	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table,
+	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups,
 		Caption: "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."}, true
 }
 
@@ -558,7 +627,7 @@ func spectrumFigure(groups []string, spectra []spectrum) Figure {
 	logarithmic(&plt.Y)
 	plt.Legend.Top = true
 	title := "Spectral density of the Hessian"
-	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table,
+	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table, Names: groups,
 		Caption: fmt.Sprintf("Stochastic Lanczos quadrature; every node spread by %s, densities below 1e-7 cut off.", significant(width))}
 }
 

@@ -103,7 +103,17 @@ func TestAnalysisPage(t *testing.T) {
 			t.Errorf("the page does not say %q", want)
 		}
 	}
-	for _, not := range []string{"<script", "http://", "https://"} {
+	if n := bytes.Count(page, []byte("<script")); n != 1 {
+		t.Errorf("%d scripts, want the one that turns surfaces", n)
+	}
+	for _, want := range []string{
+		"<title>SGD, seed 3: 0.125</title>", `class="show-1" checked`, `data-surface="{&#34;X&#34;:[0,0.042,`, "<title>loss 0.01626 at (0.1667, -0.08333)</title>",
+	} {
+		if !bytes.Contains(page, []byte(want)) {
+			t.Errorf("the page does not hold %s", want)
+		}
+	}
+	for _, not := range []string{"http://", "https://", "src="} {
 		text := bytes.ReplaceAll(page, []byte("http://www.w3.org/"), nil)
 		if bytes.Contains(text, []byte(not)) {
 			t.Errorf("the page holds %q", not)

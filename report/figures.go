@@ -26,6 +26,12 @@ type Figure struct {
 	SVG     template.HTML
 	Table   Table
 
+	// Names are those of the series, by index of their colour; a page offers to
+	// hide each. Fewer than two are not worth it.
+	Names []string
+	// Surface is what a script needs to turn the picture, as JSON; may be empty.
+	Surface string
+
 	plot *plot.Plot // what SVG shows, to be drawn in other forms
 }
 

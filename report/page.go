@@ -5,12 +5,20 @@ import (
 	_ "embed"
 	"encoding/csv"
 	"fmt"
+	"html/template"
 	"io"
+	"regexp"
+	"strings"
 
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 )
+
+// turning is the script that redraws a surface while it is dragged.
+//
+//go:embed surface.js
+var turning string
 
 // A Section is a heading with the pictures below it.
 type Section struct {
@@ -19,8 +27,10 @@ type Section struct {
 	Figures []Figure
 }
 
-// Page renders sections as one self-contained page: no scripts, no links to
-// elsewhere, light and dark.
+// Page renders sections as one self-contained page: no links to elsewhere, light
+// and dark. It is complete without scripts: numbers under the pointer and
+// series that can be hidden are markup and style. The one script it carries
+// turns surfaces.
 func Page(title string, sections []Section) ([]byte, error) {
 	var colors []string
 	for _, c := range series {
@@ -31,7 +41,8 @@ func Page(title string, sections []Section) ([]byte, error) {
 		Title    string
 		Sections []Section
 		Colors   []string
-	}{title, sections, colors})
+		Script   template.JS
+	}{title, sections, colors, template.JS(turning)})
 	if err != nil {
 		return nil, fmt.Errorf("report: %w", err)
 	}
@@ -47,11 +58,14 @@ func (f Figure) WriteCSV(w io.Writer) error {
 	return c.WriteAll(f.Table.Rows)
 }
 
+// pageColor is a colour that follows the page, with the one of paper in it.
+var pageColor = regexp.MustCompile(`var\(--[a-z0-9-]+,(#[0-9A-F]{6})\)`)
+
 // StandaloneSVG is the picture as a file of its own, in the colours of paper.
 func (f Figure) StandaloneSVG() []byte {
-	svg := bytes.Replace([]byte(f.SVG), []byte("<svg "),
-		fmt.Appendf(nil, `<svg xmlns="http://www.w3.org/2000/svg" width="%gpt" height="%gpt" style="background:#fff" `, float64(figureWidth), float64(figureHeight)), 1)
-	return append([]byte(`<?xml version="1.0" encoding="UTF-8"?>`+"\n"), svg...)
+	svg := pageColor.ReplaceAllString(string(f.SVG), "$1")
+	size := fmt.Sprintf(`<svg width="%gpt" height="%gpt" style="background:#fff" `, float64(figureWidth), float64(figureHeight))
+	return []byte(`<?xml version="1.0" encoding="UTF-8"?>` + "\n" + strings.Replace(svg, "<svg ", size, 1))
 }
 
 // WritePNG draws the picture on white, at 300 dots per inch.

@@ -161,7 +161,7 @@ var (
 // render draws p as an SVG element for the page. alt says what the picture
 // shows to those who cannot see it.
 func render(p *plot.Plot, alt string) template.HTML {
-	c := vgsvg.New(figureWidth, figureHeight)
+	c := &recorder{Canvas: vgsvg.New(figureWidth, figureHeight)}
 	p.Draw(draw.New(c))
 	var b bytes.Buffer
 	if _, err := c.WriteTo(&b); err != nil {
@@ -179,6 +179,10 @@ func render(p *plot.Plot, alt string) template.HTML {
 		})
 	})
 	svg = svgSize.ReplaceAllString(svg, "viewBox")
+	if marks := c.marks.String(); marks != "" {
+		end := strings.LastIndex(svg, "</svg>")
+		svg = svg[:end] + `<g class="marks" fill="transparent">` + marks + "</g>" + svg[end:]
+	}
 	label := template.HTMLEscapeString(alt)
 	svg = strings.Replace(svg, "<svg ", `<svg role="img" aria-label="`+label+`" `, 1)
 	return template.HTML(svg) //nolint:gosec // every text in it was escaped by the drawing library

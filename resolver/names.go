@@ -30,3 +30,18 @@ const maxWords = 16
 func SearchWords(text string) []string {
 	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }
+
+// CutNumber cuts "pith:2018:CWPY..." into its year and its suffix.
+func CutNumber(number string) (year, suffix string, ok bool) {
+	rest, ok := strings.CutPrefix(number, "pith:")
+	if !ok || len(rest) != len("2018:")+26 || rest[4] != ':' || !IsSuffix(rest[5:]) || strings.Trim(rest[:4], "0123456789") != "" {
+		return "", "", false
+	}
+	return rest[:4], rest[5:], true
+}
+
+// IsSuffix reports whether s has the form of a suffix: 26 characters of base32
+// in upper case.
+func IsSuffix(s string) bool {
+	return len(s) == 26 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567") == ""
+}

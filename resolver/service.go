@@ -61,16 +61,16 @@ type Outcome struct {
 	Err     error
 }
 
-// A Receipt says what the mirror did with a submission it let in. The service
-// signs it: see Receipt.JSON and VerifyReceipt.
+// A Receipt says what the mirror did with a submission that it let in.
+// [Service.SignReceipt] makes of it what others can check.
 type Receipt struct {
-	Number   string    // of the record
+	Number   string    // of the record; "" for a key
 	Revision int64     // that the record has now
 	Digest   Digest    // of the bundle that is served now
+	Key      string    // fingerprint of a key that was declared
 	Events   []Event   // all events that the submission held, with their places in the order
 	New      int       // how many of them the mirror did not have before
-	At       time.Time // when the mirror said so
-	From     string    // "", or why nothing had to be done
+	At       time.Time // when the mirror says so
 }
 
 // A Refusal is the error by which a service does not let something in.
@@ -80,6 +80,8 @@ type Refusal struct {
 	Detail string
 	ID     int64         // under which it is kept, 0 if it is not
 	Retry  time.Duration // when to come again, for limits
+
+	signer string // whom the policy does not know
 }
 
 func (r *Refusal) Error() string { return string(r.Status) + ": " + r.Code + ": " + r.Detail }
@@ -106,6 +108,9 @@ func NewService(c Config) (*Service, error) {
 		s.trust = pith.PinnedTrust()
 	}
 	s.limits = newLimiter(c.Limits, s.now)
+	if err := s.LoadPolicy(context.Background()); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 

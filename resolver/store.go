@@ -116,8 +116,10 @@ type Store interface {
 	Keys(ctx context.Context, after string, limit int) ([]Key, error)
 
 	// PutHeld keeps a submission that was not let in. One with the same digest
-	// and status is there once, as it came first. id is its number.
-	PutHeld(ctx context.Context, h Held) (id int64, err error)
+	// is there once: if it is there as Refused it takes the new status, code,
+	// detail, signer and data, otherwise it stays as it is. It returns the
+	// number and the status that it has then.
+	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
 	// Held returns up to limit submissions of a status with a number greater
 	// than `after`, in the order of their numbers.
@@ -188,8 +190,8 @@ type Record struct {
 	EventCount   int // valid and invalid
 	Replications int // valid replication records that are not superseded
 
-	Aliases    []Alias
-	Source     string // "arxiv:1805.07898v3"
+	Aliases    []Alias // without the beginnings of its own suffix, which Resolve finds
+	Source     string  // "arxiv:1805.07898v3"
 	Title      string
 	Authors    string
 	Categories []string // the primary one first

@@ -1,10 +1,735 @@
 package resolver
 
-import "context"
+import (
+	"bytes"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	kgzip "github.com/klauspost/compress/gzip"
+
+	"github.com/openpith/evidence/pith"
+)
+
+// Reasons of refusals beside the codes of package pith. They are stable.
+const (
+	CodeSize        = "size"             // larger than this mirror takes
+	CodeRateAddress = "rate_address"     // too many submissions from one address
+	CodeRateSigner  = "rate_signer"      // too many events of one key
+	CodeQueueFull   = "queue_full"       // too many submissions wait for a moderator
+	CodeNoRecord    = "record_not_found" // an event about a record that is not here
+	CodeKeyUnknown  = "key_not_declared" // an event of a key that nobody declared
+	CodeMismatch    = "other_record"     // put where another record belongs
+	CodeKeyDocument = "key_document"     // documents about keys wait for who keeps the policy
+	CodeModerated   = "moderated"        // a moderator kept it out
+)
+
+// commitTries is how often a batch is united again because somebody else
+// changed a record of it meanwhile.
+const commitTries = 16
 
 // SubmitAll is Submit for many submissions at once, which is faster; they are
 // judged as if they came one after the other. The error is the mirror's: then
 // none of the submissions has an outcome, though some may have been let in.
 func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
-	panic("not yet")
+	jobs := make([]*job, len(subs))
+	parallel(len(subs), func(i int) { jobs[i] = s.read(ctx, subs[i]) })
+	if err := firstError(jobs); err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		err := s.let(ctx, jobs)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrConflict) || try == commitTries {
+			return nil, err
+		}
+	}
+	out := make([]Outcome, len(jobs))
+	for i, j := range jobs {
+		if j.refusal != nil {
+			if err := s.hold(ctx, j); err != nil {
+				return nil, err
+			}
+			out[i].Err = j.refusal
+			continue
+		}
+		out[i].Receipt = j.receipt
+	}
+	return out, nil
+}
+
+// A job is one submission on its way.
+type job struct {
+	Submission
+	suffix   string // of its record
+	contents *pith.Contents
+	result   *pith.Result
+	event    *pith.LooseEvent // instead of contents, for an event without bundle
+	document bool             // a key document, which is about no record
+	charged  bool             // to the limits of its signers
+
+	refusal *Refusal
+	receipt *Receipt
+	err     error // of the mirror
+}
+
+func (j *job) refuse(code, format string, args ...any) {
+	j.refusal = &Refusal{Status: Refused, Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+func firstError(jobs []*job) error {
+	for _, j := range jobs {
+		if j.err != nil {
+			return j.err
+		}
+	}
+	return nil
+}
+
+// parallel calls f with 0 to n-1 on all cores.
+func parallel(n int, f func(i int)) {
+	workers := min(n, runtime.GOMAXPROCS(0))
+	if workers <= 1 {
+		for i := range n {
+			f(i)
+		}
+		return
+	}
+	var next atomic.Int64
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// read judges a submission by itself.
+func (s *Service) read(ctx context.Context, sub Submission) *job {
+	j := &job{Submission: sub}
+	if j.Trust == nil {
+		j.Trust = s.Trust()
+	}
+	size := pith.MaxSize
+	if !j.Unlimited {
+		if s.limits.Size > 0 {
+			size = min(size, s.limits.Size)
+		}
+		if wait, ok := s.limits.take("from "+j.From, s.limits.PerAddress, 1); !ok {
+			j.refuse(CodeRateAddress, "more than %g submissions per second from %s", s.limits.PerAddress, j.From)
+			j.refusal.Retry = wait
+			return j
+		}
+	}
+	if len(j.Data) > size {
+		j.refuse(CodeSize, "%d bytes, this mirror takes %d", len(j.Data), size)
+		return j
+	}
+	j.result, j.contents = pith.Inspect(j.Data, j.Trust)
+	if j.contents != nil {
+		j.suffix = j.contents.Suffix
+		return j
+	}
+	failure := j.result.Failures()[0]
+	if failure.Code == pith.CodeBundleType {
+		switch kind := kindOf(j.Data); kind {
+		case "event_type":
+			s.readEvent(ctx, j)
+			return j
+		case "document_type":
+			s.readDocument(ctx, j)
+			return j
+		}
+	}
+	if _, suffix, ok := CutNumber(j.result.PithNumber); ok {
+		j.suffix = suffix
+	}
+	j.refuse(string(failure.Code), "%s", failure.String()+": "+cmp.Or(failure.Detail, "expected "+failure.Expected+", got "+failure.Got))
+	return j
+}
+
+// kindOf returns which of the members that say what a document is it has at its
+// top. The document has been read strictly before.
+func kindOf(data []byte) string {
+	var top struct {
+		Event    *json.RawMessage `json:"event_type"`
+		Document *json.RawMessage `json:"document_type"`
+	}
+	if json.Unmarshal(data, &top) != nil {
+		return ""
+	}
+	switch {
+	case top.Event != nil:
+		return "event_type"
+	case top.Document != nil:
+		return "document_type"
+	}
+	return ""
+}
+
+func (s *Service) readEvent(_ context.Context, j *job) {
+	event, err := pith.ReadEvent(j.Data)
+	if err != nil {
+		j.refuseError(err)
+		return
+	}
+	_, suffix, ok := CutNumber(event.Number)
+	if !ok {
+		j.refuse(string(pith.CodeEventSubject), "%q is not a Pith Number", short(event.Number))
+		return
+	}
+	j.event, j.suffix = event, suffix
+}
+
+func (j *job) refuseError(err error) {
+	var (
+		syntax  *pith.SyntaxError
+		check   *pith.CheckError
+		refused *pith.RefusedError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		j.refuse(string(syntax.Reason), "%v", err)
+	case errors.As(err, &check):
+		j.refuse(string(check.Check.Code), "%v", err)
+	case errors.As(err, &refused):
+		j.refuse(string(refused.Check.Code), "%v", err)
+	default:
+		j.refuse("unreadable", "%v", err)
+	}
+}
+
+func short(s string) string { return s[:min(len(s), 64)] }
+
+// let unites what the jobs bring with what the store has, in one commit. When
+// it fails with ErrConflict it can be called again.
+func (s *Service) let(ctx context.Context, jobs []*job) error {
+	bySuffix := map[string]*record{}
+	var order []*record
+	for _, j := range jobs {
+		if j.contents == nil && j.event == nil {
+			continue // refused by itself, or about no record
+		}
+		j.refusal, j.receipt = nil, nil // of an earlier try
+		r := bySuffix[j.suffix]
+		if r == nil {
+			r = &record{suffix: j.suffix, service: s, ctx: ctx}
+			bySuffix[j.suffix] = r
+			order = append(order, r)
+		}
+		r.jobs = append(r.jobs, j)
+	}
+	if len(order) == 0 {
+		return nil
+	}
+	if err := s.load(ctx, bySuffix); err != nil {
+		return err
+	}
+	parallel(len(order), func(i int) { order[i].err = order[i].unite() })
+	var (
+		updates []Update
+		changed []*record
+	)
+	for _, r := range order {
+		if r.err != nil {
+			return r.err
+		}
+		if r.update != nil {
+			updates, changed = append(updates, *r.update), append(changed, r)
+		}
+	}
+	if len(updates) > 0 {
+		committed, err := s.store.Commit(ctx, updates)
+		if err != nil {
+			return err
+		}
+		for i, c := range committed {
+			changed[i].committed(c)
+		}
+		s.wake()
+	}
+	for _, r := range order {
+		r.receipts()
+	}
+	return nil
+}
+
+// load reads what the store has of the records.
+func (s *Service) load(ctx context.Context, records map[string]*record) error {
+	suffixes := make([]string, 0, len(records))
+	for suffix := range records {
+		suffixes = append(suffixes, suffix)
+	}
+	slices.Sort(suffixes)
+	have, err := s.store.Bundles(ctx, suffixes)
+	if err != nil {
+		return err
+	}
+	for _, h := range have {
+		r := records[h.Record.Suffix]
+		r.base, r.now = h.Record.Revision, h.Record
+		if r.events, err = s.store.RecordEvents(ctx, r.suffix); err != nil {
+			return err
+		}
+		if r.bundle, err = Gunzip(h.Bundle); err != nil {
+			return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
+		}
+		r.packed = h.Bundle
+	}
+	return nil
+}
+
+// A record is one record of a batch: what the store has, and what the batch
+// makes of it.
+type record struct {
+	service *Service
+	ctx     context.Context
+	suffix  string
+	jobs    []*job
+	base    int64 // revision
+
+	now    Record  // as it would be
+	bundle []byte  // canonical; nil while there is none
+	packed []byte  // gzip of it, when it is known
+	events []Event // all
+	fresh  []Event // those that the store does not have
+	keys   []Key
+	cites  []Citation
+
+	update *Update
+	err    error
+}
+
+// unite lets the jobs in one after the other.
+func (r *record) unite() error {
+	for _, j := range r.jobs {
+		var err error
+		if j.contents != nil {
+			err = r.addBundle(j)
+		} else {
+			err = r.addEvent(j)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if r.now.Revision == -1 { // changed
+		if r.packed == nil {
+			r.packed = Gzip(r.bundle)
+		}
+		r.update = &Update{Record: r.now, Base: r.base, Bundle: r.packed, Events: r.fresh, Keys: r.keys, Cites: r.cites}
+	}
+	return nil
+}
+
+// addBundle unites the record with a bundle.
+func (r *record) addBundle(j *job) error {
+	if r.bundle == nil {
+		if r.admit(j, j.result, j.contents, true) {
+			r.become(j.result, j.contents, false)
+		}
+		return nil
+	}
+	if sha256.Sum256(j.contents.Canonical) == r.now.Digest {
+		return nil // word for word what is here
+	}
+	merged, err := pith.Merge(r.bundle, j.contents.Canonical)
+	if err != nil {
+		j.refuseError(err) // the union would break a limit
+		return nil
+	}
+	if same, err := r.nothingNew(merged); err != nil || same {
+		return err
+	}
+	return r.adopt(j, merged, true)
+}
+
+// nothingNew reports whether a union differs from what is here in nothing but
+// the keys of mirrors and the date of packing.
+func (r *record) nothingNew(merged []byte) (bool, error) {
+	alone, err := pith.Merge(r.bundle)
+	if err != nil {
+		return false, fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
+	}
+	var both [2]map[string]json.RawMessage
+	for i, data := range [][]byte{alone, merged} {
+		if err := json.Unmarshal(data, &both[i]); err != nil {
+			return false, err
+		}
+		delete(both[i], "built_at")
+		delete(both[i], "public_keys")
+	}
+	if len(both[0]) != len(both[1]) {
+		return false, nil
+	}
+	for name, value := range both[0] {
+		if !bytes.Equal(value, both[1][name]) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// adopt signs a union and makes the record become it, if the policy agrees.
+func (r *record) adopt(j *job, merged []byte, isBundle bool) error {
+	signed, err := pith.Sign(merged, r.service.key, r.service.now())
+	if err != nil {
+		j.refuseError(err)
+		return nil
+	}
+	result, contents := pith.Inspect(signed, j.Trust)
+	if contents == nil {
+		return fmt.Errorf("the union of %s with a valid submission is not valid: %v", r.suffix, result.Failures())
+	}
+	if !r.admit(j, result, contents, isBundle) {
+		return nil
+	}
+	r.become(result, contents, true)
+	return nil
+}
+
+// addEvent unites the record with an event that came alone.
+func (r *record) addEvent(j *job) error {
+	if r.bundle == nil {
+		j.refuse(CodeNoRecord, "%s is not here; send a bundle of the record first", r.suffix)
+		return nil
+	}
+	for _, e := range r.events {
+		if e.ID == j.event.ID && e.SHA256 == sha256.Sum256(j.event.Canonical) {
+			return nil // it is here
+		}
+	}
+	var entry []byte
+	if !bytes.Contains(r.bundle, []byte(`"fingerprint_sha256_hex":"`+j.event.Fingerprint+`"`)) {
+		key, err := r.service.store.Key(r.ctx, j.event.Fingerprint)
+		if errors.Is(err, ErrNotFound) {
+			j.refuse(CodeKeyUnknown, "the key %s is not declared here; declare it with POST /keys", j.event.Fingerprint)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		entry = key.Entry
+	}
+	merged, err := pith.Adopt(r.bundle, j.event.Canonical, entry)
+	if err != nil {
+		j.refuseError(err)
+		return nil
+	}
+	return r.adopt(j, merged, false)
+}
+
+// admit asks whether what is new in a verified bundle may come in. Events that
+// are here already were let in before, whatever the policy says of them now.
+func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isBundle bool) bool {
+	known := map[Digest]bool{}
+	for _, e := range r.events {
+		known[e.SHA256] = true
+	}
+	perSigner := map[string]int{}
+	var doubt *pith.Statement
+	for i := range result.History {
+		st := &result.History[i]
+		if known[contents.Entries[i]] {
+			continue
+		}
+		if !isBundle && st.Invalid != "" {
+			if st.EventID == j.event.ID {
+				j.refuse(string(st.Invalid), "the event is not valid: %s", explain(st.Invalid))
+				return false
+			}
+			continue
+		}
+		perSigner[st.Fingerprint]++
+		if doubt == nil && (!st.Trusted) {
+			doubt = st
+		}
+	}
+	if !j.Unlimited && !j.charged {
+		j.charged = true
+		for fingerprint, n := range perSigner {
+			if wait, ok := r.service.limits.take("key "+fingerprint, r.service.limits.PerSigner, n); !ok {
+				j.refuse(CodeRateSigner, "more than %g events per second of the key %s", r.service.limits.PerSigner, fingerprint)
+				j.refusal.Retry = wait
+				return false
+			}
+		}
+	}
+	code, detail, signer := "", "", ""
+	if doubt != nil {
+		signer = doubt.Fingerprint
+		code, detail = distrust(result, doubt)
+	} else if isBundle {
+		// The bundle's signer vouches for what no event covers.
+		code, detail = bundleDistrust(j.result)
+	}
+	if code == "" || r.service.unknown == Accepted {
+		return true
+	}
+	j.refusal = &Refusal{Status: r.service.unknown, Code: code, Detail: detail}
+	j.refusal.signer = signer
+	return false
+}
+
+func explain(code pith.Code) string {
+	asks, _, _ := pith.Explain(code)
+	return asks
+}
+
+// distrust says why the policy does not vouch for an event.
+func distrust(result *pith.Result, st *pith.Statement) (code, detail string) {
+	if st.Invalid != "" { // nobody vouches for what is not valid
+		return string(st.Invalid), "the bundle brings an event that is not valid, " + st.EventID
+	}
+	for _, s := range result.Signers {
+		if s.Fingerprint == st.Fingerprint && s.SignerID == st.Signer.ID && !s.Trusted {
+			return string(s.Reason), fmt.Sprintf("the policy does not let the key %s sign %s as %s", st.Fingerprint, st.Type, st.Signer.ID)
+		}
+	}
+	return string(pith.CodeTrustKey), "the policy does not know the key " + st.Fingerprint
+}
+
+// bundleDistrust says why the policy does not vouch for a bundle's signer.
+func bundleDistrust(result *pith.Result) (code, detail string) {
+	for _, c := range result.Checks {
+		if !c.OK && c.IfFailed == pith.Untrusted && strings.HasPrefix(c.Path, "/bundle_signature") {
+			return string(c.Code), "the policy does not let the bundle's signer put bundles together"
+		}
+	}
+	return "", ""
+}
+
+// become makes the record what a bundle says.
+func (r *record) become(result *pith.Result, contents *pith.Contents, united bool) {
+	now := r.service.now().UTC().Truncate(1e9)
+	known := map[Digest]bool{}
+	for _, e := range r.events {
+		known[e.SHA256] = true
+	}
+	declared := map[string]string{} // who says to own a key
+	rec := recordOf(result, contents, united)
+	for i := range result.History {
+		st := &result.History[i]
+		if st.Invalid == "" && declared[st.Fingerprint] == "" {
+			declared[st.Fingerprint] = st.Signer.ID
+		}
+		if known[contents.Entries[i]] {
+			continue
+		}
+		e := eventOf(st, contents, i)
+		e.ReceivedAt = now
+		r.events, r.fresh = append(r.events, e), append(r.fresh, e)
+		if c, ok := citationOf(st, contents.Suffix); ok {
+			r.cites = append(r.cites, c)
+		}
+	}
+	for _, k := range contents.Keys {
+		if !slices.ContainsFunc(r.keys, func(have Key) bool { return have.Fingerprint == k.Fingerprint }) {
+			r.keys = append(r.keys, Key{Fingerprint: k.Fingerprint, SignerID: declared[k.Fingerprint], Entry: k.Entry, DeclaredAt: now})
+		}
+	}
+	rec.Revision = -1 // changed; the store knows the number
+	r.now, r.bundle, r.packed = rec, contents.Canonical, nil
+}
+
+// recordOf is the row of a verified bundle. It follows from the bundle alone.
+func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record {
+	rec := Record{
+		Suffix: contents.Suffix, Number: result.PithNumber,
+		Digest: sha256.Sum256(contents.Canonical), Size: len(contents.Canonical),
+		Events: contents.EventSet, State: contents.State, United: united,
+		EventCount: result.Events.Total,
+		Source:     result.Source, Title: result.Title, Categories: contents.Categories,
+		Submitted: contents.SubmittedAt, BuiltAt: contents.BuiltAt,
+	}
+	for _, a := range contents.Aliases {
+		if strings.HasPrefix(a.Kind, "pith_short_") {
+			continue // Resolve finds those
+		}
+		rec.Aliases = append(rec.Aliases, Alias(a))
+	}
+	for i := range result.History {
+		st := &result.History[i]
+		if st.Invalid != "" || st.Superseded {
+			continue
+		}
+		switch st.Type {
+		case pith.TypeReplicationRecord:
+			rec.Replications++
+		case pith.TypeGraphSnapshot:
+			var payload struct {
+				Graph struct {
+					Paper struct {
+						Authors  string `json:"authors_text"`
+						Abstract string `json:"abstract_excerpt"`
+					} `json:"paper"`
+				} `json:"graph_snapshot"`
+			}
+			if json.Unmarshal(st.Payload, &payload) == nil {
+				rec.Authors, rec.Abstract = payload.Graph.Paper.Authors, payload.Graph.Paper.Abstract
+			}
+		}
+	}
+	return rec
+}
+
+// eventOf is the row of an event, without what the mirror adds.
+func eventOf(st *pith.Statement, contents *pith.Contents, i int) Event {
+	return Event{
+		ID: st.EventID, Suffix: contents.Suffix, SHA256: contents.Entries[i], Type: st.Type,
+		SignerID: st.Signer.ID, Fingerprint: st.Fingerprint, CreatedAt: st.CreatedAt.UTC().Truncate(1e9), Invalid: string(st.Invalid),
+	}
+}
+
+// citationOf is the row of a valid citation.
+func citationOf(st *pith.Statement, suffix string) (Citation, bool) {
+	if st.Type != pith.TypeCitationSignature || st.Invalid != "" {
+		return Citation{}, false
+	}
+	p, ok := st.Typed()
+	if !ok {
+		return Citation{}, false
+	}
+	c, ok := p.(*pith.CitationSignature)
+	if !ok {
+		return Citation{}, false
+	}
+	id := c.Citing.ID
+	if _, suffix, ok := CutNumber(id); ok && c.Citing.Kind == "pith" {
+		id = suffix
+	}
+	citing := FoldAlias(c.Citing.Kind, id)
+	return Citation{Kind: citing.Kind, ID: citing.Value, Suffix: suffix, EventID: st.EventID, Relation: c.Relation}, true
+}
+
+// committed gives the events the numbers that the store gave.
+func (r *record) committed(c Committed) {
+	r.now.Revision = c.Revision
+	first := len(r.events) - len(r.fresh)
+	for i := range r.fresh {
+		r.events[first+i].Seq = c.FirstSeq + int64(i)
+		r.fresh[i].Seq = r.events[first+i].Seq
+	}
+}
+
+// receipts answers the jobs that were not refused.
+func (r *record) receipts() {
+	at := r.service.now().UTC().Truncate(1e9)
+	fresh := map[Digest]bool{}
+	for _, e := range r.fresh {
+		fresh[e.SHA256] = true
+	}
+	bySHA := map[Digest]Event{}
+	for _, e := range r.events {
+		bySHA[e.SHA256] = e
+	}
+	for _, j := range r.jobs {
+		if j.refusal != nil {
+			continue
+		}
+		receipt := &Receipt{Number: r.now.Number, Revision: r.now.Revision, Digest: r.now.Digest, At: at}
+		take := func(sum Digest) {
+			e, ok := bySHA[sum]
+			if !ok { // another copy of the same event stays (spec §5.1)
+				return
+			}
+			receipt.Events = append(receipt.Events, e)
+			if fresh[sum] {
+				receipt.New++
+				delete(fresh, sum) // the first that brought it
+			}
+		}
+		if j.contents != nil {
+			for _, sum := range j.contents.Entries {
+				take(sum)
+			}
+		} else {
+			take(sha256.Sum256(j.event.Canonical))
+		}
+		j.receipt = receipt
+	}
+}
+
+// hold keeps a submission that was not let in, with the reason.
+func (s *Service) hold(ctx context.Context, j *job) error {
+	r := j.refusal
+	if r.Code == CodeRateAddress || r.Code == CodeRateSigner || r.ID != 0 {
+		return nil // a storm is not worth its disk
+	}
+	counts, err := s.store.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Status == Queued && s.limits.Queued >= 0 && counts.Queued >= s.limits.Queued {
+		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
+		return nil
+	}
+	if r.Status == Refused && s.limits.Refused >= 0 && counts.Refused >= s.limits.Refused {
+		s.log.Warn("refused and not kept: there are too many", "code", r.Code, "from", j.From)
+		return nil
+	}
+	h := Held{
+		Status: r.Status, Digest: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: r.signer,
+		From: clip(j.From, 256), ReceivedAt: s.now().UTC().Truncate(1e9),
+	}
+	data := j.Data
+	if r.Status == Refused && len(data) > MaxHeld {
+		data, h.Truncated = data[:MaxHeld], true
+	}
+	h.Data = Gzip(data)
+	var now Status
+	if r.ID, now, err = s.store.PutHeld(ctx, h); now == Rejected {
+		r.Status, r.Code, r.Detail = Refused, CodeModerated, "a moderator kept it out before"
+	}
+	return err
+}
+
+// clip makes a stranger's text short and storable.
+func clip(s string, n int) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s[:min(len(s), n)], "\x00", ""), "")
+}
+
+// packers are gzip writers at rest: a new one costs more than its work.
+var packers = sync.Pool{New: func() any { return kgzip.NewWriter(nil) }}
+
+// Gzip compresses data as a store keeps it. The same data gives the same bytes.
+func Gzip(data []byte) []byte {
+	w := packers.Get().(*kgzip.Writer)
+	defer packers.Put(w)
+	var out bytes.Buffer
+	out.Grow(len(data)/3 + 64)
+	w.Reset(&out)
+	_, err := w.Write(data)
+	if err = errors.Join(err, w.Close()); err != nil {
+		panic(err) // a buffer takes everything
+	}
+	return out.Bytes()
+}
+
+// Gunzip is the inverse of Gzip. It gives no more than a document may hold.
+func Gunzip(data []byte) ([]byte, error) {
+	r, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, err
+	}
+	out, err := io.ReadAll(io.LimitReader(r, pith.MaxSize+1))
+	if err == nil && len(out) > pith.MaxSize {
+		err = errors.New("more than a document may hold")
+	}
+	return out, err
 }

@@ -6,6 +6,8 @@
 //	fn, lossFn := rivals.SAM{Rho: 0.05}.Wrap(modelFn, lossFn)
 //	trainer := train.NewTrainer(backend, store, fn, lossFn, optimizer, nil, nil)
 //
+// They are:
+//
 //   - [SAM] and, with Adaptive, ASAM: the gradient at the worst point near w, at
 //     the price of two passes.
 //   - [Noise]: every method that is noise in the weights, SmoothOut itself among

@@ -247,7 +247,7 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 // random signs.
 type Trace struct {
 	Draws     int      `json:"draws"`     // at most; default 100
-	Tolerance float64  `json:"tolerance"` // stops at this standard error, relative to the trace; default 0.02
+	Tolerance float64  `json:"tolerance"` // stops at this standard error, relative to the trace; default 0.05
 	Products  Products `json:"products"`  // default Automatic
 }
 
@@ -267,7 +267,7 @@ const leastDraws = 10
 
 func (m Trace) measure(ctx context.Context, p *point) (*Result, error) {
 	defaultTo(&m.Draws, 100)
-	defaultTo(&m.Tolerance, 0.02)
+	defaultTo(&m.Tolerance, 0.05)
 	if err := positive("tolerance", m.Tolerance); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 
+	"gonum.org/v1/gonum/blas/blas32"
 	"gonum.org/v1/gonum/mat"
 
 	"github.com/openpith/evidence/internal/seed"
@@ -143,13 +144,25 @@ func newSubspace(p *point, dimensions, k int) (*subspace, error) {
 	gram := mat.NewSymDense(dimensions, nil)
 	inParallel(dimensions, func(i int) {
 		for j := i; j < dimensions; j++ {
-			gram.SetSym(i, j, dot(s.rows[i], s.rows[j]))
+			gram.SetSym(i, j, fastDot(s.rows[i], s.rows[j]))
 		}
 	})
 	if !s.gram.Factorize(gram) {
 		return nil, fmt.Errorf("the %d random directions are not independent", dimensions)
 	}
 	return s, nil
+}
+
+// fastDot is dot by vector instructions: float32 products are added in float32
+// over short stretches, whose sums are added in float64.
+func fastDot(a, b []float32) (sum float64) {
+	const stretch = 1024
+	for len(a) > 0 {
+		n := min(stretch, len(a))
+		sum += float64(blas32.Dot(blas32.Vector{N: n, Inc: 1, Data: a[:n]}, blas32.Vector{N: n, Inc: 1, Data: b[:n]}))
+		a, b = a[n:], b[n:]
+	}
+	return sum
 }
 
 func (s *subspace) solve(x []float64) []float64 {
@@ -163,7 +176,7 @@ func (s *subspace) solve(x []float64) []float64 {
 // against is rows·v.
 func (s *subspace) against(v []float32) []float64 {
 	out := make([]float64, len(s.rows))
-	inParallel(len(s.rows), func(i int) { out[i] = dot(s.rows[i], v) })
+	inParallel(len(s.rows), func(i int) { out[i] = fastDot(s.rows[i], v) })
 	return out
 }
 
@@ -176,10 +189,8 @@ func (s *subspace) weights(y []float64) []float32 {
 	inParallel(64, func(k int) {
 		part := w[min(k*chunk, len(w)):min((k+1)*chunk, len(w))]
 		for i, row := range s.rows {
-			f := float32(c[i])
-			for j, r := range row[min(k*chunk, len(w)):][:len(part)] {
-				part[j] += f * r
-			}
+			along := row[min(k*chunk, len(w)):][:len(part)]
+			blas32.Axpy(float32(c[i]), blas32.Vector{N: len(part), Inc: 1, Data: along}, blas32.Vector{N: len(part), Inc: 1, Data: part})
 		}
 	})
 	return w

@@ -177,43 +177,59 @@ func (m PACBayes) measure(ctx context.Context, p *point) (*Result, error) {
 }
 
 // typicalCrossing is about how many evaluations crossing needs, for progress.
-const typicalCrossing = 22
+const typicalCrossing = 8
 
-// crossing finds by doubling and bisection an x, to a relative 1e-3, at which
-// rise(x) = target, and the slope there. The last evaluation of rise is at x.
-// A rise that never gets there is an error; one that is not a number is beyond.
+// crossing finds an x, to a relative 1e-3, at which rise(x) = target, and the
+// slope there. The last evaluation of rise is at x. Near a minimum a rise is
+// close to a power of x, so guesses are made as if it were one, and halved
+// intervals take over where it is not. A rise that never gets there is an
+// error; one that is not a number is beyond.
 func crossing(rise func(float64) (float64, error), target, start float64) (x, got, slope float64, err error) {
+	const close, tries, farthest = 1e-3, 80, 1e12
 	low, atLow := 0.0, 0.0
-	high, atHigh := start, 0.0
-	beyond := func(r float64) bool { return !(r < target) }
-	for n := 0; ; n++ {
-		if atHigh, err = rise(high); err != nil {
+	high, atHigh := math.Inf(1), math.Inf(1)
+	x = start
+	for n := 0; n < tries && low < farthest*start; n++ {
+		if got, err = rise(x); err != nil {
 			return 0, 0, 0, err
 		}
-		if beyond(atHigh) {
-			break
-		}
-		if n == 60 {
-			return 0, 0, 0, fmt.Errorf("the loss does not rise by %v within a distance of %.3g", target, high)
-		}
-		low, atLow = high, atHigh
-		high *= 2
-	}
-	for high-low > 1e-3*high {
-		middle := (low + high) / 2
-		r, err := rise(middle)
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		if beyond(r) {
-			high, atHigh = middle, r
+		beyond := !(got < target)
+		if beyond {
+			high, atHigh = x, got
 		} else {
-			low, atLow = middle, r
+			low, atLow = x, got
+		}
+		if math.Abs(got-target) <= close*target || !math.IsInf(high, 1) && high-low <= close*high {
+			// Of a power law k·x^p the slope is p·rise/x; p = 2 unless two
+			// points on either side tell.
+			p := 2.0
+			if low > 0 && atLow > 0 && !math.IsInf(atHigh, 1) && atHigh > atLow {
+				p = math.Log(atHigh/atLow) / math.Log(high/low)
+			}
+			return x, got, p * got / x, nil
+		}
+		switch {
+		case math.IsInf(high, 1): // not there yet: as if quadratic, at most 16 times as far
+			x = low * 16
+			if atLow > 0 {
+				x = low * math.Min(16, 1.1*math.Sqrt(target/atLow))
+			}
+		case n%3 == 2 || !(atLow > 0) || math.IsNaN(atHigh) || math.IsInf(atHigh, 1):
+			if low == 0 {
+				x = high * math.Max(1./16, math.Min(0.9, math.Sqrt(target/atHigh)))
+				if math.IsNaN(x) {
+					x = high / 16
+				}
+			} else {
+				x = (low + high) / 2
+			}
+		default:
+			p := math.Log(atHigh/atLow) / math.Log(high/low)
+			x = low * math.Pow(target/atLow, 1/p)
+			if !(x > low && x < high) {
+				x = (low + high) / 2
+			}
 		}
 	}
-	x = (low + high) / 2
-	if got, err = rise(x); err != nil {
-		return 0, 0, 0, err
-	}
-	return x, got, (atHigh - atLow) / (high - low), nil
+	return 0, 0, 0, fmt.Errorf("the loss does not rise by %v within a distance of %.3g", target, low)
 }

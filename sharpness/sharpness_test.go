@@ -216,6 +216,19 @@ func TestEpsilonFlatness(t *testing.T) {
 	near(t, "1/distance", r.Value, 1/d, 2e-3/d)
 }
 
+func TestFewEvaluationsFindACrossing(t *testing.T) {
+	for _, curvature := range []float64{1e-6, 1e-3, 1, 1e3, 1e6} {
+		b := newBowl(curvature)
+		r := run(t, sharpness.EpsilonFlatness{}, b, []float32{1e-3, 0})
+		if r.Cost.Losses > 12 {
+			t.Errorf("curvature %v: %v losses", curvature, r.Cost.Losses)
+		}
+		d := r.Detail.(sharpness.EpsilonFlatnessDetail).Distance
+		at := curvature * (d*1e-3 + d*d/2) // L(0.001+d) - L(0.001)
+		near(t, "rise at the distance", at, 0.1, 1e-3)
+	}
+}
+
 func TestPACBayes(t *testing.T) {
 	curvature := make([]float64, 400)
 	for i := range curvature {

@@ -8,6 +8,8 @@ import (
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/dtypes"
+	"github.com/gomlx/compute/dtypes/bfloat16"
+	"github.com/gomlx/compute/dtypes/float16"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -85,6 +87,14 @@ func floats(t *tensors.Tensor) ([]float64, bool) {
 		}
 	case dtypes.Float64:
 		out = tensors.MustCopyFlatData[float64](t)
+	case dtypes.BFloat16:
+		for _, v := range tensors.MustCopyFlatData[bfloat16.BFloat16](t) {
+			out = append(out, float64(v.Float32()))
+		}
+	case dtypes.Float16:
+		for _, v := range tensors.MustCopyFlatData[float16.Float16](t) {
+			out = append(out, float64(v.Float32()))
+		}
 	default:
 		return nil, false
 	}
@@ -133,13 +143,13 @@ func (c Config) measure(r *Row, w []float64, strength float64) {
 func (t Table) WriteTo(w io.Writer) (int64, error) {
 	count := &counter{w: w}
 	tw := tabwriter.NewWriter(count, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "parameter\tshape\trole\tfilters\tRMS(w)\tRMS(noise)/RMS(w)\t")
+	fmt.Fprintln(tw, "parameter\tshape\trole\tfilters\tRMS(w)\tRMS(noise)/RMS(w)")
 	for _, r := range t {
 		noise := fmt.Sprintf("%.3g", r.Noise)
 		if r.Why != "" {
 			noise = "none: " + r.Why
 		}
-		fmt.Fprintf(tw, "%s\t%v\t%s\t%d\t%.3g\t%s\t\n", r.Path, r.Shape, r.Role, r.Filters, r.RMS, noise)
+		fmt.Fprintf(tw, "%s\t%v\t%s\t%d\t%.3g\t%s\n", r.Path, r.Shape, r.Role, r.Filters, r.RMS, noise)
 	}
 	err := tw.Flush()
 	return count.n, err

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -42,6 +43,12 @@ a bundle that verify rejects.`,
 			if a.draft.Payload, err = read(cmd, payload); err != nil {
 				return err
 			}
+			if _, err := pith.Canonical(a.draft.Payload); err != nil {
+				return cli.Hint(fmt.Errorf("payload %s: %w", payload, err), "the payload is one JSON object; nothing was signed")
+			}
+			if t := a.draft.Type; !slices.Contains(statementTypes, t) && t != pith.TypeRecordCreated && t != pith.TypeGraphSnapshot {
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", printable(a.draft.Type))
+			}
 			return a.append(cmd, args[0])
 		},
 	}
@@ -67,7 +74,7 @@ func (a *appending) flags(cmd *cobra.Command) {
 	flags.StringVar(&a.draft.Target, "target", "record", "what the event is about within the record")
 	flags.StringArrayVar(&a.draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
 	flags.StringVar(&a.keyFile, "key", "", keyUsage)
-	flags.StringVar(&a.output, "out", "", "write the new bundle to `FILE`")
+	outFlags(cmd, &a.output, "write the new bundle to `FILE`")
 	flags.StringVar(&a.now, "at", "", "the `TIME` of signing (default now)")
 	flags.BoolVar(&a.dryRun, "dry-run", false, "print the bytes that would be signed, and write nothing")
 	cmd.MarkFlagsOneRequired("out", "dry-run")

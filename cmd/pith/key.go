@@ -85,7 +85,9 @@ func keyShowCommand() *cobra.Command {
 		Use:   "show",
 		Short: "Print the public half of a key, or a trust file for it",
 		Long: `show prints the public key as it stands in a bundle. With --trust it prints a
-trust file that others can use to believe what this key signs.`,
+trust file that others can use to believe what this key signs: by default
+everything that people say about a record, and not the two types by which a
+registry opens and describes one.`,
 		Example: "  pith key show --trust > trust.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -106,9 +108,17 @@ trust file that others can use to believe what this key signs.`,
 	}
 	cmd.Flags().StringVar(&path, "key", "", "read the key from `FILE` (default $PITH_KEY, then pith/key.json in your configuration directory)")
 	cmd.Flags().BoolVar(&trust, "trust", false, "print a trust file instead")
-	cmd.Flags().StringSliceVar(&eventTypes, "event-types", []string{pith.TypeReplicationRecord}, "with --trust: the `TYPES` of events it may sign, * for all")
+	cmd.Flags().StringSliceVar(&eventTypes, "event-types", statementTypes, "with --trust: the `TYPES` of events it may sign, * for all")
 	cmd.Flags().BoolVar(&bundles, "bundles", true, "with --trust: whether it may sign bundles")
 	return cmd
+}
+
+// statementTypes are the types of events by which people speak. record_created
+// and graph_snapshot are a registry's: whoever may sign those says what the paper
+// is.
+var statementTypes = []string{
+	pith.TypeAuthorAttestation, pith.TypeCitationSignature, pith.TypeCorrection, pith.TypeMirrorHint,
+	pith.TypeReplicationRecord, pith.TypeStorageAttestation, pith.TypeTimestampAnchor,
 }
 
 func keyPath(path string) (string, error) {
@@ -144,7 +154,12 @@ func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, cli.Hint(err, "make a key with pith key new, or name one with --key")
 	case errors.Is(err, keyfile.ErrOpenToOthers):
-		return nil, cli.Hint(err, "chmod 600 %s", path)
+		return nil, cli.Hint(err, "if others may have read it, go over to a new key with pith key rotate")
+	case errors.Is(err, keyfile.ErrPassphrase):
+		return nil, cli.Hint(err, "try again; PITH_PASSPHRASE is taken before anybody is asked")
+	}
+	if hinted := (*cli.Error)(nil); errors.As(err, &hinted) {
+		return nil, &cli.Error{Code: hinted.Code, Err: err, Hint: hinted.Hint}
 	}
 	return key, cli.Hint(err, "name another key with --key")
 }

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"runtime"
@@ -33,14 +35,18 @@ type answer struct {
 // stdout or in the file to resume. At most a few lines per core are in memory at
 // a time.
 func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume string) error {
-	out, done := cmd.OutOrStdout(), &earlier{}
+	policy := fmt.Sprintf("%x", sha256.Sum256(trust.JSON()))
+	out, done := cmd.OutOrStdout(), newEarlier()
 	if resume != "" {
 		f, err := os.OpenFile(resume, os.O_RDWR|os.O_CREATE, 0o644)
 		if err != nil {
 			return cli.Hint(err, "name a file that can be written")
 		}
 		defer f.Close()
-		if done, err = readEarlier(f); err != nil {
+		if done, err = readEarlier(f, policy); err != nil {
+			if errors.Is(err, errOtherPolicy) {
+				return cli.Hint(fmt.Errorf("resume %s: %w", resume, err), "name the same trust files as before, or a new file for the results")
+			}
 			return cli.Hint(fmt.Errorf("resume %s: %w", resume, err), "name a file that an earlier run wrote, or a new one")
 		}
 		out = f
@@ -59,7 +65,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 	for range workers {
 		group.Go(func() {
 			for j := range jobs {
-				j.answer <- verifyLine(j.line, trust)
+				j.answer <- verifyLine(j.line, trust, policy)
 			}
 		})
 	}
@@ -74,7 +80,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 		for _, path := range paths {
 			readErr = eachLine(cmd, path, &read, func(line []byte) (bool, error) {
 				if n++; n <= done.lines {
-					return ctx.Err() == nil, done.check(n, line, trust)
+					return ctx.Err() == nil, done.check(n, line, trust, policy)
 				}
 				j := job{line, make(chan answer, 1)}
 				select {
@@ -111,7 +117,11 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 	}
 	group.Wait()
 	bar.close()
-	if err := errors.Join(writeErr, buffered.Flush(), readErr, cmd.Context().Err()); err != nil {
+	var interrupted error
+	if cmd.Context().Err() != nil {
+		interrupted = errors.New("interrupted")
+	}
+	if err := errors.Join(writeErr, buffered.Flush(), readErr, interrupted); err != nil {
 		var hinted *cli.Error
 		if errors.As(err, &hinted) {
 			return hinted
@@ -119,7 +129,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 		hint := "not every line was answered"
 		switch {
 		case errors.Is(err, errOtherInput):
-			hint = "name the same inputs and trust files as before, or a new file for the results"
+			hint = "name the same inputs as before, in their order, or a new file for the results"
 		case resume != "":
 			hint = "not every line was answered; the same command goes on from here"
 		}
@@ -128,7 +138,10 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 	return cli.Exit(code)
 }
 
-func verifyLine(data []byte, trust *pith.Trust) answer {
+// verifyLine answers one line. Its answer says of what it is and by which policy,
+// so that it means something by itself, and a later run can tell whether it is
+// its own.
+func verifyLine(data []byte, trust *pith.Trust, policy string) answer {
 	r := pith.Verify(data, trust)
 	r.Checks = append(r.Failures(), r.Notes()...) // a million lists of passed checks help nobody
 	if r.Checks == nil {
@@ -138,27 +151,40 @@ func verifyLine(data []byte, trust *pith.Trust) answer {
 	if err != nil { // cannot happen: the result holds text and numbers
 		text = []byte(`{"verdict":"unreadable"}`)
 	}
-	return answer{json: append(text, '\n'), code: exitCode(r.Verdict())}
+	text = fmt.Appendf(text[:len(text)-1], `,"input_sha256":"%x","policy_sha256":"%s"}`+"\n", lineDigest(data), policy)
+	return answer{json: text, code: exitCode(r.Verdict())}
 }
+
+// lineDigest is the SHA-256 of a line without its end, so for a bundle of one
+// line the same as of a file that holds it and no newline.
+func lineDigest(data []byte) [sha256.Size]byte { return sha256.Sum256(bytes.TrimRight(data, "\r\n")) }
 
 // earlier is what a run that was cut off has left: the results file itself says
 // how far it came.
 type earlier struct {
-	lines int
-	last  []byte // the last result, with its newline
-	code  int    // what all of them stand for
+	lines  int
+	last   []byte    // the last result, with its newline
+	code   int       // what all of them stand for
+	inputs hash.Hash // over the digests of their inputs, as the results have them
+	again  hash.Hash // the same, as the inputs have them now
 }
+
+func newEarlier() *earlier { return &earlier{inputs: sha256.New(), again: sha256.New()} }
 
 // resultStart is how every result starts, and what is left of one that was cut off.
 var resultStart = []byte(`{"result_type":"pith_verification_result","result_version":`)
 
-// errOtherInput reports results that are not those of the bundles.
-var errOtherInput = errors.New("these are results of another input or another policy")
+var (
+	// errOtherInput reports results that are not those of the bundles.
+	errOtherInput = errors.New("these are results of other inputs, or of another version of pith")
+	// errOtherPolicy reports results that another policy gave.
+	errOtherPolicy = errors.New("these are results under another policy")
+)
 
 // readEarlier reads the results in f, cuts off a last line that was not finished,
 // and leaves f where writing goes on.
-func readEarlier(f *os.File) (*earlier, error) {
-	e := &earlier{}
+func readEarlier(f *os.File, policy string) (*earlier, error) {
+	e := newEarlier()
 	end := int64(0)
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
@@ -174,12 +200,18 @@ func readEarlier(f *os.File) (*earlier, error) {
 		}
 		var result struct {
 			Verdict *pith.Verdict `json:"verdict"`
+			Input   string        `json:"input_sha256"`
+			Policy  string        `json:"policy_sha256"`
 		}
-		if err := json.Unmarshal(line, &result); err != nil || result.Verdict == nil {
-			return nil, fmt.Errorf("line %d is no result", e.lines+1)
+		if err := json.Unmarshal(line, &result); err != nil || result.Verdict == nil || result.Input == "" {
+			return nil, fmt.Errorf("line %d is no result of verify --lines", e.lines+1)
+		}
+		if result.Policy != policy {
+			return nil, fmt.Errorf("line %d: %w", e.lines+1, errOtherPolicy)
 		}
 		e.lines, e.last, end = e.lines+1, line, end+int64(len(line))
 		e.code = worse(e.code, exitCode(*result.Verdict))
+		io.WriteString(e.inputs, result.Input)
 	}
 	if err := f.Truncate(end); err != nil {
 		return nil, err
@@ -188,10 +220,17 @@ func readEarlier(f *os.File) (*earlier, error) {
 	return e, err
 }
 
-// check answers the bundle of the last result again: only the same bundle under
-// the same policy gives the same bytes.
-func (e *earlier) check(n int, line []byte, trust *pith.Trust) error {
-	if n == e.lines && !bytes.Equal(verifyLine(line, trust).json, e.last) {
+// check compares the first inputs with those of the results, all together when
+// the last is there: a digest of each would not fit into constant memory. The
+// last is answered again as well, which shows whether this is the same pith.
+func (e *earlier) check(n int, line []byte, trust *pith.Trust, policy string) error {
+	fmt.Fprintf(e.again, "%x", lineDigest(line))
+	switch {
+	case n < e.lines:
+		return nil
+	case !bytes.Equal(e.inputs.Sum(nil), e.again.Sum(nil)):
+		return fmt.Errorf("the first %d bundles: %w", n, errOtherInput)
+	case !bytes.Equal(verifyLine(line, trust, policy).json, e.last):
 		return fmt.Errorf("result %d: %w", n, errOtherInput)
 	}
 	return nil

@@ -1,4 +1,5 @@
-// Command pith checks, reads and extends Pith bundles. It works offline.
+// Command pith checks, reads and extends Pith bundles, which works offline, and
+// runs mirrors of them.
 package main
 
 import (
@@ -32,6 +33,7 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
 		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
 		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
+		serveCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
 	)
 	return cmd
 }
@@ -131,8 +133,7 @@ func failed(err error) error {
 	case errors.As(err, &syntax):
 		_, hint, _ = pith.Explain(pith.Code(syntax.Reason))
 	case errors.As(err, &refused):
-		code = cli.ExitRejected
-		_, hint, _ = pith.Explain(refused.Check.Code)
+		code, hint = cli.ExitRejected, refused.Hint()
 	case errors.As(err, &check):
 		code = cli.ExitRejected
 		_, hint, _ = pith.Explain(check.Check.Code)

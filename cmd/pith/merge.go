@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +44,7 @@ verify rejects is not merged.`,
 			return write(cmd, output, line(merged))
 		},
 	}
-	cmd.Flags().StringVar(&output, "out", "", "write the union to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the union to `FILE` instead of standard output")
 	return cmd
 }
 
@@ -57,13 +60,45 @@ func failedOn(paths []string, err error) error {
 	return failed(err)
 }
 
+// outFlags gives a command --out and --force. What it writes is somebody's word,
+// and perhaps the only copy, so a file that is there is not replaced unasked:
+// that is found out before keys are opened and texts are written.
+func outFlags(cmd *cobra.Command, output *string, usage string) {
+	cmd.Flags().StringVar(output, "out", "", usage)
+	force := cmd.Flags().Bool("force", false, "replace the file that --out names")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if *force || *output == "" || *output == "-" {
+			return nil
+		}
+		switch info, err := os.Lstat(*output); {
+		case err == nil && info.IsDir():
+			return cli.Hint(fmt.Errorf("%s is a directory", *output), "name a file with --out")
+		case err == nil && info.Mode()&(fs.ModeDevice|fs.ModeNamedPipe) == 0:
+			return replaces(*output)
+		}
+		return nil
+	}
+}
+
+func replaces(path string) error {
+	return cli.Hint(fmt.Errorf("%s is there already", path), "name a new file with --out, or replace it with --force")
+}
+
 // write writes to a file, or to standard output when none is named.
 func write(cmd *cobra.Command, path string, data []byte) error {
 	if path == "" || path == "-" {
 		_, err := cmd.OutOrStdout().Write(data)
 		return err
 	}
-	return cli.Hint(atomicfile.Write(path, data, 0o644), "name a file in a directory that you may write to with --out")
+	place := atomicfile.Write
+	if force := cmd.Flags().Lookup("force"); force != nil && force.Value.String() == "false" {
+		place = atomicfile.Create // another process may have been faster
+	}
+	err := place(path, data, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		return replaces(path)
+	}
+	return cli.Hint(err, "name a file in a directory that you may write to with --out")
 }
 
 func signCommand() *cobra.Command {
@@ -97,7 +132,7 @@ weight to the events in it. What verify would reject is not signed.`,
 		},
 	}
 	cmd.Flags().StringVar(&keyFile, "key", "", keyUsage)
-	cmd.Flags().StringVar(&output, "out", "", "write the bundle to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the bundle to `FILE` instead of standard output")
 	cmd.Flags().StringVar(&now, "at", "", "the `TIME` of signing (default now)")
 	return cmd
 }
@@ -151,15 +186,21 @@ mirrors that agree on the first hold the same events.`,
 }
 
 func diffCommand() *cobra.Command {
-	return &cobra.Command{
+	var trustFiles []string
+	cmd := &cobra.Command{
 		Use:   "diff A B",
 		Short: "Tell what each of two bundles lacks, and where they contradict",
 		Long: `diff compares two bundles of one record by their events. Lines with < are events
 that B lacks, lines with > events that A lacks, lines with ! contradictions that
-no merge settles. Exit code 0: the same events and the same state; 1: not.`,
+no merge settles. Who is not trusted is marked, and decides nothing here. Exit
+code 0: the same events and the same state; 1: not.`,
 		Example: "  pith diff mine.json theirs.json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			trust, err := loadTrust(cmd, trustFiles)
+			if err != nil {
+				return err
+			}
 			a, err := read(cmd, args[0])
 			if err != nil {
 				return err
@@ -175,9 +216,15 @@ no merge settles. Exit code 0: the same events and the same state; 1: not.`,
 			out := cmd.OutOrStdout()
 			for _, side := range []struct {
 				sign   string
+				bundle []byte
 				events []pith.Statement
-			}{{"<", d.OnlyA}, {">", d.OnlyB}} {
+			}{{"<", a, d.OnlyA}, {">", b, d.OnlyB}} {
+				judged := pith.Verify(side.bundle, trust).History
 				for _, s := range side.events {
+					at := slices.IndexFunc(judged, func(j pith.Statement) bool { return j.EventID == s.EventID && j.Invalid == s.Invalid })
+					if at >= 0 {
+						s = judged[at]
+					}
 					fmt.Fprintf(out, "%s %s\n", side.sign, eventLine(s))
 				}
 			}
@@ -190,6 +237,8 @@ no merge settles. Exit code 0: the same events and the same state; 1: not.`,
 			return cli.Exit(cli.ExitRejected)
 		},
 	}
+	cmd.Flags().StringArrayVar(&trustFiles, "trust", nil, "trust the signers that `FILE` names (repeatable)")
+	return cmd
 }
 
 // eventLine names an event in one line.
@@ -198,10 +247,7 @@ func eventLine(s pith.Statement) string {
 	if s.EventID != "" {
 		text += "  " + printable(s.EventID)
 	}
-	if s.Invalid != "" {
-		text += "  (invalid: " + string(s.Invalid) + ")"
-	}
-	return text
+	return text + remarks(s)
 }
 
 func logCommand() *cobra.Command {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -78,6 +79,7 @@ func eventNewCommand() *cobra.Command {
 		set       []string
 		proof     string
 		edit      bool
+		from      string
 		eventType string
 	)
 	cmd := &cobra.Command{
@@ -87,15 +89,16 @@ func eventNewCommand() *cobra.Command {
 storage_attestation, citation_signature, correction and mirror_hint. What it says
 comes from --set NAME=VALUE (NAME:=JSON for what is no text; a dot leads into an
 object), or from your editor ($VISUAL or $EDITOR) when there is no --set or with
---edit. It prints the id of the event. Replication records come from smoothout
-replicate.`,
+--edit. It prints the id of the event. What you wrote in the editor is kept when
+nothing comes of it, and --from opens it again. Replication records come from
+smoothout replicate.`,
 		Example: "  pith event new citation_signature bundle.json --set relation=extends --set citing.kind=arxiv --set citing.id=2601.00001 --out new.json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			eventType = args[0]
 			payload, ok := pith.NewPayload(eventType)
 			if !ok {
-				return cli.Hint(fmt.Errorf("no template for events of type %q", eventType), "pith event add signs a payload of any type from a file")
+				return cli.Hint(fmt.Errorf("no template for events of type %q", eventType), "one of %s; pith event add signs a payload of any type from a file", strings.Join(slices.Sorted(maps.Keys(templates)), ", "))
 			}
 			values := map[string]any{}
 			if proof != "" {
@@ -112,30 +115,43 @@ replicate.`,
 			if err != nil {
 				return err
 			}
-			if edit || len(values) == 0 {
-				if text, err = fromEditor(eventType, values); err != nil {
+			sign := func(text []byte) error {
+				if err := decodePayload(text, payload); err != nil {
+					return cli.Hint(err, "spec/04-events.md has the members of %s", eventType)
+				}
+				at, err := timeOrNow(a.now)
+				if err != nil {
 					return err
 				}
+				target := a.draft.Target
+				supersedes := a.draft.Supersedes
+				if a.draft, err = pith.NewDraft(payload, at); err != nil {
+					return failed(err)
+				}
+				a.draft.Target, a.draft.Supersedes = target, supersedes
+				return a.append(cmd, args[1])
 			}
-			if err := decodePayload(text, payload); err != nil {
-				return cli.Hint(err, "spec/04-events.md has the members of %s", eventType)
+			if !edit && from == "" && len(values) > 0 {
+				return sign(text)
 			}
-			at, err := timeOrNow(a.now)
+			template, err := templateFor(cmd, eventType, values, from)
 			if err != nil {
 				return err
 			}
-			target := a.draft.Target
-			supersedes := a.draft.Supersedes
-			if a.draft, err = pith.NewDraft(payload, at); err != nil {
-				return failed(err)
+			written, err := fromEditor(eventType, template)
+			if err != nil {
+				return err
 			}
-			a.draft.Target, a.draft.Supersedes = target, supersedes
-			return a.append(cmd, args[1])
+			if text, err = withoutEmpty(written.text); err == nil {
+				err = sign(text)
+			}
+			return written.done(cmd, err, a.dryRun)
 		},
 	}
 	a.flags(cmd)
 	cmd.Flags().StringArrayVar(&set, "set", nil, "say `NAME=VALUE` (repeatable)")
 	cmd.Flags().BoolVar(&edit, "edit", false, "open an editor on what --set gave")
+	cmd.Flags().StringVar(&from, "from", "", "open the editor on what `FILE` holds")
 	cmd.Flags().StringVar(&proof, "proof", "", "for timestamp_anchor: the proof, a `FILE` in .ots format")
 	return cmd
 }
@@ -190,8 +206,51 @@ func decodePayload(text []byte, payload pith.Payload) error {
 	return nil
 }
 
-// fromEditor lets a person fill in the template, with these values in it.
-func fromEditor(eventType string, values map[string]any) ([]byte, error) {
+// templateFor is what the editor shows: an earlier text, these values, or what
+// there is to say.
+func templateFor(cmd *cobra.Command, eventType string, values map[string]any, from string) ([]byte, error) {
+	switch {
+	case from != "" && len(values) > 0:
+		return nil, cli.Hint(errors.New("--from and --set both say what the event says"), "write it into the file that --from names")
+	case from != "":
+		return read(cmd, from)
+	case len(values) > 0:
+		text, err := json.MarshalIndent(values, "", "  ")
+		return append(text, '\n'), err
+	}
+	return []byte(templates[eventType]), nil
+}
+
+// A writing is what a person wrote in an editor, and the file that still has it.
+type writing struct {
+	text []byte
+	path string
+}
+
+// done forgets the writing when it has become an event. Else it is kept: writing
+// it again would be worse than a file too many.
+func (w *writing) done(cmd *cobra.Command, err error, dryRun bool) error {
+	if err == nil && !dryRun {
+		return os.Remove(w.path)
+	}
+	kept := fmt.Sprintf("what you wrote is in %s; --from opens it again", w.path)
+	if err == nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "pith: %s\n", kept)
+		return nil
+	}
+	failure := &cli.Error{Code: cli.ExitNotChecked, Err: err, Hint: kept}
+	var e *cli.Error
+	if errors.As(err, &e) {
+		failure.Code = e.Code
+		if e.Hint != "" {
+			failure.Hint = e.Hint + "; " + kept
+		}
+	}
+	return failure
+}
+
+// fromEditor lets a person fill in the template.
+func fromEditor(eventType string, template []byte) (*writing, error) {
 	editor := os.Getenv("VISUAL")
 	if editor == "" {
 		editor = os.Getenv("EDITOR")
@@ -199,40 +258,37 @@ func fromEditor(eventType string, values map[string]any) ([]byte, error) {
 	if editor == "" {
 		return nil, cli.Hint(errors.New("neither --set nor an editor says what the event says"), "set EDITOR, or give --set NAME=VALUE")
 	}
-	template := templates[eventType]
-	if len(values) > 0 {
-		text, err := json.MarshalIndent(values, "", "  ")
-		if err != nil {
-			return nil, err
-		}
-		template = string(text) + "\n"
-	}
 	file, err := os.CreateTemp("", eventType+"-*.json")
 	if err != nil {
 		return nil, err
 	}
-	defer os.Remove(file.Name())
-	if _, err := file.WriteString(template); err != nil {
-		file.Close()
-		return nil, err
-	}
-	if err := file.Close(); err != nil {
+	_, err = file.Write(template)
+	if err := errors.Join(err, file.Close()); err != nil {
+		os.Remove(file.Name())
 		return nil, err
 	}
 	// As git does: EDITOR may hold arguments, so a shell reads it.
 	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", file.Name())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, cli.Hint(fmt.Errorf("the editor %s: %w", editor, err), "nothing was signed")
-	}
+	editErr := cmd.Run()
 	edited, err := os.ReadFile(file.Name())
 	if err != nil {
 		return nil, err
 	}
-	if string(edited) == template && len(values) == 0 {
-		return nil, cli.Hint(errors.New("the template was left as it is"), "nothing was signed")
+	w := &writing{edited, file.Name()}
+	if string(edited) == string(template) && (editErr != nil || string(template) == templates[eventType]) {
+		os.Remove(file.Name())
+		if editErr == nil {
+			editErr = errors.New("the template was left as it is")
+		} else {
+			editErr = fmt.Errorf("the editor %s: %w", editor, editErr)
+		}
+		return nil, cli.Hint(editErr, "nothing was signed")
 	}
-	return withoutEmpty(edited)
+	if editErr != nil {
+		return nil, w.done(nil, cli.Hint(fmt.Errorf("the editor %s: %w", editor, editErr), "nothing was signed"), false)
+	}
+	return w, nil
 }
 
 // withoutEmpty drops comment lines, and members that were left empty.

@@ -278,7 +278,7 @@ func otsNewCommand() *cobra.Command {
 			return write(cmd, output, p.Bytes())
 		},
 	}
-	cmd.Flags().StringVar(&output, "out", "", "write the proof to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the proof to `FILE` instead of standard output")
 	return cmd
 }
 
@@ -310,7 +310,7 @@ func otsUpgradeCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&commitment, "commitment", "", "what the calendar was asked about, in `HEX`")
-	cmd.Flags().StringVar(&output, "out", "", "write the proof to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the proof to `FILE` instead of standard output")
 	cmd.MarkFlagRequired("commitment")
 	return cmd
 }
@@ -339,6 +339,6 @@ func otsMergeCommand() *cobra.Command {
 			return write(cmd, output, union.Bytes())
 		},
 	}
-	cmd.Flags().StringVar(&output, "out", "", "write the proof to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the proof to `FILE` instead of standard output")
 	return cmd
 }

@@ -54,7 +54,7 @@ pith verify --trust trust.json --trust rotation.json.`,
 	cmd.Flags().StringVar(&from, "from", "", "the first `TIME` of the new key (default now)")
 	cmd.Flags().StringVar(&until, "until", "", "the last `TIME` of the old key (default now)")
 	cmd.Flags().StringVar(&now, "at", "", "the `TIME` of signing (default now)")
-	cmd.Flags().StringVar(&output, "out", "", "write the document to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the document to `FILE` instead of standard output")
 	cmd.MarkFlagRequired("new")
 	return cmd
 }
@@ -95,7 +95,7 @@ stays. Whoever trusts the key puts the document beside the trust file.`,
 	cmd.Flags().StringVar(&from, "from", "", "the `TIME` from which on nothing is believed (default now)")
 	cmd.Flags().StringVar(&now, "at", "", "the `TIME` of signing (default now)")
 	cmd.Flags().StringVar(&reason, "reason", "", "a `WORD` such as compromised, retired or lost")
-	cmd.Flags().StringVar(&output, "out", "", "write the document to `FILE` instead of standard output")
+	outFlags(cmd, &output, "write the document to `FILE` instead of standard output")
 	cmd.MarkFlagRequired("reason")
 	return cmd
 }

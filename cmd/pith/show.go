@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -83,17 +84,26 @@ func presence(p pith.Presence) string {
 }
 
 func remarks(s pith.Statement) string {
-	switch {
-	case s.Invalid != "":
+	if s.Invalid != "" {
 		return "  (invalid: " + string(s.Invalid) + ")"
-	case s.Superseded && s.Trusted:
-		return "  (superseded)"
-	case s.Superseded:
-		return "  (superseded, not trusted)"
-	case !s.Trusted:
-		return "  (not trusted)"
 	}
-	return ""
+	var all []string
+	if s.Superseded {
+		all = append(all, "superseded")
+	}
+	switch {
+	case s.Trusted:
+	case s.Distrust == pith.CodeTrustImpersonation:
+		all = append(all, "not trusted: impersonation? you know another key under this name")
+	case s.Distrust == pith.CodeTrustKey:
+		all = append(all, "not trusted")
+	default:
+		all = append(all, "not trusted: "+string(s.Distrust))
+	}
+	if all == nil {
+		return ""
+	}
+	return "  (" + strings.Join(all, "; ") + ")"
 }
 
 func authorsOf(r *pith.Result) string {

@@ -68,6 +68,9 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 		code = worse(code, exitCode(r.Verdict()))
 		if !asJSON {
 			printResult(out, path, r)
+			if other := otherThing(data, r); other != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: hint: %s %s\n", path, other)
+			}
 			continue
 		}
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -79,6 +82,29 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 		}
 	}
 	return cli.Exit(code)
+}
+
+// otherThing says what was given in place of a bundle, if it is something of ours.
+func otherThing(data []byte, r *pith.Result) string {
+	if f := r.Failures(); len(f) == 0 || f[0].Code != pith.CodeBundleType {
+		return ""
+	}
+	var head map[string]json.RawMessage
+	if json.Unmarshal(data, &head) != nil {
+		return ""
+	}
+	for _, thing := range [][2]string{
+		{"trust_type", "is a trust file: name it with --trust, beside a bundle"},
+		{"document_type", "is a key document: name it with --trust, beside a bundle"},
+		{"file_type", "is a private key: keep it to yourself"},
+		{"event_type", "is one event: pith verify reads whole bundles"},
+		{"schema_version", "is a canonical record: pith number reads those"},
+	} {
+		if _, found := head[thing[0]]; found {
+			return thing[1]
+		}
+	}
+	return ""
 }
 
 // printResult tells a person the verdict, and for a failure which check, where,
@@ -118,10 +144,24 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
 	}
 	if len(failures) > 0 {
-		if _, hint, ok := pith.Explain(failures[0].Code); ok {
-			fmt.Fprintf(w, "  hint: %s\n", hint)
+		_, hint, _ := pith.Explain(failures[0].Code)
+		if unsigned(failures) {
+			hint = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
+		}
+		fmt.Fprintf(w, "  hint: %s\n", hint)
+	}
+}
+
+// unsigned reports whether a bundle lacks nothing but its signature.
+func unsigned(failures []pith.Check) bool {
+	missing := false
+	for _, c := range failures {
+		missing = missing || c.Code == pith.CodeBundleShape && c.Path == "/bundle_signature" && c.Got == "nothing"
+		if !strings.HasPrefix(c.Path, "/bundle_signature") && c.IfFailed > pith.Untrusted {
+			return false
 		}
 	}
+	return missing
 }
 
 // completeness lists what there is, then what there is not.

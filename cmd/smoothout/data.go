@@ -124,12 +124,15 @@ type checked struct {
 	Name      string `json:"name"` // of the set, or the path of the folder
 	Directory string `json:"directory"`
 	OK        bool   `json:"ok"`
-	Source    string `json:"source,omitempty"`
-	Train     int    `json:"train,omitempty"` // images
-	Test      int    `json:"test,omitempty"`
-	Classes   int    `json:"classes,omitempty"`
-	Shape     []int  `json:"shape,omitempty"` // height, width, channels; not of folders, whose images may differ
-	SHA256    string `json:"sha256,omitempty"`
+	// Verified says that every file was compared with a published SHA-256; of
+	// folders of images and of unpacked archives there is none.
+	Verified bool   `json:"verified"`
+	Source   string `json:"source,omitempty"`
+	Train    int    `json:"train,omitempty"` // images
+	Test     int    `json:"test,omitempty"`
+	Classes  int    `json:"classes,omitempty"`
+	Shape    []int  `json:"shape,omitempty"` // height, width, channels; not of folders, whose images may differ
+	SHA256   string `json:"sha256,omitempty"`
 	// Wrong says what is wrong, one line per file.
 	Wrong []string `json:"wrong,omitempty"`
 	// Skipped is the number of files of a folder that are no images of a class.
@@ -196,7 +199,11 @@ func printChecked(w io.Writer, c checked) {
 		}
 		return
 	}
-	fmt.Fprintf(w, "%s\t%s\tchecked: %d training and %d test images in %d classes\t%s\n", c.Name, c.Directory, c.Train, c.Test, c.Classes, c.SHA256)
+	how := "checked"
+	if !c.Verified {
+		how = "readable, no published digest"
+	}
+	fmt.Fprintf(w, "%s\t%s\t%s: %d training and %d test images in %d classes\t%s\n", c.Name, c.Directory, how, c.Train, c.Test, c.Classes, c.SHA256)
 	if c.Skipped > 0 {
 		fmt.Fprintf(w, "  %d other files are ignored\n", c.Skipped)
 	}
@@ -221,7 +228,7 @@ func checkSet(name, dir string) (checked, error) {
 	if err != nil {
 		return c, err
 	}
-	c.OK, c.Source, c.Train, c.Test = true, s.Source, s.Train.Len(), s.Test.Len()
+	c.OK, c.Verified, c.Source, c.Train, c.Test = true, s.Verified, s.Source, s.Train.Len(), s.Test.Len()
 	c.Classes, c.Shape, c.SHA256 = len(s.Classes), s.Train.Shape(), s.SHA256()
 	return c, nil
 }

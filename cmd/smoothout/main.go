@@ -24,8 +24,20 @@ by GOMLX_BACKEND (default ` + defaultBackend + `).`,
 		Example: "  smoothout replicate",
 	}
 	cmd.AddCommand(
-		trainCommand(), evalCommand(), sweepCommand(), recipesCommand(), exportCommand(), netsCommand(), dataCommand(),
-		replicateCommand(), checkCommand(), planCommand(),
+		trainCommand(),
+		evalCommand(),
+		sharpnessCommand(),
+		landscapeCommand(),
+		plotCommand(),
+		sweepCommand(),
+		watchCommand(),
+		recipesCommand(),
+		exportCommand(),
+		netsCommand(),
+		dataCommand(),
+		replicateCommand(),
+		checkCommand(),
+		planCommand(),
 	)
 	return cmd
 }

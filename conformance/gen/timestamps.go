@@ -124,6 +124,41 @@ func (s *suite) timestamps() {
 	expect["notes"] = list{"timestamp_proofs"}
 	expect["timestamps"] = obj{"valid": 0, "trusted": 0, "confirmed": 0, "pending": 0}
 	s.verify("ots_of_bundle_noted", "One that proves nothing is kept and noted (7.8).", b.json(), b.trust, expect)
+
+	s.together(digest, proof, anchor)
+}
+
+// together holds the limits of all proofs of a bundle (11.5). A proof of 100
+// bytes reaches the limit of one, 262,144 bytes of results: seven times hexlify
+// gives 64 + 128 + ... + 4096 = 8,128, 62 times reverse 62 * 4,096, and twice
+// sha256 the last 64.
+func (s *suite) together(digest []byte, proof func([]byte, ...[]byte) []byte, anchor func([]byte) obj) {
+	most := func(n int) obj {
+		return anchor(proof(digest, bytes.Repeat([]byte{0xf3}, 7), bytes.Repeat([]byte{0xf2}, 62), []byte{8, 8}, attestation("0588960d73d71901", varuint(uint64(n)))))
+	}
+	with := func(n int, more ...any) *bundle {
+		b := newBundle()
+		for i := range n {
+			b.proofs = append(b.proofs, most(i+1))
+		}
+		b.proofs = append(b.proofs, more...)
+		return b
+	}
+	tooMuch := func(name, why string, b *bundle) {
+		s.unreadable("ots_together_"+name, why, b.json(), "timestamp_limit")
+	}
+
+	b := with(64)
+	expect := b.want()
+	expect["timestamps"] = obj{"valid": 64, "trusted": 0, "confirmed": 64, "pending": 0}
+	s.verify("ots_together_most", "64 proofs with 262,144 bytes of results each are just within the limit of a bundle (11.5).", b.json(), b.trust, expect)
+	tooMuch("too_much", "With one more the bundle is not read: nobody should have to compute what a stranger dictates (11.5).", with(65))
+	b = with(64)
+	b.add(ada, "timestamp_anchor", anchor(proof(digest, []byte{8}, bitcoin)))
+	tooMuch("with_events", "Proofs of events and of timestamp_proofs count together (11.5).", b)
+	tooMuch("broken_counts", "A proof that turns out to be none counts with what was computed (11.5): 32 bytes here.", with(64, anchor(proof(digest, []byte{8}))))
+	s.add(testCase{name: "merge_proofs_together_fail", why: "Each bundle keeps the limit of all proofs, their union does not (5.12, 11.5).", op: "merge",
+		inputs: []input{{"bundles", true, []file{{"bundle-1.json", with(64).json()}, {"bundle-2.json", with(0, most(65)).json()}}}}, expect: obj{"ok": false}})
 }
 
 // blocks holds 11.2 and 11.6: what operations compute, and what blocks confirm.

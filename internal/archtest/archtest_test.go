@@ -50,9 +50,12 @@ var rules = map[string]rule{
 	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":              {},
+	"spec/schema":            {},
 
-	"resolver":           {may: []string{"pith", "golang.org/x/time/rate"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":           {may: []string{"pith", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/sqlite":    {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":   {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
@@ -73,7 +76,7 @@ var rules = map[string]rule{
 	"landscape":         {may: []string{"objective", "gonum", "internal/seed"}, free: []string{"GoMLX", "compute", "pith", "ML", "HTTP", "drawing"}},
 
 	"experiment": {
-		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
+		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "objective/network", "internal/seed", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
 		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
 	},
 	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
@@ -81,7 +84,10 @@ var rules = map[string]rule{
 		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+
+	"examples/flat":        {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
+	"examples/transformer": {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
 
 	"bench":        {may: []string{"GoMLX", "compute", "cpu", "smoothout", "train"}, free: []string{"pith", "HTTP", "SQL"}},
 	"bench/tables": {may: []string{"bench", "cpu", "smoothout"}, free: []string{"pith", "HTTP", "SQL"}},
@@ -93,18 +99,21 @@ var rules = map[string]rule{
 	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "resolver", "resolver/memstore", "resolver/sqlite", "resolver/postgres", "resolver/tlog", "resolver/web", "resolver/compare", "resolver/archive", "resolver/mirror", "internal/httpserve", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
+		may: []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "internal/keyfile", "internal/httpserve",
+			"resolver", "resolver/memstore", "resolver/sqlite", "resolver/postgres", "resolver/tlog", "resolver/web", "resolver/compare", "resolver/archive", "resolver/mirror",
+			"github.com/prometheus/client_golang/...", "go.opentelemetry.io/...", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {
-		may: []string{"experiment", "smoothout", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
-			"compute", "backends", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
+		may: []string{"experiment", "smoothout", "objective", "objective/network", "sharpness", "landscape", "replicate", "replicate/study", "report", "datasets", "nets", "train", "pith", "pith/seed", "cli", "internal/keyfile",
+			"compute", "backends", "github.com/guptarohit/asciigraph", "github.com/schollz/progressbar/v3", "golang.org/x/term"},
 		free: []string{"SQL"},
 	},
 
 	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/plain": {},
+	"bench/mirror":     {may: []string{"bench/pith/plain", "pith", "pith/seed", "resolver/..."}, free: []string{"GoMLX", "compute", "cobra"}},
 
 	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},

@@ -84,17 +84,21 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetArgs(args)
 	root.SetIn(stdin)
-	root.SetOut(stdout)
+	out := &output{to: stdout}
+	root.SetOut(out)
 	root.SetErr(stderr)
 	root.SetUsageTemplate(usageTemplate)
 	if root.Version == "" {
-		root.Version = version()
+		root.Version = Version()
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	askForCommands(root)
 	understood := false // whether the command line made sense
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	whenRun(root, func() { understood = true })
 	cmd, err := root.ExecuteContextC(ctx)
+	if out.err != nil && ctx.Err() == nil { // whatever was found out, nobody was told
+		err = Hint(fmt.Errorf("standard output: %w", out.err), "the output is not complete; make room, or send it elsewhere")
+	}
 	if err == nil {
 		return ExitOK
 	}
@@ -114,6 +118,36 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	return e.Code
 }
 
+// whenRun calls note before any command runs. Cobra's own hooks come too early:
+// required flags are asked for after them.
+func whenRun(cmd *cobra.Command, note func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			note()
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		whenRun(sub, note)
+	}
+}
+
+// output is standard output. It remembers that something could not be written,
+// so that no command needs to ask after every line and none ends with exit code 0
+// although its answer was lost.
+type output struct {
+	to  io.Writer
+	err error // the first
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
 // askForCommands makes every command that only groups others say so. Cobra
 // would answer a missing or unknown sub-command with the help text and exit
 // code 0, which a script takes for success.
@@ -129,10 +163,14 @@ func askForCommands(cmd *cobra.Command) {
 }
 
 // needCommand runs a group that was called without one of its commands. The
-// tool alone shows its help: whoever types that wants to see it.
+// tool alone shows its help as well, as words: whoever types that wants to see it.
 func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 && !cmd.HasParent() {
-		return cmd.Help()
+		cmd.SetOut(cmd.ErrOrStderr())
+		if err := cmd.Help(); err != nil {
+			return err
+		}
+		return Exit(ExitNotChecked)
 	}
 	if len(args) == 0 {
 		var names []string
@@ -150,9 +188,9 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	return Hint(err, "see %s --help", cmd.CommandPath())
 }
 
-// version names the module's version and the revision it was built from, as
+// Version names the module's version and the revision it was built from, as
 // far as the build knows them.
-func version() string {
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown build)"

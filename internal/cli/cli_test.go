@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -24,11 +25,17 @@ func TestRunExitCodesAndWords(t *testing.T) {
 		{"untrusted quietly", nil, Exit(ExitUntrusted), ExitUntrusted, nil},
 		{"hint", nil, Hint(boom, "fetch %s again", "it"), ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: fetch it again\n"}},
 		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n"}},
+		{"missing flag", []string{"--count", "1"}, nil, ExitNotChecked, []string{"tool: error: required flag(s) \"must\" not set\n", "tool: hint: see tool --help\n"}},
 		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope\n", "tool: hint: see tool --help\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := &cobra.Command{Use: "tool", RunE: func(*cobra.Command, []string) error { return tt.err }}
+			root.Flags().Int("count", 0, "")
+			root.Flags().Bool("must", false, "")
+			if tt.name == "missing flag" {
+				root.MarkFlagRequired("must")
+			}
 			var out, errs bytes.Buffer
 			code := Run(context.Background(), root, append([]string{}, tt.args...), strings.NewReader(""), &out, &errs)
 			if code != tt.code {
@@ -76,7 +83,6 @@ func TestGroupsNeedACommand(t *testing.T) {
 		{[]string{"kye"}, ExitNotChecked, "tool: error: unknown command \"kye\" for tool\ntool: hint: did you mean key?\n"},
 		{[]string{"key", "new"}, ExitOK, ""},
 		{[]string{"key", "--help"}, ExitOK, ""},
-		{nil, ExitOK, ""},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -93,6 +99,40 @@ func TestGroupsNeedACommand(t *testing.T) {
 				t.Errorf("stdout should stay empty, has %q", out.String())
 			}
 		})
+	}
+}
+
+// The tool alone shows its help, and has done nothing either.
+func TestToolAloneShowsItsHelp(t *testing.T) {
+	root := &cobra.Command{Use: "tool", Example: "  tool sub"}
+	root.AddCommand(&cobra.Command{Use: "sub", Run: func(*cobra.Command, []string) {}})
+	var out, errs bytes.Buffer
+	if code := Run(context.Background(), root, []string{}, strings.NewReader(""), &out, &errs); code != ExitNotChecked {
+		t.Errorf("exit code %d", code)
+	}
+	if out.Len() > 0 || !strings.HasSuffix(errs.String(), "Example:\n  tool sub\n") {
+		t.Errorf("stdout %q, stderr %q", out.String(), errs.String())
+	}
+}
+
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// An answer that nobody could read is none, whatever it was.
+func TestLostOutput(t *testing.T) {
+	for _, verdict := range []int{ExitOK, ExitRejected, ExitUntrusted} {
+		root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
+			fmt.Fprintln(cmd.OutOrStdout(), "an answer") // without a look at the error
+			return Exit(verdict)
+		}}
+		var errs bytes.Buffer
+		if code := Run(context.Background(), root, []string{}, strings.NewReader(""), full{}, &errs); code != ExitNotChecked {
+			t.Errorf("exit code %d", code)
+		}
+		if want := "tool: error: standard output: no space left\ntool: hint: "; !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("stderr %q", errs.String())
+		}
 	}
 }
 

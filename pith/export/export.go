@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/openpith/evidence/pith"
 )
@@ -88,10 +91,10 @@ func New(r *pith.Result) (*Record, error) {
 			}
 			described = true
 			paper := p.Graph.Paper
-			rec.Title, rec.License, rec.Abstract = paper.Title, paper.License, paper.Abstract
+			rec.Title, rec.License, rec.Abstract = visible(paper.Title), license(paper.License), visible(paper.Abstract)
 			rec.Excerpt = len([]rune(paper.Abstract)) >= 600
-			rec.Categories = append([]string{paper.PrimaryCat}, paper.CrossCats...)
-			rec.Authors = splitAuthors(paper.Authors)
+			rec.Categories = slices.DeleteFunc(append([]string{paper.PrimaryCat}, paper.CrossCats...), func(c string) bool { return !category.MatchString(c) })
+			rec.Authors = splitAuthors(visible(paper.Authors))
 			rec.Submitted, _ = time.Parse(time.RFC3339, paper.Submitted)
 		}
 	}
@@ -99,6 +102,29 @@ func New(r *pith.Result) (*Record, error) {
 		return nil, ErrNoMetadata
 	}
 	return rec, nil
+}
+
+// visible drops what steers terminals and readers instead of being read: control
+// characters, which become spaces, and marks of writing direction.
+func visible(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsControl(r):
+			return ' '
+		case 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069:
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// license returns an address of the web, or "". Formats link to it.
+func license(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || visible(s) != s || strings.ContainsAny(s, " <>\"{}") {
+		return ""
+	}
+	return s
 }
 
 func splitAuthors(text string) []string {
@@ -137,9 +163,18 @@ func (r *Record) suffix() string { return r.PithNumber[strings.LastIndexByte(r.P
 // URL is where pith.science shows the record.
 func (r *Record) URL() string { return "https://pith.science/pith/" + r.suffix() }
 
+// arXivID is how identifiers of arXiv look, new and old; category, its subjects.
+// What looks otherwise is not written where a format expects one.
+var (
+	arXivID  = regexp.MustCompile(`^(?:[0-9]{4}\.[0-9]{4,5}|[a-z-]+(?:\.[A-Z]{2})?/[0-9]{7})$`)
+	category = regexp.MustCompile(`^[A-Za-z][A-Za-z.-]*$`)
+)
+
+func (r *Record) isArXiv() bool { return r.SourceKind == "arxiv" && arXivID.MatchString(r.SourceID) }
+
 // DOI is that of the source, "" if it gives none.
 func (r *Record) DOI() string {
-	if r.SourceKind != "arxiv" {
+	if !r.isArXiv() {
 		return ""
 	}
 	return "10.48550/arXiv." + r.SourceID
@@ -179,48 +214,18 @@ func (r *Record) BibTeX() []byte {
 	field("title", "{"+texSafe(r.Title)+"}")
 	field("year", strconv.Itoa(r.Submitted.Year()))
 	field("month", strconv.Itoa(int(r.Submitted.Month())))
-	if r.SourceKind == "arxiv" {
+	if r.isArXiv() {
 		field("eprint", r.SourceID)
 		field("archiveprefix", "arXiv")
-		field("primaryclass", r.Categories[0])
+		if len(r.Categories) > 0 {
+			field("primaryclass", r.Categories[0])
+		}
 	}
 	field("doi", r.DOI())
 	field("url", r.URL())
 	field("note", r.note(texSafe))
 	out.WriteString("}\n")
 	return []byte(out.String())
-}
-
-// texSafe keeps the TeX of the source, but nothing that would end the field or
-// the line.
-func texSafe(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	depth, balanced := 0, true
-	for i, c := range s {
-		if i > 0 && s[i-1] == '\\' {
-			continue
-		}
-		switch c {
-		case '{':
-			depth++
-		case '}':
-			depth--
-		}
-		balanced = balanced && depth >= 0
-	}
-	if !balanced || depth != 0 {
-		s = strings.NewReplacer("{", "", "}", "").Replace(s)
-	}
-	var out strings.Builder
-	math := strings.Count(s, "$") >= 2
-	for i, c := range s {
-		escaped := i > 0 && s[i-1] == '\\'
-		if !escaped && (strings.ContainsRune("%&#", c) || c == '_' && !math) {
-			out.WriteByte('\\')
-		}
-		out.WriteRune(c)
-	}
-	return strings.TrimRight(out.String(), "\\")
 }
 
 // RIS writes an unpublished work, without author field.
@@ -252,8 +257,7 @@ type object = map[string]any
 
 func indent(v any) ([]byte, error) {
 	var out strings.Builder
-	e := json.NewEncoder(&out)
-	e.SetEscapeHTML(false)
+	e := json.NewEncoder(&out) // escapes <, so the text may stand in a page
 	e.SetIndent("", "  ")
 	err := e.Encode(v)
 	return []byte(out.String()), err
@@ -351,7 +355,7 @@ func (r *Record) ROCrate() ([]byte, error) {
 		"mentions":      []object{{"@id": article["@id"]}},
 		"identifier":    identifiers[:1],
 	}
-	if r.License != "" {
+	if r.License != "" && !strings.HasPrefix(r.License, r.URL()) { // whose names are taken
 		root["license"] = object{"@id": r.License}
 		article["license"] = object{"@id": r.License}
 		graph = append(graph, object{"@id": r.License, "@type": "CreativeWork", "name": "License of the paper"})

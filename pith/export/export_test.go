@@ -6,11 +6,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
@@ -134,10 +137,125 @@ func TestPlain(t *testing.T) {
 
 func TestTeXSafe(t *testing.T) {
 	for in, want := range map[string]string{
-		"R&D at 5%": `R\&D at 5\%`, `A {B} $x_1$`: `A {B} $x_1$`, "a}b": "ab", `a\}b`: `a\}b`, "a_b": `a\_b`, `x\`: "x", "}{": "",
+		"R&D at 5%": `R\&D at 5\%`, `A {B} $x_1$`: `A {B} $x_1$`, "a}b": "ab", `a\}b`: `a\textbraceright{}b`, "a_b": `a\_b`, `x\`: `x\textbackslash{}`, "}{": "",
+		`G\"{o}del, G\"odel, \'{\i}, \'\i x, Ko\c{c}i, \v Sim, {\L}ukasz, \O rsted`: `G\"{o}del, G\"{o}del, \'{\i}, \'{\i}x, Ko\c{c}i, \v{S}im, {{\L}}ukasz, {\O}rsted`,
+		`\input{/etc/passwd}`: `\textbackslash{}input{/etc/passwd}`, `$\input{x}$`: `\$\textbackslash{}input{x}\$`, `a^b`: `a\textasciicircum{}b`,
+		`$\mathcal{O}(n^2)$ and $5`: `$\mathcal{O}(n^2)$ and \$5`, `$}{$`: `\$\$`, `$a\}b$`: `$a\rbrace b$`, `{$}$`: `{\$}\$`, "a\nb": "a b", `c\{`: `c\textbraceleft{}`,
 	} {
 		if got := texSafe(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// strange is a record in whose every text somebody wants to write more than a text.
+func strange(text string) *Record {
+	return &Record{
+		PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", Title: visible(text), Authors: []string{visible(text)}, Abstract: visible(text),
+		License: license(text), SourceKind: "arxiv", SourceID: text, Version: 1, Submitted: time.Date(2018, 5, 21, 0, 0, 0, 0, time.UTC),
+	}
+}
+
+// fieldsOf reads an entry as BibTeX does: values end with the brace that closes
+// them, whatever stands before a brace.
+func fieldsOf(t *testing.T, entry string) (names []string) {
+	t.Helper()
+	body, ok := strings.CutPrefix(entry, "@misc{pith-CWPYLZDW,\n")
+	for ok && body != "}\n" {
+		var name string
+		name, body, ok = strings.Cut(body, " = {")
+		names = append(names, strings.TrimSpace(name))
+		depth, end := 1, 0
+		for ; end < len(body) && depth > 0; end++ {
+			switch body[end] {
+			case '{':
+				depth++
+			case '}':
+				depth--
+			}
+		}
+		if body, ok = strings.CutPrefix(body[end:], ",\n"); !ok {
+			break
+		}
+	}
+	if !ok {
+		t.Fatalf("no entry: %s", entry)
+	}
+	return names
+}
+
+// TestNobodyAddsAField: what a stranger writes stays inside the field it is in.
+func TestNobodyAddsAField(t *testing.T) {
+	fragments := []string{"{", "}", `\{`, `\}`, `\`, "$", `\$`, "%", "\n", "\r\n", "\u2028", "\x85", "\x1b[2J", "\x00", "\u202e", "a", " ", ",", "=", "é", `\c{c}`, `\'`, `\"{o}`, `\alpha`, `\input{x}`, `{\L}`,
+		"author = {Eve},\n", "AU  - Eve", "ER  - ", "TY  - ", "</script>", "<script>", `"`, "https://e.example/", "arxiv"}
+	rapid.Check(t, func(rt *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(fragments), 0, 12).Draw(rt, "text"), "")
+		r := strange(text)
+		want := []string{"title", "year", "month", "url", "note"}
+		if d := cmp.Diff(want, fieldsOf(t, string(r.BibTeX()))); d != "" {
+			rt.Fatalf("%q: %s\n%s", text, d, r.BibTeX())
+		}
+		lines := strings.Split(strings.TrimSuffix(string(r.RIS()), "\r\n"), "\r\n")
+		for i, line := range lines {
+			if !tagged.MatchString(line) || strings.ContainsFunc(line, func(c rune) bool { return c < ' ' || unicode.IsControl(c) }) || strings.HasPrefix(line, "ER") != (i == len(lines)-1) {
+				rt.Fatalf("%q: line %q", text, line)
+			}
+		}
+		for _, format := range Formats {
+			out, err := r.Format(format)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			switch format {
+			case "json-ld", "csl-json", "ro-crate":
+				if strings.Contains(string(out), "<") || !json.Valid(out) {
+					rt.Fatalf("%q in %s: %s", text, format, out)
+				}
+			}
+			if strings.ContainsAny(string(out), "\x1b\x00\u202e") {
+				rt.Fatalf("%q steers the terminal in %s", text, format)
+			}
+		}
+	})
+}
+
+var tagged = regexp.MustCompile(`^[A-Z][A-Z0-9]  - `)
+
+// TestOddIdentifiers: ids and licences that are none are not linked to, and take
+// nobody's name in a crate.
+func TestOddIdentifiers(t *testing.T) {
+	for id, want := range map[string]bool{"1805.07898": true, "0704.0001": true, "math.GT/0309136": true, "hep-th/9901001": true,
+		"1805.07898}": false, "../x": false, "1805.07898?x=<": false, "": false} {
+		r := strange("x")
+		r.SourceID = id
+		if got := r.DOI() != ""; got != want {
+			t.Errorf("%q: DOI %q", id, r.DOI())
+		}
+	}
+	for text, want := range map[string]bool{"http://arxiv.org/licenses/nonexclusive-distrib/1.0/": true, "https://creativecommons.org/licenses/by/4.0/": true,
+		"javascript:alert(1)": false, "ro-crate-metadata.json": false, "https://": false, "https://e.example/\n": false, "": false} {
+		if got := license(text) != ""; got != want {
+			t.Errorf("license %q: %v", text, got)
+		}
+	}
+	r := strange("x")
+	for _, taken := range []string{r.URL(), r.URL() + "/bundle.json", r.URL() + "#article"} {
+		r.License = taken
+		var crate struct {
+			Graph []struct {
+				ID string `json:"@id"`
+			} `json:"@graph"`
+		}
+		out, err := r.ROCrate()
+		if err != nil || json.Unmarshal(out, &crate) != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, e := range crate.Graph {
+			if seen[e.ID] {
+				t.Errorf("license %s: two entities %s", taken, e.ID)
+			}
+			seen[e.ID] = true
 		}
 	}
 }

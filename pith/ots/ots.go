@@ -13,7 +13,7 @@ import (
 const (
 	MaxSize    = 1 << 16 // bytes of a proof
 	MaxNodes   = 1 << 12 // operations and attestations of a proof
-	MaxHeld    = 1 << 18 // bytes of all messages of a proof together
+	MaxHeld    = 1 << 18 // bytes of all results of a proof together
 	maxDepth   = 255     // operations between the digest and an attestation
 	maxMessage = 4096    // bytes of a message, a result or an argument
 	maxPayload = 8192    // bytes of an attestation
@@ -26,6 +26,10 @@ var ErrFormat = errors.New("not an OpenTimestamps proof")
 
 // ErrLimit reports a proof, or a union of proofs, that is larger than the limits.
 var ErrLimit = errors.New("the proof breaks a limit")
+
+// ErrBudget reports that a Budget is spent: the proofs together are too much,
+// whatever this one is worth.
+var ErrBudget = errors.New("the proofs together are larger than the limit")
 
 // ErrDigest reports proofs that are not about the same digest.
 var ErrDigest = errors.New("the proof is about another digest")

@@ -456,6 +456,38 @@ func TestAgreesWithReference(t *testing.T) {
 	}
 }
 
+// TestBudget: a budget is spent by all proofs together, to the byte and the node,
+// and by broken ones for what was read of them.
+func TestBudget(t *testing.T) {
+	good := example(t, "hello-world.txt.ots")
+	p := parse(t, good)
+	nodes, held := p.Timestamp.nodes(), 0
+	var walk func(*Timestamp)
+	walk = func(t *Timestamp) {
+		for _, b := range t.Branches {
+			held += len(b.Then.Message)
+			walk(b.Then)
+		}
+	}
+	walk(p.Timestamp)
+	for _, tt := range []struct {
+		nodes, held int
+		want        error // of the second proof
+	}{{2 * nodes, 2 * held, nil}, {2*nodes - 1, 2 * held, ErrBudget}, {2 * nodes, 2*held - 1, ErrBudget}} {
+		b := &Budget{tt.nodes, tt.held}
+		if _, err := b.Parse(good); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.Parse(good); !errors.Is(err, tt.want) {
+			t.Errorf("%d nodes, %d bytes: %v, want %v", tt.nodes, tt.held, err, tt.want)
+		}
+	}
+	b := &Budget{nodes, held}
+	if _, err := b.Parse(good[:len(good)-1]); !errors.Is(err, ErrFormat) || b.Nodes != 0 || b.Held != 0 {
+		t.Errorf("a broken proof leaves %+v: %v", *b, err)
+	}
+}
+
 // FuzzParse: what is read is written and read again as the same, and unites with
 // itself to itself.
 func FuzzParse(f *testing.F) {

@@ -4,12 +4,28 @@ import (
 	"fmt"
 )
 
+// A Budget bounds what reading many proofs costs together: a proof of 100 bytes
+// can lead to 256 KiB of results, so a limit for each is not enough for whoever
+// reads a stranger's thousands. Proofs that turn out to be none cost what was
+// read of them. Whether a Budget suffices does not depend on the order of the
+// proofs.
+type Budget struct {
+	Nodes int // operations and attestations that may still be read
+	Held  int // bytes of results that may still be computed
+}
+
 // Parse reads a proof file. Errors wrap ErrFormat or ErrLimit.
 func Parse(data []byte) (*Proof, error) {
+	return (&Budget{MaxNodes + 1, MaxHeld + maxMessage}).Parse(data) // more than the limits of a proof let through
+}
+
+// Parse is the function Parse on account of b. Errors are those of Parse, and
+// ErrBudget.
+func (b *Budget) Parse(data []byte) (*Proof, error) {
 	if len(data) > MaxSize {
 		return nil, fmt.Errorf("more than %d bytes: %w", MaxSize, ErrLimit)
 	}
-	r := &reader{data: data}
+	r := &reader{data: data, budget: b}
 	if head, err := r.bytes(len(magic)); err != nil || string(head) != magic {
 		return nil, fmt.Errorf("the file does not start as one: %w", ErrFormat)
 	}
@@ -43,14 +59,26 @@ func parseTimestamp(message, data []byte) (*Timestamp, error) {
 	if len(message) == 0 || len(message) > maxMessage {
 		return nil, fmt.Errorf("a timestamp of %d bytes: %w", len(message), ErrFormat)
 	}
-	return (&reader{data: data}).whole(message)
+	return (&reader{data: data, budget: &Budget{MaxNodes + 1, MaxHeld + maxMessage}}).whole(message)
 }
 
 type reader struct {
 	data  []byte
 	at    int
 	nodes int
-	held  int // bytes of all messages
+	held  int // bytes of all results
+
+	budget *Budget
+}
+
+// spend takes from the budget.
+func (r *reader) spend(nodes, held int) error {
+	r.budget.Nodes -= nodes
+	r.budget.Held -= held
+	if r.budget.Nodes < 0 || r.budget.Held < 0 {
+		return ErrBudget
+	}
+	return nil
 }
 
 // whole reads a timestamp and asks that nothing follows.
@@ -92,6 +120,9 @@ func (r *reader) timestamp(message []byte, depth int) (*Timestamp, error) {
 
 // entry reads one attestation of t's message or one operation on it.
 func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
+	if err := r.spend(1, 0); err != nil {
+		return err
+	}
 	if r.nodes++; r.nodes > MaxNodes {
 		return fmt.Errorf("more than %d operations and attestations: %w", MaxNodes, ErrLimit)
 	}
@@ -115,6 +146,9 @@ func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
 	}
 	// Every message stays in memory, and reversing a long one takes a single
 	// byte of the proof.
+	if err := r.spend(0, len(result)); err != nil {
+		return err
+	}
 	if r.held += len(result); r.held > MaxHeld {
 		return fmt.Errorf("messages of more than %d bytes together: %w", MaxHeld, ErrLimit)
 	}

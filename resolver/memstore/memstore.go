@@ -130,7 +130,7 @@ func (s *Store) put(u resolver.Update) {
 	for _, c := range u.Cites {
 		c.Seq = first
 		for i, e := range u.Events {
-			if e.ID == c.EventID {
+			if e.ID == c.EventID && e.Invalid == "" {
 				c.Seq = first + int64(i)
 			}
 		}
@@ -212,7 +212,7 @@ func (s *Store) ByAlias(_ context.Context, kind, value string, limit int) ([]str
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	found := s.byAlias[resolver.Alias{Kind: kind, Value: value}]
-	return slices.Clone(found[:min(limit, len(found))]), nil
+	return append([]string(nil), found[:min(limit, len(found))]...), nil
 }
 
 // ByDigest implements resolver.Store.
@@ -405,17 +405,22 @@ func (s *Store) Keys(_ context.Context, after string, limit int) ([]resolver.Key
 }
 
 // PutHeld implements resolver.Store.
-func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, error) {
+func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, resolver.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, old := range s.held {
-		if old.Digest == h.Digest && old.Status == h.Status {
-			return old.ID, nil
+	for i := range s.held {
+		old := &s.held[i]
+		if old.Digest != h.Digest {
+			continue
 		}
+		if old.Status == resolver.Refused {
+			old.Status, old.Code, old.Detail, old.Signer, old.Data, old.Truncated = h.Status, h.Code, h.Detail, h.Signer, h.Data, h.Truncated
+		}
+		return old.ID, old.Status, nil
 	}
 	h.ID = int64(len(s.held)) + 1
 	s.held = append(s.held, h)
-	return h.ID, nil
+	return h.ID, h.Status, nil
 }
 
 // Held implements resolver.Store.

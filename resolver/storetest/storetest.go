@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,8 +18,21 @@ import (
 // Run puts the suite to the stores that open returns, each of them empty.
 func Run(t *testing.T, open func(t *testing.T) resolver.Store) {
 	for name, test := range map[string]func(*testing.T, resolver.Store){
-		"commit":   testCommit,
-		"conflict": testConflict,
+		"commit":       testCommit,
+		"conflict":     testConflict,
+		"change":       testChange,
+		"look-up":      testLookUp,
+		"search":       testSearch,
+		"iteration":    testIteration,
+		"events":       testEvents,
+		"keys":         testKeys,
+		"held":         testHeld,
+		"meta":         testMeta,
+		"lock":         testLock,
+		"many writers": testWriters,
+		"odd text":     testOddText,
+		"cancelled":    testCancelled,
+		"check":        testCheck,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
@@ -110,4 +124,373 @@ func testConflict(t *testing.T, s resolver.Store) {
 	}
 	stale.Base = 1
 	same(t, "committed", commit(t, s, stale), []resolver.Committed{{Revision: 2, FirstSeq: 2}})
+}
+
+// A record that changes keeps its events and leaves nothing of its old row.
+func testChange(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	old := update(1, 2)
+	commit(t, s, old, update(2, 1))
+	u := update(1, 0)
+	u.Base, u.Record.Title, u.Record.Digest, u.Bundle = 1, "Regained", sha256.Sum256([]byte("other")), []byte("other")
+	u.Record.Aliases = []resolver.Alias{{Kind: "doi", Value: "10.1/NEW"}}
+	u.Events = []resolver.Event{event(old.Suffix, 7)}
+	same(t, "committed", commit(t, s, u), []resolver.Committed{{Revision: 3, FirstSeq: 3}})
+
+	got, bundle, err := s.Bundle(ctx, u.Suffix)
+	u.Record.Revision = 3
+	same(t, "record", got, u.Record)
+	same(t, "bundle and error", []any{string(bundle), err}, []any{"other", nil})
+	events, err := s.RecordEvents(ctx, u.Suffix)
+	var seqs []int64
+	for _, e := range events {
+		seqs = append(seqs, e.Seq)
+	}
+	same(t, "events and error", []any{seqs, err}, []any{[]int64{0, 1, 3}, nil})
+	if _, err := s.ByDigest(ctx, old.Record.Digest); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("the old digest is still found: %v", err)
+	}
+	for alias, want := range map[resolver.Alias][]string{
+		resolver.FoldAlias("arxiv", "1805.00001"):  nil,
+		resolver.FoldAlias("doi", "10.1/new"):      {u.Suffix},
+		resolver.FoldAlias("arxiv", "1805.00002"):  {update(2, 0).Suffix},
+		resolver.FoldAlias("nothing", "of a kind"): nil,
+	} {
+		found, err := s.ByAlias(ctx, alias.Kind, alias.Value, 10)
+		same(t, "alias "+alias.Value, []any{found, err}, []any{want, nil})
+	}
+	if found, _, err := s.Search(ctx, "smoothing", 10, 0); err != nil || len(found) != 1 || found[0].Suffix != update(2, 0).Suffix {
+		t.Errorf("words of the old title find %d records, %v", len(found), err)
+	}
+	changed, err := s.ChangedAfter(ctx, 1, 10)
+	if err != nil || len(changed) != 2 || changed[0].Revision != 2 || changed[1].Revision != 3 {
+		t.Errorf("changed: %+v %v", changed, err)
+	}
+
+	// An event that is there already spoils the whole batch.
+	u.Base = 3
+	if _, err := s.Commit(ctx, []resolver.Update{update(4, 1), u}); err == nil {
+		t.Error("an event was accepted twice")
+	}
+	counts, err := s.Counts(ctx)
+	same(t, "counts and error", []any{counts, err}, []any{resolver.Counts{Records: 2, Events: 4, Keys: 1, Revision: 3}, nil})
+}
+
+func testLookUp(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	one, two, ten := update(1, 1), update(2, 1), update(10, 1)
+	ten.Record.Aliases = one.Record.Aliases
+	commit(t, s, two, one, ten)
+	for _, tt := range []struct {
+		prefix string
+		limit  int
+		want   []string
+	}{
+		{"AAAAAAAA", 10, []string{one.Suffix, two.Suffix, ten.Suffix}},
+		{"AAAAAAAA", 2, []string{one.Suffix, two.Suffix}},
+		{one.Suffix, 2, []string{one.Suffix}},
+		{"B", 2, nil},
+	} {
+		got, err := s.Resolve(ctx, tt.prefix, tt.limit)
+		same(t, "resolve "+tt.prefix, []any{got, err}, []any{tt.want, nil})
+	}
+	got, err := s.ByAlias(ctx, "doi", "10.48550/arxiv.1805.00001", 10)
+	same(t, "alias", []any{got, err}, []any{[]string{one.Suffix, ten.Suffix}, nil})
+	suffix, err := s.ByDigest(ctx, two.Record.Digest)
+	same(t, "digest", []any{suffix, err}, []any{two.Suffix, nil})
+	e, err := s.Event(ctx, two.Events[0].ID)
+	same(t, "event", []any{e, err}, []any{two.Events[0], nil})
+	if _, err := s.Event(ctx, "sha256:00"); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("no event: %v", err)
+	}
+	stored, err := s.Bundles(ctx, []string{one.Suffix, "BBBB", two.Suffix})
+	if err != nil || len(stored) != 2 {
+		t.Errorf("bundles: %d, %v", len(stored), err)
+	}
+}
+
+func testSearch(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	a, b := update(1, 1), update(2, 1)
+	b.Record.Title, b.Record.Authors, b.Record.Categories = "Quantum Things", "Ada Lovelace", []string{"quant-ph"}
+	commit(t, s, a, b)
+	for _, tt := range []struct {
+		query string
+		want  []string
+	}{
+		{"smoothing", []string{a.Suffix}},
+		{"SHARP smooth", []string{a.Suffix}}, // any case, beginnings of words
+		{"lovelace quantum", []string{b.Suffix}},
+		{"quant-ph", []string{b.Suffix}},
+		{"lovelace smoothing", nil}, // all words
+		{"moothing", nil},           // but not their ends
+		{"Müller", []string{a.Suffix}},
+		{`" OR title:* NEAR( -x`, nil}, // no syntax gets through
+		{"' OR 1=1; --", nil},
+		{"& | ! <-> :*", nil},
+		{"", nil},
+	} {
+		found, total, err := s.Search(ctx, tt.query, 10, 0)
+		if err != nil {
+			t.Errorf("search %q: %v", tt.query, err)
+		}
+		var got []string
+		for _, r := range found {
+			got = append(got, r.Suffix)
+		}
+		same(t, "search "+tt.query, []any{got, total}, []any{tt.want, len(tt.want)})
+	}
+	first, total, err := s.Search(ctx, "deep", 1, 0)
+	second, _, err2 := s.Search(ctx, "deep", 1, 1)
+	if err != nil || err2 != nil || total != 2 || len(first) != 1 || len(second) != 1 || first[0].Suffix == second[0].Suffix {
+		t.Errorf("pages: %d of %d, then %d, %v %v", len(first), total, len(second), err, err2)
+	}
+}
+
+func testIteration(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	var want []resolver.Fingerprint
+	for i := 1; i <= 5; i++ {
+		u := update(i, 1)
+		commit(t, s, u)
+		want = append(want, resolver.Fingerprint{Suffix: u.Suffix, Events: u.Record.Events, State: u.Record.State})
+	}
+	var got []resolver.Fingerprint
+	err := s.Fingerprints(ctx, "AAAAAAAA", func(f resolver.Fingerprint) error { got = append(got, f); return nil })
+	same(t, "fingerprints", []any{got, err}, []any{want, nil})
+	stop := errors.New("enough")
+	if err := s.Fingerprints(ctx, "", func(resolver.Fingerprint) error { return stop }); !errors.Is(err, stop) {
+		t.Errorf("stopped: %v", err)
+	}
+	var suffixes []string
+	for after := ""; ; {
+		page, err := s.Records(ctx, "", after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, r := range page {
+			suffixes = append(suffixes, r.Suffix)
+		}
+		after = page[len(page)-1].Suffix
+	}
+	if len(suffixes) != 5 || suffixes[4] != want[4].Suffix {
+		t.Errorf("records: %v", suffixes)
+	}
+	if page, err := s.Records(ctx, want[2].Suffix, "", 9); err != nil || len(page) != 1 {
+		t.Errorf("records below a suffix: %d, %v", len(page), err)
+	}
+}
+
+func testEvents(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	u := update(1, 3)
+	u.Events[1].Invalid, u.Events[1].ID = "event_digest", u.Events[0].ID // an invalid event may claim any id
+	u.Events[2].ID = ""
+	u.Cites = []resolver.Citation{{Kind: "arxiv", ID: "2001.00001", Suffix: u.Suffix, EventID: u.Events[0].ID, Relation: "extends"}}
+	commit(t, s, update(2, 2), u)
+	e, err := s.Event(ctx, u.Events[0].ID)
+	if err != nil || e.Seq != 2 {
+		t.Errorf("the valid event of an id: %+v %v", e, err)
+	}
+	recent, err := s.RecentEvents(ctx, 0, 2)
+	if err != nil || len(recent) != 2 || recent[0].Seq != 4 || recent[1].Seq != 3 {
+		t.Errorf("recent: %+v %v", recent, err)
+	}
+	recent, err = s.RecentEvents(ctx, 2, 9)
+	if err != nil || len(recent) != 2 || recent[0].Seq != 1 {
+		t.Errorf("before 2: %+v %v", recent, err)
+	}
+	cites, err := s.Citations(ctx, "arxiv", "2001.00001", 9)
+	want := u.Cites[0]
+	want.Seq = 2
+	same(t, "citations", []any{cites, err}, []any{[]resolver.Citation{want}, nil})
+	if past, err := s.EventsFrom(ctx, 99, 9); err != nil || len(past) != 0 {
+		t.Errorf("events past the end: %v %v", past, err)
+	}
+}
+
+func testKeys(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	b := resolver.Key{Fingerprint: "bb", SignerID: "bob", Entry: []byte(`{"b":1}`), DeclaredAt: second}
+	a := resolver.Key{Fingerprint: "aa", SignerID: "", Entry: []byte(`{}`), DeclaredAt: second}
+	for _, k := range []resolver.Key{b, a, {Fingerprint: "bb", SignerID: "eve", Entry: []byte("x"), DeclaredAt: second}} {
+		if err := s.PutKey(ctx, k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Key(ctx, "bb")
+	same(t, "key", []any{got, err}, []any{b, nil})
+	keys, err := s.Keys(ctx, "", 10)
+	same(t, "keys", []any{keys, err}, []any{[]resolver.Key{a, b}, nil})
+	if _, err := s.Key(ctx, "cc"); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("no key: %v", err)
+	}
+	if c, err := s.Counts(ctx); err != nil || c.Keys != 2 {
+		t.Errorf("counts %+v %v", c, err)
+	}
+}
+
+func testHeld(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	h := resolver.Held{Status: resolver.Refused, Digest: sha256.Sum256([]byte("x")), Code: "event_digest", Detail: "no", From: "::1", ReceivedAt: second, Data: []byte("gzip")}
+	put := func(h resolver.Held) (int64, resolver.Status) {
+		t.Helper()
+		id, now, err := s.PutHeld(ctx, h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id, now
+	}
+	id, _ := put(h)
+	h.Status, h.Code, h.Signer = resolver.Queued, "trust_key", "aa" // the key was declared meanwhile
+	if again, now := put(h); again != id || now != resolver.Queued {
+		t.Errorf("again: %d is %s, want %d", again, now, id)
+	}
+	h.Status = resolver.Refused
+	if _, now := put(h); now != resolver.Queued {
+		t.Errorf("what waits was made %s", now)
+	}
+	got, err := s.HeldByID(ctx, id)
+	h.ID, h.Status = id, resolver.Queued
+	same(t, "held", []any{got, err}, []any{h, nil})
+	if c, err := s.Counts(ctx); err != nil || c.Queued != 1 || c.Refused != 0 {
+		t.Errorf("counts %+v %v", c, err)
+	}
+	if err := s.MoveHeld(ctx, id, resolver.Queued, resolver.Rejected, "moderated", "spam"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.MoveHeld(ctx, id, resolver.Queued, resolver.Accepted, "", ""); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("moved twice: %v", err)
+	}
+	if _, now := put(h); now != resolver.Rejected {
+		t.Errorf("what was rejected is %s again", now)
+	}
+	list, err := s.Held(ctx, resolver.Rejected, 0, 10)
+	if err != nil || len(list) != 1 || list[0].Detail != "spam" {
+		t.Errorf("rejected: %+v %v", list, err)
+	}
+	if _, err := s.HeldByID(ctx, 99); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("nothing held: %v", err)
+	}
+}
+
+func testMeta(t *testing.T, s resolver.Store) {
+	ctx := t.Context()
+	for key, value := range map[string]string{"a/1": "x", "a/2": "", "b": "z"} {
+		if err := s.SetMeta(ctx, key, []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.SetMeta(ctx, "a/1", []byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Meta(ctx, "a/1")
+	same(t, "meta", []any{string(v), err}, []any{"y", nil})
+	keys, err := s.MetaKeys(ctx, "a/")
+	same(t, "keys", []any{keys, err}, []any{[]string{"a/1", "a/2"}, nil})
+	if err := s.SetMeta(ctx, "a/1", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Meta(ctx, "a/1"); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("removed: %v", err)
+	}
+}
+
+func testLock(t *testing.T, s resolver.Store) {
+	var group sync.WaitGroup
+	inside, most := 0, 0
+	for range 8 {
+		group.Go(func() {
+			err := s.Lock(context.Background(), "log", func(context.Context) error {
+				inside++ // the race detector would see two at once
+				most = max(most, inside)
+				inside--
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if most != 1 {
+		t.Errorf("%d were inside at once", most)
+	}
+	stop := errors.New("stop")
+	err := s.Lock(t.Context(), "log", func(ctx context.Context) error {
+		return s.Lock(ctx, "mirror/another", func(context.Context) error { return stop })
+	})
+	if !errors.Is(err, stop) {
+		t.Errorf("the function's error: %v", err)
+	}
+}
+
+// Sequence numbers and revisions stay dense whoever writes.
+func testWriters(t *testing.T, s resolver.Store) {
+	ctx := context.Background()
+	const writers, each = 4, 8
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			for i := range each {
+				if _, err := s.Commit(ctx, []resolver.Update{update(1000*w+i, 2), update(1000*w+100+i, 1)}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	group.Wait()
+	events, err := s.EventsFrom(ctx, 0, 10_000)
+	if err != nil || len(events) != writers*each*3 {
+		t.Fatalf("%d events, %v", len(events), err)
+	}
+	for i, e := range events {
+		if e.Seq != int64(i) {
+			t.Fatalf("event %d has the number %d", i, e.Seq)
+		}
+	}
+	changed, err := s.ChangedAfter(ctx, 0, 10_000)
+	if err != nil || len(changed) != writers*each*2 || changed[len(changed)-1].Revision != writers*each*2 {
+		t.Errorf("%d changes, %v", len(changed), err)
+	}
+}
+
+// Text is kept as it is, whatever is in it.
+func testOddText(t *testing.T, s resolver.Store) {
+	u := update(1, 1)
+	u.Record.Title = "a 'quoted' \"title\" \u2028 \U0001F600 \\ %s ; DROP TABLE record"
+	u.Record.Authors, u.Record.Categories, u.Record.Aliases, u.Record.Submitted = "", nil, nil, time.Time{}
+	u.Events[0].ID = "not a digest"
+	commit(t, s, u)
+	got, err := s.Record(t.Context(), u.Suffix)
+	u.Record.Revision = 1
+	same(t, "record", []any{got, err}, []any{u.Record, nil})
+	e, err := s.Event(t.Context(), "not a digest")
+	same(t, "event", []any{e, err}, []any{u.Events[0], nil})
+}
+
+func testCancelled(t *testing.T, s resolver.Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Commit(ctx, []resolver.Update{update(1, 1)}); err == nil {
+		t.Error("a cancelled commit succeeded")
+	}
+	if c, err := s.Counts(t.Context()); err != nil || c.Records != 0 {
+		t.Errorf("counts %+v %v", c, err)
+	}
+	commit(t, s, update(1, 1)) // and the next one works
+}
+
+func testCheck(t *testing.T, s resolver.Store) {
+	commit(t, s, update(1, 2), update(2, 1))
+	if _, _, err := s.PutHeld(t.Context(), resolver.Held{Status: resolver.Queued, ReceivedAt: second}); err != nil {
+		t.Fatal(err)
+	}
+	err := s.Check(t.Context(), func(p resolver.Problem) { t.Errorf("a sound store: %v", p) })
+	if err != nil {
+		t.Error(err)
+	}
 }

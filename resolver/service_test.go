@@ -1,0 +1,378 @@
+package resolver_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/memstore"
+)
+
+const suffix = "CWPYLZDW7AWAX7TQ5ZRNS3OHEM"
+
+var day = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+func keyOf(name string) *pith.PrivateKey {
+	key, err := pith.NewKey([]byte(strings.Repeat(name, 32))[:32], pith.Signer{ID: name, Type: "individual", KeyID: name + "-1"})
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
+
+var ada, bob, mirror = keyOf("ada"), keyOf("bob"), keyOf("mirror")
+
+func trusting(t *testing.T, keys ...*pith.PrivateKey) *pith.Trust {
+	t.Helper()
+	trust := pith.PinnedTrust()
+	for _, k := range keys {
+		var err error
+		if trust, err = trust.Merge(pith.TrustFor(k.Public(), []string{"*"}, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return trust
+}
+
+func service(t *testing.T, edit ...func(*resolver.Config)) *resolver.Service {
+	t.Helper()
+	c := resolver.Config{Store: memstore.New(), Key: mirror, Trust: trusting(t, ada), Now: func() time.Time { return day.Add(time.Hour) }}
+	for _, f := range edit {
+		f(&c)
+	}
+	s, err := resolver.NewService(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// correction is the seed's bundle with a correction by key.
+func correction(t *testing.T, key *pith.PrivateKey, text string) (bundle, event []byte) {
+	t.Helper()
+	bundle, _, err := pith.Append(seed.Bundle(), key, day, pith.Draft{
+		Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+		Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"` + text + `"}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(bundle, &b); err != nil {
+		t.Fatal(err)
+	}
+	return bundle, b.Events[len(b.Events)-1]
+}
+
+func submit(t *testing.T, s *resolver.Service, data []byte) *resolver.Receipt {
+	t.Helper()
+	r, err := s.Submit(t.Context(), resolver.Submission{Data: data, From: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// refused submits what must not get in.
+func refused(t *testing.T, s *resolver.Service, data []byte, status resolver.Status, code string) *resolver.Refusal {
+	t.Helper()
+	_, err := s.Submit(t.Context(), resolver.Submission{Data: data, From: "test"})
+	var r *resolver.Refusal
+	if !errors.As(err, &r) || r.Status != status || r.Code != code {
+		t.Fatalf("got %v, want %s because of %s", err, status, code)
+	}
+	return r
+}
+
+func served(t *testing.T, s *resolver.Service) (resolver.Record, []byte) {
+	t.Helper()
+	rec, packed, err := s.Store().Bundle(t.Context(), suffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := resolver.Gunzip(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec, data
+}
+
+// A single bundle is served as its signer made it; united ones as the mirror did.
+func TestSubmitUnites(t *testing.T) {
+	s := service(t)
+	first := submit(t, s, seed.Bundle())
+	if len(first.Events) != 2 || first.New != 2 || first.Events[1].Seq != 1 {
+		t.Errorf("receipt %+v", first)
+	}
+	rec, data := served(t, s)
+	canonical, _ := pith.Canonical(seed.Bundle())
+	if !bytes.Equal(data, canonical) || rec.United {
+		t.Error("the only bundle of a record is not served as it came")
+	}
+	if rec.Authors == "" || rec.Title == "" || len(rec.Aliases) != 3 || rec.Categories[0] != "cs.LG" {
+		t.Errorf("record %+v", rec)
+	}
+
+	bundle, event := correction(t, ada, "x")
+	got := submit(t, s, bundle)
+	if got.New != 1 || len(got.Events) != 3 {
+		t.Errorf("receipt %+v", got)
+	}
+	rec, data = served(t, s)
+	if r := pith.Verify(data, trusting(t, ada, mirror)); r.Verdict() != pith.Valid || r.Events.Valid != 3 || !rec.United {
+		t.Errorf("united: %v %v", r.Verdict(), r.Failures())
+	}
+
+	// Whatever comes again is acknowledged and changes nothing.
+	for _, again := range [][]byte{seed.Bundle(), bundle, event, data} {
+		if r := submit(t, s, again); r.New != 0 || r.Revision != got.Revision {
+			t.Errorf("again: %+v", r)
+		}
+	}
+}
+
+// An event alone gives the same state as the bundle that holds it.
+func TestEventAlone(t *testing.T) {
+	bundle, event := correction(t, ada, "x")
+	s := service(t)
+	refused(t, s, event, resolver.Refused, resolver.CodeNoRecord)
+	submit(t, s, seed.Bundle())
+	refused(t, s, event, resolver.Refused, resolver.CodeKeyUnknown)
+	declaration, err := resolver.DeclareKey(ada, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, declaration)
+	if r := submit(t, s, event); r.New != 1 || len(r.Events) != 1 || r.Events[0].Seq != 2 {
+		t.Errorf("receipt %+v", r)
+	}
+	_, data := served(t, s)
+	got, _ := pith.State(data)
+	want, _ := pith.State(bundle)
+	if !bytes.Equal(got, want) {
+		t.Error("another state")
+	}
+
+	broken := bytes.Replace(event, []byte(`"text":"x"`), []byte(`"text":"y"`), 1)
+	refused(t, s, broken, resolver.Refused, "event_digest")
+}
+
+func TestStrangersWait(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	bundle, _ := correction(t, bob, "spam?")
+	r := refused(t, s, bundle, resolver.Queued, "trust_key")
+	if again := refused(t, s, bundle, resolver.Queued, "trust_key"); again.ID != r.ID {
+		t.Error("the same submission waits twice")
+	}
+	if got, err := s.Accept(t.Context(), r.ID); err != nil || got.New != 1 {
+		t.Fatalf("accept: %+v %v", got, err)
+	}
+	if _, err := s.Accept(t.Context(), r.ID); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("accepted twice: %v", err)
+	}
+	// What was let in once is no obstacle for those who are trusted.
+	_, data := served(t, s)
+	more, _, err := pith.Append(data, ada, day.Add(2*time.Hour), pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+		Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"z"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, more)
+
+	other, _ := correction(t, bob, "more spam")
+	r = refused(t, s, other, resolver.Queued, "trust_key")
+	if err := s.Reject(t.Context(), r.ID, "spam"); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, s, other, resolver.Refused, resolver.CodeModerated)
+}
+
+func TestRefusals(t *testing.T) {
+	s := service(t)
+	bundle := seed.Bundle()
+	bad := bytes.Replace(bundle, []byte("SmoothOut: Smoothing"), []byte("SmoothOut: smoothing"), 1)
+	for _, tt := range []struct {
+		name string
+		data []byte
+		code string
+	}{
+		{"not JSON", []byte("{"), "json_truncated"},
+		{"nothing", nil, "json_truncated"},
+		{"another document", []byte("{}"), "bundle_type"},
+		{"half an event", []byte(`{"event_type":"x"}`), "event_shape"},
+		{"unknown document", []byte(`{"document_type":"x"}`), resolver.CodeKeyDocument},
+		{"a changed event", bad, "event_digest"},
+		{"too large", make([]byte, 5<<20), resolver.CodeSize},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := s.Submit(t.Context(), resolver.Submission{Data: tt.data, From: "test"})
+			var r *resolver.Refusal
+			if !errors.As(err, &r) || r.Status != resolver.Refused {
+				t.Fatalf("got %v", err)
+			}
+			if r.Code != tt.code {
+				t.Errorf("code %s, want %s: %v", r.Code, tt.code, err)
+			}
+			h, err := s.Store().HeldByID(t.Context(), r.ID)
+			if err != nil || h.Code != r.Code {
+				t.Errorf("kept: %+v %v", h, err)
+			}
+		})
+	}
+	if c, _ := s.Store().Counts(t.Context()); c.Events != 0 || c.Records != 0 {
+		t.Errorf("something got in: %+v", c)
+	}
+}
+
+// A storm of one signer is refused and not kept, and others get through.
+func TestLimits(t *testing.T) {
+	s := service(t, func(c *resolver.Config) {
+		c.Limits = resolver.Limits{PerSigner: 1, PerAddress: -1, Burst: 3}
+	})
+	submit(t, s, seed.Bundle())
+	var limited *resolver.Refusal
+	for i := range 4 {
+		bundle, _ := correction(t, ada, strings.Repeat("x", i+1))
+		_, err := s.Submit(t.Context(), resolver.Submission{Data: bundle, From: "1"})
+		if i == 3 && !errors.As(err, &limited) || i < 3 && err != nil {
+			t.Fatalf("event %d: %v", i, err)
+		}
+	}
+	if limited.Code != resolver.CodeRateSigner || limited.ID != 0 || limited.Retry <= 0 {
+		t.Errorf("%+v", limited)
+	}
+	bundle, _ := correction(t, bob, "y")
+	refused(t, s, bundle, resolver.Queued, "trust_key") // another signer's bucket is full
+}
+
+// However submissions arrive, the state is the same, and the order is dense.
+func TestManyAtOnce(t *testing.T) {
+	s := service(t, func(c *resolver.Config) { c.Limits = resolver.Limits{PerSigner: -1, PerAddress: -1} })
+	var all [][]byte
+	for i := range 12 {
+		bundle, _ := correction(t, ada, strings.Repeat("x", i+1))
+		all = append(all, bundle)
+	}
+	var group sync.WaitGroup
+	for _, data := range all {
+		group.Go(func() {
+			if _, err := s.Submit(context.Background(), resolver.Submission{Data: data, From: "test"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	_, data := served(t, s)
+	want, err := pith.Merge(all...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantState, _ := pith.State(want)
+	if got, _ := pith.State(data); !bytes.Equal(got, wantState) {
+		t.Error("another state than the union's")
+	}
+	events, err := s.Store().EventsFrom(t.Context(), 0, 100)
+	if err != nil || len(events) != 14 {
+		t.Errorf("%d events, %v, want 14", len(events), err)
+	}
+}
+
+func TestKeyDocumentsWait(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	rotation, err := pith.Rotate(ada, keyNamed(t, "ada", "new"), day, day, day.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := refused(t, s, rotation, resolver.Queued, resolver.CodeKeyDocument)
+	if _, err := s.Accept(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	bundle, _ := correction(t, keyNamed(t, "ada", "new"), "by the new key")
+	submit(t, s, bundle)
+	// Another service on the same store has the policy, too.
+	again := service(t, func(c *resolver.Config) { c.Store = s.Store() })
+	if again.Trust().String() != s.Trust().String() {
+		t.Error("the accepted document was forgotten")
+	}
+	declaration, _ := resolver.DeclareKey(bob, day)
+	forged := bytes.Replace(declaration, []byte(`"signer_id":"bob"`), []byte(`"signer_id":"eve"`), 1)
+	refused(t, s, forged, resolver.Refused, resolver.CodeKeyDocument)
+}
+
+func keyNamed(t *testing.T, id, seedText string) *pith.PrivateKey {
+	t.Helper()
+	key, err := pith.NewKey([]byte(strings.Repeat(seedText, 32))[:32], pith.Signer{ID: id, Type: "individual", KeyID: seedText})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
+func TestHTTP(t *testing.T) {
+	s := service(t)
+	server := &resolver.Server{Service: s, Moderator: "secret"}
+	mux := http.NewServeMux()
+	server.Routes(mux)
+	do := func(method, path, token string, body []byte) *httptest.ResponseRecorder {
+		t.Helper()
+		r := httptest.NewRequest(method, path, bytes.NewReader(body))
+		if token != "" {
+			r.Header.Set("Authorization", "Bearer "+token)
+		}
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		return w
+	}
+	w := do("PUT", "/pith/"+suffix+"/bundle.json", "", seed.Bundle())
+	if w.Code != http.StatusCreated {
+		t.Fatalf("put: %d %s", w.Code, w.Body)
+	}
+	receipt, err := resolver.VerifyReceipt(w.Body.Bytes(), s.PublicKey())
+	if err != nil || len(receipt.Events) != 2 || receipt.New != 2 {
+		t.Errorf("receipt %+v %v", receipt, err)
+	}
+	if _, err := resolver.VerifyReceipt(bytes.Replace(w.Body.Bytes(), []byte(`"seq":1`), []byte(`"seq":7`), 1), s.PublicKey()); err == nil {
+		t.Error("a changed receipt is believed")
+	}
+	spam, _ := correction(t, bob, "spam?")
+	for _, tt := range []struct {
+		name, method, path, token string
+		body                      []byte
+		status                    int
+	}{
+		{"again", "POST", "/events", "", seed.Bundle(), 200},
+		{"wrong address", "PUT", "/pith/AAAAAAAAAAAAAAAAAAAAAAAAAA/bundle.json", "", seed.Bundle(), 409},
+		{"stranger", "POST", "/events", "", spam, 202},
+		{"nonsense", "POST", "/events", "", []byte("x"), 422},
+		{"too large", "POST", "/events", "", make([]byte, 5<<20), 413},
+		{"no token", "GET", "/moderation", "", nil, 401},
+		{"wrong token", "GET", "/moderation", "guess", nil, 401},
+		{"list", "GET", "/moderation", "secret", nil, 200},
+		{"show", "GET", "/moderation/1", "secret", nil, 200},
+		{"absent", "GET", "/moderation/99", "secret", nil, 404},
+		{"accept", "POST", "/moderation/1/accept", "secret", nil, 200},
+		{"accept twice", "POST", "/moderation/1/accept", "secret", nil, 409},
+	} {
+		if w := do(tt.method, tt.path, tt.token, tt.body); w.Code != tt.status {
+			t.Errorf("%s: %d %s, want %d", tt.name, w.Code, w.Body, tt.status)
+		}
+	}
+	closed := &resolver.Server{Service: s}
+	mux = http.NewServeMux()
+	closed.Routes(mux)
+	if w := do("GET", "/moderation", "", nil); w.Code != 401 {
+		t.Errorf("moderation without a token is open: %d", w.Code)
+	}
+}

@@ -1,0 +1,78 @@
+package sqlite
+
+import "zombiezen.com/go/sqlite/sqlitemigration"
+
+// schema lists what makes an empty database one of ours, step by step. A step
+// that was published is never changed: databases out there have it.
+var schema = sqlitemigration.Schema{
+	AppID: 0x50697468, // "Pith"
+	Migrations: []string{
+		// 1: records, events, keys, what was held, small values.
+		//
+		// Bundles lie in a table of their own, so that lists of records do not
+		// drag them through memory. counter has one row.
+		`
+CREATE TABLE record (
+	id INTEGER PRIMARY KEY,
+	suffix TEXT NOT NULL UNIQUE,
+	number TEXT NOT NULL,
+	revision INTEGER NOT NULL UNIQUE,
+	digest BLOB NOT NULL,
+	size INTEGER NOT NULL,
+	events BLOB NOT NULL,
+	state BLOB NOT NULL,
+	united INTEGER NOT NULL,
+	event_count INTEGER NOT NULL,
+	replications INTEGER NOT NULL,
+	aliases TEXT NOT NULL, -- JSON
+	source TEXT NOT NULL,
+	title TEXT NOT NULL,
+	authors TEXT NOT NULL,
+	categories TEXT NOT NULL, -- JSON
+	abstract TEXT NOT NULL,
+	submitted INTEGER NOT NULL, -- seconds since 1970; years before 1 are never
+	built_at INTEGER NOT NULL
+);
+CREATE INDEX record_digest ON record(digest);
+CREATE TABLE bundle (id INTEGER PRIMARY KEY REFERENCES record, gzip BLOB NOT NULL);
+CREATE TABLE alias (kind TEXT NOT NULL, value TEXT NOT NULL, record INTEGER NOT NULL REFERENCES record, PRIMARY KEY (kind, value, record)) WITHOUT ROWID;
+CREATE TABLE event (
+	seq INTEGER PRIMARY KEY,
+	event_id BLOB NOT NULL, -- 32 bytes, or the text that an invalid event claims
+	record INTEGER NOT NULL REFERENCES record,
+	sha256 BLOB NOT NULL,
+	type TEXT NOT NULL,
+	signer_id TEXT NOT NULL,
+	fingerprint TEXT NOT NULL,
+	created_at INTEGER NOT NULL,
+	received_at INTEGER NOT NULL,
+	invalid TEXT NOT NULL
+);
+CREATE INDEX event_id ON event(event_id);
+CREATE UNIQUE INDEX event_record ON event(record, sha256);
+CREATE TABLE citation (
+	kind TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL REFERENCES event,
+	record INTEGER NOT NULL REFERENCES record, event_id TEXT NOT NULL, relation TEXT NOT NULL,
+	PRIMARY KEY (kind, id, seq)
+) WITHOUT ROWID;
+CREATE TABLE key (fingerprint TEXT PRIMARY KEY, signer_id TEXT NOT NULL, entry BLOB NOT NULL, declared_at INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE held (
+	id INTEGER PRIMARY KEY, status TEXT NOT NULL, digest BLOB NOT NULL UNIQUE, suffix TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL,
+	signer TEXT NOT NULL, sender TEXT NOT NULL, received_at INTEGER NOT NULL, data BLOB NOT NULL, truncated INTEGER NOT NULL
+);
+CREATE INDEX held_status ON held(status, id);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE counter (
+	one INTEGER PRIMARY KEY CHECK (one = 1),
+	records INTEGER NOT NULL, events INTEGER NOT NULL, keys INTEGER NOT NULL, refused INTEGER NOT NULL, queued INTEGER NOT NULL, revision INTEGER NOT NULL
+);
+INSERT INTO counter VALUES (1, 0, 0, 0, 0, 0, 0);
+`,
+		// 2: search. The index holds no text and no positions: words are looked
+		// up in it, and the rows are shown from record.
+		`
+CREATE VIRTUAL TABLE search USING fts5(title, authors, categories, abstract, content='', contentless_delete=1, detail=none, tokenize="unicode61 remove_diacritics 2");
+INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, title, authors, categories, abstract FROM record;
+`,
+	},
+}

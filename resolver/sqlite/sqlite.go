@@ -1,0 +1,712 @@
+// Package sqlite keeps records in one SQLite file, without cgo: the store of a
+// mirror that runs on one machine.
+//
+// Readers never wait for the writer (write-ahead log). There is one writer at a
+// time; commits that wait for it share a transaction, and so the time that the
+// disk takes to be sure.
+package sqlite
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gofrs/flock"
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitemigration"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/openpith/evidence/resolver"
+)
+
+// A Store is a resolver.Store in one file.
+type Store struct {
+	path    string
+	readers *sqlitex.Pool
+
+	writing chan struct{} // holds the right to use writer
+	writer  *sqlite.Conn
+
+	mu    sync.Mutex
+	locks map[string]chan struct{}
+}
+
+var _ resolver.Store = (*Store)(nil)
+
+// Open opens the database at path, makes it if need be, and brings it to the
+// newest schema. Several processes may open one file.
+func Open(ctx context.Context, path string) (*Store, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{}}
+	var err error
+	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	if err = prepare(s.writer); err == nil {
+		s.writer.SetInterrupt(ctx.Done())
+		err = sqlitemigration.Migrate(ctx, s.writer, schema)
+		s.writer.SetInterrupt(nil)
+	}
+	if err == nil {
+		s.readers, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
+			Flags: sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.writer.Close())
+	}
+	return s, nil
+}
+
+func prepare(conn *sqlite.Conn) error {
+	conn.SetBlockOnBusy() // until the context of the call ends
+	for _, pragma := range []string{
+		"PRAGMA synchronous=FULL", // a commit is on the disk before it is acknowledged
+		"PRAGMA cache_size=-16384",
+		"PRAGMA temp_store=MEMORY",
+	} {
+		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close implements resolver.Store.
+func (s *Store) Close() error {
+	s.writing <- struct{}{} // for good: who comes later waits until the context ends
+	return errors.Join(s.readers.Close(), s.writer.Close())
+}
+
+// Path is where the database lies.
+func (s *Store) Path() string { return s.path }
+
+// read runs f with a connection that sees one state of the database.
+func (s *Store) read(ctx context.Context, f func(*sqlite.Conn) error) (err error) {
+	conn, err := s.readers.Take(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.readers.Put(conn)
+	return f(conn)
+}
+
+// snapshot is read for several statements that must agree.
+func (s *Store) snapshot(ctx context.Context, f func(*sqlite.Conn) error) error {
+	return s.read(ctx, func(conn *sqlite.Conn) (err error) {
+		end := sqlitex.Transaction(conn)
+		defer end(&err)
+		return f(conn)
+	})
+}
+
+// write runs f in a transaction, all or nothing.
+func (s *Store) write(ctx context.Context, f func(*sqlite.Conn) error) (err error) {
+	select {
+	case s.writing <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-s.writing }()
+	s.writer.SetInterrupt(ctx.Done())
+	defer s.writer.SetInterrupt(nil)
+	end, err := sqlitex.ImmediateTransaction(s.writer)
+	if err != nil {
+		return err
+	}
+	defer end(&err)
+	return f(s.writer)
+}
+
+// run executes one statement. Arguments are bound in order; row is called for
+// every row.
+func run(conn *sqlite.Conn, query string, row func(*sqlite.Stmt) error, args ...any) error {
+	stmt, err := conn.Prepare(query)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		_ = stmt.Reset() // repeats the error of Step
+		_ = stmt.ClearBindings()
+	}()
+	for i, arg := range args {
+		switch v := arg.(type) {
+		case string:
+			stmt.BindText(i+1, v)
+		case []byte:
+			stmt.BindBytes(i+1, v)
+		case resolver.Digest:
+			stmt.BindBytes(i+1, v[:])
+		case int:
+			stmt.BindInt64(i+1, int64(v))
+		case int64:
+			stmt.BindInt64(i+1, v)
+		case bool:
+			stmt.BindBool(i+1, v)
+		case time.Time:
+			stmt.BindInt64(i+1, v.Unix())
+		default:
+			panic(fmt.Sprintf("cannot bind %T", arg))
+		}
+	}
+	for {
+		more, err := stmt.Step()
+		if err != nil {
+			return err
+		}
+		if !more {
+			return nil
+		}
+		if row != nil {
+			if err := row(stmt); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func blob(stmt *sqlite.Stmt, col int) []byte {
+	data := make([]byte, stmt.ColumnLen(col))
+	stmt.ColumnBytes(col, data)
+	return data
+}
+
+func digest(stmt *sqlite.Stmt, col int) (d resolver.Digest) {
+	stmt.ColumnBytes(col, d[:])
+	return d
+}
+
+func unix(stmt *sqlite.Stmt, col int) time.Time {
+	if n := stmt.ColumnInt64(col); n != never {
+		return time.Unix(n, 0).UTC()
+	}
+	return time.Time{}
+}
+
+var never = time.Time{}.Unix()
+
+const recordColumns = `suffix, number, revision, digest, size, events, state, united, event_count, replications, aliases, source, title, authors, categories, abstract, submitted, built_at`
+
+func readRecord(stmt *sqlite.Stmt) (r resolver.Record, err error) {
+	r = resolver.Record{
+		Suffix: stmt.ColumnText(0), Number: stmt.ColumnText(1), Revision: stmt.ColumnInt64(2), Digest: digest(stmt, 3), Size: stmt.ColumnInt(4),
+		Events: digest(stmt, 5), State: digest(stmt, 6), United: stmt.ColumnBool(7), EventCount: stmt.ColumnInt(8), Replications: stmt.ColumnInt(9),
+		Source: stmt.ColumnText(11), Title: stmt.ColumnText(12), Authors: stmt.ColumnText(13), Abstract: stmt.ColumnText(15),
+		Submitted: unix(stmt, 16), BuiltAt: unix(stmt, 17),
+	}
+	return r, errors.Join(unlist(stmt.ColumnText(10), &r.Aliases), unlist(stmt.ColumnText(14), &r.Categories))
+}
+
+// list writes a list as a column, unlist reads it.
+func list(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // strings can always be written
+	}
+	if string(text) == "null" {
+		return "[]"
+	}
+	return string(text)
+}
+
+func unlist[T any](text string, v *[]T) error {
+	if text == "[]" {
+		return nil
+	}
+	return json.Unmarshal([]byte(text), v)
+}
+
+// eventID is an event id as a column: ids that are digests take 32 bytes.
+func eventID(id string) any {
+	if sum, ok := strings.CutPrefix(id, "sha256:"); ok {
+		if d, err := resolver.ParseDigest(sum); err == nil {
+			return d[:]
+		}
+	}
+	return id
+}
+
+func readEventID(stmt *sqlite.Stmt, col int) string {
+	if stmt.ColumnType(col) == sqlite.TypeBlob {
+		return "sha256:" + hex.EncodeToString(blob(stmt, col))
+	}
+	return stmt.ColumnText(col)
+}
+
+// Commit implements resolver.Store.
+func (s *Store) Commit(ctx context.Context, updates []resolver.Update) (out []resolver.Committed, err error) {
+	err = s.write(ctx, func(conn *sqlite.Conn) error {
+		out, err = commit(conn, updates)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed, error) {
+	count, err := counts(conn)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]resolver.Committed, len(updates))
+	for i := range updates {
+		u := &updates[i]
+		count.Revision++
+		out[i] = resolver.Committed{Revision: count.Revision, FirstSeq: count.Events}
+		id, err := putRecord(conn, u, count.Revision)
+		if err != nil {
+			return nil, fmt.Errorf("record %s: %w", u.Suffix, err)
+		}
+		seqs := map[string]int64{}
+		for _, e := range u.Events {
+			if e.Suffix != u.Suffix {
+				return nil, fmt.Errorf("event %s is of %s, not of %s", e.ID, e.Suffix, u.Suffix)
+			}
+			err := run(conn, `INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil,
+				count.Events, eventID(e.ID), id, e.SHA256, e.Type, e.SignerID, e.Fingerprint, e.CreatedAt, e.ReceivedAt, e.Invalid)
+			if err != nil {
+				return nil, fmt.Errorf("event %s of %s: %w", e.ID, u.Suffix, err)
+			}
+			if e.Invalid == "" { // an invalid one may claim any id
+				seqs[e.ID] = count.Events
+			}
+			count.Events++
+		}
+		for _, c := range u.Cites {
+			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, seqs[c.EventID], id, c.EventID, c.Relation)
+			if err != nil {
+				return nil, fmt.Errorf("citation %s: %w", c.EventID, err)
+			}
+		}
+		for _, k := range u.Keys {
+			if err := putKey(conn, k, &count); err != nil {
+				return nil, err
+			}
+		}
+		if u.Base == 0 {
+			count.Records++
+		}
+	}
+	return out, setCounts(conn, count)
+}
+
+func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64, err error) {
+	var have int64
+	var old []resolver.Alias
+	err = run(conn, `SELECT id, revision, aliases FROM record WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
+		id, have = stmt.ColumnInt64(0), stmt.ColumnInt64(1)
+		return unlist(stmt.ColumnText(2), &old)
+	}, u.Suffix)
+	if err != nil {
+		return 0, err
+	}
+	if have != u.Base {
+		return 0, resolver.ErrConflict
+	}
+	r := &u.Record
+	categories := list(r.Categories)
+	row := []any{
+		u.Suffix, r.Number, revision, r.Digest, r.Size, r.Events, r.State, r.United, r.EventCount, r.Replications,
+		list(r.Aliases), r.Source, r.Title, r.Authors, categories, r.Abstract, r.Submitted, r.BuiltAt,
+	}
+	if have == 0 {
+		if err := run(conn, `INSERT INTO record (`+recordColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil, row...); err != nil {
+			return 0, err
+		}
+		id = conn.LastInsertRowID()
+	} else {
+		for _, a := range old {
+			a = resolver.FoldAlias(a.Kind, a.Value)
+			if err := run(conn, `DELETE FROM alias WHERE kind = ? AND value = ? AND record = ?`, nil, a.Kind, a.Value, id); err != nil {
+				return 0, err
+			}
+		}
+		if err := run(conn, `DELETE FROM search WHERE rowid = ?`, nil, id); err != nil {
+			return 0, err
+		}
+		err := run(conn, `UPDATE record SET (`+recordColumns+`) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`, nil, append(row, id)...)
+		if err != nil {
+			return 0, err
+		}
+	}
+	if err := run(conn, `INSERT OR REPLACE INTO bundle VALUES (?, ?)`, nil, id, u.Bundle); err != nil {
+		return 0, err
+	}
+	for _, a := range r.Aliases {
+		a = resolver.FoldAlias(a.Kind, a.Value)
+		if err := run(conn, `INSERT OR IGNORE INTO alias VALUES (?, ?, ?)`, nil, a.Kind, a.Value, id); err != nil {
+			return 0, err
+		}
+	}
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, id, r.Title, r.Authors, categories, r.Abstract)
+}
+
+func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
+	err = run(conn, `SELECT records, events, keys, refused, queued, revision FROM counter`, func(stmt *sqlite.Stmt) error {
+		c = resolver.Counts{
+			Records: stmt.ColumnInt64(0), Events: stmt.ColumnInt64(1), Keys: stmt.ColumnInt64(2),
+			Refused: stmt.ColumnInt64(3), Queued: stmt.ColumnInt64(4), Revision: stmt.ColumnInt64(5),
+		}
+		return nil
+	})
+	return c, err
+}
+
+func setCounts(conn *sqlite.Conn, c resolver.Counts) error {
+	return run(conn, `UPDATE counter SET (records, events, keys, refused, queued, revision) = (?, ?, ?, ?, ?, ?)`, nil,
+		c.Records, c.Events, c.Keys, c.Refused, c.Queued, c.Revision)
+}
+
+// Counts implements resolver.Store.
+func (s *Store) Counts(ctx context.Context) (c resolver.Counts, err error) {
+	err = s.read(ctx, func(conn *sqlite.Conn) error {
+		c, err = counts(conn)
+		return err
+	})
+	return c, err
+}
+
+// one is read for a query of at most one row.
+func (s *Store) one(ctx context.Context, query string, row func(*sqlite.Stmt) error, args ...any) error {
+	found := false
+	err := s.read(ctx, func(conn *sqlite.Conn) error {
+		return run(conn, query, func(stmt *sqlite.Stmt) error { found = true; return row(stmt) }, args...)
+	})
+	if err == nil && !found {
+		return resolver.ErrNotFound
+	}
+	return err
+}
+
+// many is read for a query of any number of rows.
+func many[T any](ctx context.Context, s *Store, row func(*sqlite.Stmt) (T, error), query string, args ...any) (out []T, err error) {
+	err = s.read(ctx, func(conn *sqlite.Conn) error {
+		return run(conn, query, func(stmt *sqlite.Stmt) error {
+			v, err := row(stmt)
+			out = append(out, v)
+			return err
+		}, args...)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func readText(stmt *sqlite.Stmt) (string, error) { return stmt.ColumnText(0), nil }
+
+// Record implements resolver.Store.
+func (s *Store) Record(ctx context.Context, suffix string) (r resolver.Record, err error) {
+	err = s.one(ctx, `SELECT `+recordColumns+` FROM record WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
+		r, err = readRecord(stmt)
+		return err
+	}, suffix)
+	return r, err
+}
+
+// Bundle implements resolver.Store.
+func (s *Store) Bundle(ctx context.Context, suffix string) (r resolver.Record, bundle []byte, err error) {
+	err = s.one(ctx, `SELECT `+recordColumns+`, gzip FROM record JOIN bundle USING (id) WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
+		bundle = blob(stmt, 18)
+		r, err = readRecord(stmt)
+		return err
+	}, suffix)
+	return r, bundle, err
+}
+
+// Bundles implements resolver.Store.
+func (s *Store) Bundles(ctx context.Context, suffixes []string) ([]resolver.Stored, error) {
+	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Stored, error) {
+		r, err := readRecord(stmt)
+		return resolver.Stored{Record: r, Bundle: blob(stmt, 18)}, err
+	}, `SELECT `+recordColumns+`, gzip FROM record JOIN bundle USING (id) WHERE suffix IN (SELECT value FROM json_each(?))`, list(suffixes))
+}
+
+// Resolve implements resolver.Store.
+func (s *Store) Resolve(ctx context.Context, prefix string, limit int) ([]string, error) {
+	return many(ctx, s, readText, `SELECT suffix FROM record WHERE suffix >= ? AND suffix < ? ORDER BY suffix LIMIT ?`, prefix, prefix+"\x7f", limit)
+}
+
+// ByAlias implements resolver.Store.
+func (s *Store) ByAlias(ctx context.Context, kind, value string, limit int) ([]string, error) {
+	return many(ctx, s, readText, `SELECT suffix FROM alias JOIN record ON record.id = alias.record WHERE kind = ? AND value = ? ORDER BY suffix LIMIT ?`, kind, value, limit)
+}
+
+// ByDigest implements resolver.Store.
+func (s *Store) ByDigest(ctx context.Context, digest resolver.Digest) (suffix string, err error) {
+	err = s.one(ctx, `SELECT suffix FROM record WHERE digest = ? LIMIT 1`, func(stmt *sqlite.Stmt) error {
+		suffix = stmt.ColumnText(0)
+		return nil
+	}, digest)
+	return suffix, err
+}
+
+// Search implements resolver.Store.
+func (s *Store) Search(ctx context.Context, query string, limit, offset int) (found []resolver.Record, total int, err error) {
+	words := resolver.SearchWords(query)
+	if len(words) == 0 {
+		return nil, 0, nil
+	}
+	match := `"` + strings.Join(words, `"* AND "`) + `"*` // words are letters and digits
+	err = s.snapshot(ctx, func(conn *sqlite.Conn) error {
+		err := run(conn, `SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? LIMIT ?)`, func(stmt *sqlite.Stmt) error {
+			total = stmt.ColumnInt(0)
+			return nil
+		}, match, resolver.MaxCounted)
+		if err != nil || total <= offset {
+			return err
+		}
+		// To weigh every match of a word that is everywhere would take seconds.
+		order := `rank`
+		if total >= resolver.MaxCounted {
+			order = `rowid DESC`
+		}
+		return run(conn, `SELECT `+recordColumns+` FROM (SELECT rowid AS found FROM search WHERE search MATCH ? ORDER BY `+order+` LIMIT ? OFFSET ?) JOIN record ON record.id = found`,
+			func(stmt *sqlite.Stmt) error {
+				r, err := readRecord(stmt)
+				found = append(found, r)
+				return err
+			}, match, limit, max(offset, 0))
+	})
+	return found, total, err
+}
+
+// Records implements resolver.Store.
+func (s *Store) Records(ctx context.Context, prefix, after string, limit int) ([]resolver.Record, error) {
+	return many(ctx, s, readRecord, `SELECT `+recordColumns+` FROM record WHERE suffix > ? AND suffix >= ? AND suffix < ? ORDER BY suffix LIMIT ?`,
+		after, prefix, prefix+"\x7f", limit)
+}
+
+// ChangedAfter implements resolver.Store.
+func (s *Store) ChangedAfter(ctx context.Context, revision int64, limit int) ([]resolver.Record, error) {
+	return many(ctx, s, readRecord, `SELECT `+recordColumns+` FROM record WHERE revision > ? ORDER BY revision LIMIT ?`, revision, limit)
+}
+
+// Fingerprints implements resolver.Store.
+func (s *Store) Fingerprints(ctx context.Context, prefix string, yield func(resolver.Fingerprint) error) error {
+	return s.read(ctx, func(conn *sqlite.Conn) error {
+		return run(conn, `SELECT suffix, events, state FROM record WHERE suffix >= ? AND suffix < ? ORDER BY suffix`, func(stmt *sqlite.Stmt) error {
+			return yield(resolver.Fingerprint{Suffix: stmt.ColumnText(0), Events: digest(stmt, 1), State: digest(stmt, 2)})
+		}, prefix, prefix+"\x7f")
+	})
+}
+
+const eventColumns = `seq, event_id, suffix, sha256, type, signer_id, fingerprint, created_at, received_at, invalid`
+
+func readEvent(stmt *sqlite.Stmt) (resolver.Event, error) {
+	return resolver.Event{
+		Seq: stmt.ColumnInt64(0), ID: readEventID(stmt, 1), Suffix: stmt.ColumnText(2), SHA256: digest(stmt, 3), Type: stmt.ColumnText(4),
+		SignerID: stmt.ColumnText(5), Fingerprint: stmt.ColumnText(6), CreatedAt: unix(stmt, 7), ReceivedAt: unix(stmt, 8), Invalid: stmt.ColumnText(9),
+	}, nil
+}
+
+// LEFT JOIN: an event whose record is gone is a gap that a reader must see.
+const fromEvents = `SELECT seq, event_id, coalesce(suffix, '') AS suffix, sha256, type, signer_id, fingerprint, created_at, received_at, invalid FROM event LEFT JOIN record ON record.id = event.record `
+
+// EventsFrom implements resolver.Store.
+func (s *Store) EventsFrom(ctx context.Context, seq int64, limit int) ([]resolver.Event, error) {
+	return many(ctx, s, readEvent, fromEvents+`WHERE seq >= ? ORDER BY seq LIMIT ?`, seq, limit)
+}
+
+// RecentEvents implements resolver.Store.
+func (s *Store) RecentEvents(ctx context.Context, before int64, limit int) ([]resolver.Event, error) {
+	if before <= 0 {
+		before = 1<<63 - 1
+	}
+	return many(ctx, s, readEvent, fromEvents+`WHERE seq < ? ORDER BY seq DESC LIMIT ?`, before, limit)
+}
+
+// RecordEvents implements resolver.Store.
+func (s *Store) RecordEvents(ctx context.Context, suffix string) ([]resolver.Event, error) {
+	return many(ctx, s, readEvent, fromEvents+`WHERE event.record = (SELECT id FROM record WHERE suffix = ?) ORDER BY seq`, suffix)
+}
+
+// Event implements resolver.Store.
+func (s *Store) Event(ctx context.Context, id string) (e resolver.Event, err error) {
+	err = s.one(ctx, fromEvents+`WHERE event_id = ? ORDER BY invalid <> '', seq LIMIT 1`, func(stmt *sqlite.Stmt) error {
+		e, err = readEvent(stmt)
+		return err
+	}, eventID(id))
+	return e, err
+}
+
+// Citations implements resolver.Store.
+func (s *Store) Citations(ctx context.Context, kind, id string, limit int) ([]resolver.Citation, error) {
+	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Citation, error) {
+		return resolver.Citation{
+			Kind: stmt.ColumnText(0), ID: stmt.ColumnText(1), Suffix: stmt.ColumnText(2), EventID: stmt.ColumnText(3), Relation: stmt.ColumnText(4), Seq: stmt.ColumnInt64(5),
+		}, nil
+	}, `SELECT kind, citation.id, suffix, event_id, relation, seq FROM citation JOIN record ON record.id = citation.record WHERE kind = ? AND citation.id = ? ORDER BY seq LIMIT ?`, kind, id, limit)
+}
+
+func readKey(stmt *sqlite.Stmt) (resolver.Key, error) {
+	return resolver.Key{Fingerprint: stmt.ColumnText(0), SignerID: stmt.ColumnText(1), Entry: blob(stmt, 2), DeclaredAt: unix(stmt, 3)}, nil
+}
+
+// Key implements resolver.Store.
+func (s *Store) Key(ctx context.Context, fingerprint string) (k resolver.Key, err error) {
+	err = s.one(ctx, `SELECT fingerprint, signer_id, entry, declared_at FROM key WHERE fingerprint = ?`, func(stmt *sqlite.Stmt) error {
+		k, err = readKey(stmt)
+		return err
+	}, fingerprint)
+	return k, err
+}
+
+// PutKey implements resolver.Store.
+func (s *Store) PutKey(ctx context.Context, key resolver.Key) error {
+	return s.write(ctx, func(conn *sqlite.Conn) error {
+		count, err := counts(conn)
+		if err == nil {
+			err = putKey(conn, key, &count)
+		}
+		if err != nil {
+			return err
+		}
+		return setCounts(conn, count)
+	})
+}
+
+func putKey(conn *sqlite.Conn, k resolver.Key, count *resolver.Counts) error {
+	err := run(conn, `INSERT OR IGNORE INTO key VALUES (?, ?, ?, ?)`, nil, k.Fingerprint, k.SignerID, k.Entry, k.DeclaredAt)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", k.Fingerprint, err)
+	}
+	count.Keys += int64(conn.Changes())
+	return nil
+}
+
+// Keys implements resolver.Store.
+func (s *Store) Keys(ctx context.Context, after string, limit int) ([]resolver.Key, error) {
+	return many(ctx, s, readKey, `SELECT fingerprint, signer_id, entry, declared_at FROM key WHERE fingerprint > ? ORDER BY fingerprint LIMIT ?`, after, limit)
+}
+
+const heldColumns = `id, status, digest, suffix, code, detail, signer, sender, received_at, data, truncated`
+
+func readHeld(stmt *sqlite.Stmt) (resolver.Held, error) {
+	return resolver.Held{
+		ID: stmt.ColumnInt64(0), Status: resolver.Status(stmt.ColumnText(1)), Digest: digest(stmt, 2), Suffix: stmt.ColumnText(3), Code: stmt.ColumnText(4),
+		Detail: stmt.ColumnText(5), Signer: stmt.ColumnText(6), From: stmt.ColumnText(7), ReceivedAt: unix(stmt, 8), Data: blob(stmt, 9), Truncated: stmt.ColumnBool(10),
+	}, nil
+}
+
+// recountHeld brings the counters in line with what is held.
+func recountHeld(conn *sqlite.Conn) error {
+	return run(conn, `UPDATE counter SET refused = (SELECT count(*) FROM held WHERE status = 'refused'), queued = (SELECT count(*) FROM held WHERE status = 'queued')`, nil)
+}
+
+// PutHeld implements resolver.Store.
+func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
+	err = s.write(ctx, func(conn *sqlite.Conn) error {
+		err := run(conn, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET status = excluded.status, code = excluded.code, detail = excluded.detail, signer = excluded.signer, data = excluded.data, truncated = excluded.truncated WHERE held.status = 'refused'`, nil,
+			string(h.Status), h.Digest, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
+		if err != nil {
+			return err
+		}
+		if err := run(conn, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
+			id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
+			return nil
+		}, h.Digest); err != nil {
+			return err
+		}
+		return recountHeld(conn)
+	})
+	return id, now, err
+}
+
+// Held implements resolver.Store.
+func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
+	return many(ctx, s, readHeld, `SELECT `+heldColumns+` FROM held WHERE status = ? AND id > ? ORDER BY id LIMIT ?`, string(status), after, limit)
+}
+
+// HeldByID implements resolver.Store.
+func (s *Store) HeldByID(ctx context.Context, id int64) (h resolver.Held, err error) {
+	err = s.one(ctx, `SELECT `+heldColumns+` FROM held WHERE id = ?`, func(stmt *sqlite.Stmt) error {
+		h, err = readHeld(stmt)
+		return err
+	}, id)
+	return h, err
+}
+
+// MoveHeld implements resolver.Store.
+func (s *Store) MoveHeld(ctx context.Context, id int64, from, to resolver.Status, code, detail string) error {
+	return s.write(ctx, func(conn *sqlite.Conn) error {
+		err := run(conn, `UPDATE held SET status = ?, code = ?, detail = ? WHERE id = ? AND status = ?`, nil, string(to), code, detail, id, string(from))
+		if err != nil {
+			return err
+		}
+		if conn.Changes() == 0 {
+			return resolver.ErrNotFound
+		}
+		return recountHeld(conn)
+	})
+}
+
+// Meta implements resolver.Store.
+func (s *Store) Meta(ctx context.Context, key string) (value []byte, err error) {
+	err = s.one(ctx, `SELECT value FROM meta WHERE key = ?`, func(stmt *sqlite.Stmt) error {
+		value = blob(stmt, 0)
+		return nil
+	}, key)
+	return value, err
+}
+
+// SetMeta implements resolver.Store.
+func (s *Store) SetMeta(ctx context.Context, key string, value []byte) error {
+	return s.write(ctx, func(conn *sqlite.Conn) error {
+		if value == nil {
+			return run(conn, `DELETE FROM meta WHERE key = ?`, nil, key)
+		}
+		return run(conn, `INSERT OR REPLACE INTO meta VALUES (?, ?)`, nil, key, value)
+	})
+}
+
+// MetaKeys implements resolver.Store.
+func (s *Store) MetaKeys(ctx context.Context, prefix string) ([]string, error) {
+	return many(ctx, s, readText, `SELECT key FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key`, len([]rune(prefix)), prefix)
+}
+
+// Lock implements resolver.Store: within the process by a channel, between
+// processes by a lock on a file beside the database.
+func (s *Store) Lock(ctx context.Context, name string, f func(context.Context) error) (err error) {
+	s.mu.Lock()
+	lock := s.locks[name]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		s.locks[name] = lock
+	}
+	s.mu.Unlock()
+	select {
+	case lock <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { <-lock }()
+	file := flock.New(s.path + "." + url.PathEscape(name) + ".lock")
+	if _, err := file.TryLockContext(ctx, 20*time.Millisecond); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return f(ctx)
+}
+
+// Backup writes a copy of the database as it is now to a new file.
+func (s *Store) Backup(ctx context.Context, path string) error {
+	if _, err := os.Stat(path); err == nil {
+		return fmt.Errorf("%s: %w", path, os.ErrExist)
+	}
+	return s.read(ctx, func(conn *sqlite.Conn) error { return run(conn, `VACUUM INTO ?`, nil, path) })
+}

@@ -1,0 +1,264 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/export"
+	"github.com/openpith/evidence/resolver"
+)
+
+// serveBundle is the shortest way from the store to the reader: for those who
+// have the bundle a look at its digest, for those who take gzip the stored bytes,
+// and for the others the same unpacked.
+func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string) error {
+	zip := takesGzip(r)
+	h := w.Header()
+	if r.Header["If-None-Match"] != nil {
+		tag, err := s.quick.Tag(r.Context(), suffix)
+		if err != nil {
+			return s.missing(err, suffix)
+		}
+		if digest := hex.EncodeToString(tag[:]); matches(r, digest) {
+			h["Vary"], h["Access-Control-Allow-Origin"], h["Cache-Control"] = varyEncoding, anyOrigin, cacheMinute
+			setETag(h, digest, zip)
+			w.WriteHeader(http.StatusNotModified)
+			return nil
+		}
+	}
+	tag, packed, err := s.quick.Packed(r.Context(), suffix)
+	if err != nil {
+		return s.missing(err, suffix)
+	}
+	h["Vary"], h["Access-Control-Allow-Origin"], h["Cache-Control"] = varyEncoding, anyOrigin, cacheMinute
+	h["Access-Control-Expose-Headers"], h["Content-Type"] = exposed, typeJSON
+	h["Link"] = []string{s.collection(r, suffix)}
+	if zip {
+		setETag(h, hex.EncodeToString(tag[:]), true)
+		h["Content-Encoding"] = encodingGzip
+		h["Content-Length"] = []string{strconv.Itoa(len(packed))}
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(packed)
+		}
+		return nil
+	}
+	body, err := unpack(suffix, tag, packed)
+	if err != nil {
+		return err
+	}
+	setETag(h, hex.EncodeToString(tag[:]), false)
+	h["Content-Length"] = []string{strconv.Itoa(len(body))}
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body)
+	}
+	return nil
+}
+
+// unpack gives the bundle that was stored. A store that holds something else is
+// damaged, and what is damaged is not passed on.
+func unpack(suffix string, tag resolver.Digest, packed []byte) ([]byte, error) {
+	z := unzippers.Get().(*gzip.Reader)
+	defer unzippers.Put(z)
+	body := bytes.NewBuffer(make([]byte, 0, 6*len(packed)))
+	err := z.Reset(bytes.NewReader(packed))
+	if err == nil {
+		_, err = io.Copy(body, io.LimitReader(z, pith.MaxSize+1))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", errRejected, suffix, err)
+	}
+	if sha256.Sum256(body.Bytes()) != tag {
+		return nil, fmt.Errorf("%w: %s: the bytes do not have the digest they were stored under", errRejected, suffix)
+	}
+	return body.Bytes(), nil
+}
+
+// unzippers are readers at rest: a new one costs more than its work.
+var unzippers = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// missing turns the store's answer for a record that is not there into ours.
+func (s *Site) missing(err error, suffix string) error {
+	if errors.Is(err, resolver.ErrNotFound) {
+		return s.absent(name{"pith", suffix})
+	}
+	return err
+}
+
+func (s *Site) load(ctx context.Context, suffix string) ([]byte, error) {
+	tag, packed, err := s.quick.Packed(ctx, suffix)
+	if err != nil {
+		return nil, s.missing(err, suffix)
+	}
+	return unpack(suffix, tag, packed)
+}
+
+func hitOf(r resolver.Record) hit {
+	h := hit{Suffix: r.Suffix, Number: r.Number, Title: firstNonEmpty(plainTitle(r.Title), r.Source, r.Number), Authors: clip(export.Plain(r.Authors), 200), Source: r.Source,
+		Categories: strings.Join(r.Categories, ", "), Submitted: r.Submitted, Events: r.EventCount, Replications: r.Replications}
+	if id, ok := strings.CutPrefix(r.Source, "arxiv:"); ok {
+		h.Source = "arXiv:" + id
+	}
+	return h
+}
+
+// hits loads up to limit records for a list; more tells that there are others.
+func (s *Site) hits(ctx context.Context, suffixes []string, limit int) (list []hit, more bool, err error) {
+	for i, suffix := range suffixes {
+		if i == limit {
+			return list, true, nil
+		}
+		rec, err := s.store.Record(ctx, suffix)
+		if errors.Is(err, resolver.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, false, err
+		}
+		list = append(list, hitOf(rec))
+	}
+	return list, false, nil
+}
+
+// find lists the records that go by a name. The name of a paper without version
+// stands for all its versions.
+func (s *Site) find(ctx context.Context, n name, limit int) ([]hit, bool, error) {
+	var suffixes []string
+	var err error
+	if n.kind == "pith" {
+		suffixes, err = s.store.Resolve(ctx, n.value, limit+1)
+	} else {
+		a := resolver.FoldAlias(n.kind, n.value)
+		suffixes, err = s.store.ByAlias(ctx, a.Kind, a.Value, limit+1)
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	return s.hits(ctx, suffixes, limit)
+}
+
+func (s *Site) searchText(ctx context.Context, query string, limit, offset int) (list []hit, total int, err error) {
+	found, total, err := s.store.Search(ctx, query, limit, offset)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, r := range found {
+		list = append(list, hitOf(r))
+	}
+	return list, total, nil
+}
+
+func (s *Site) recentEvents(ctx context.Context, before int64, limit int) ([]recentEvent, error) {
+	events, err := s.store.RecentEvents(ctx, before, limit)
+	if err != nil {
+		return nil, err
+	}
+	titles := map[string]string{}
+	var list []recentEvent
+	for _, e := range events {
+		title, known := titles[e.Suffix]
+		if !known {
+			rec, err := s.store.Record(ctx, e.Suffix)
+			if err != nil {
+				return nil, err
+			}
+			title = hitOf(rec).Title
+			titles[e.Suffix] = title
+		}
+		list = append(list, recentEvent{e.Suffix, title, eventLabel(e.Type), e.SignerID, e.Seq, e.ReceivedAt, pith.Code(e.Invalid)})
+	}
+	return list, nil
+}
+
+// surroundings adds what other records say: where this work speaks about others,
+// which versions have records of their own, and the numbers of the events in
+// this mirror.
+func (s *Site) surroundings(ctx context.Context, v *recordView) error {
+	events, err := s.store.RecordEvents(ctx, v.Suffix)
+	if err != nil {
+		return err
+	}
+	seq := map[string]int64{}
+	for _, e := range events {
+		seq[e.ID] = e.Seq
+	}
+	for i := range v.History {
+		if n, ok := seq[v.History[i].EventID]; ok {
+			v.History[i].Seq = strconv.FormatInt(n, 10)
+		}
+	}
+	cites, err := s.citations(ctx, v)
+	if err != nil {
+		return err
+	}
+	v.Cites = cites
+	for _, n := range v.names() {
+		if n.kind != "arxiv" {
+			continue
+		}
+		versions, _, err := s.find(ctx, n, maxCandidates)
+		if err != nil {
+			return err
+		}
+		for _, h := range versions {
+			if h.Suffix != v.Suffix {
+				v.Versions = append(v.Versions, link{h.Source, "/pith/" + h.Suffix})
+			}
+		}
+	}
+	return nil
+}
+
+// maxCites is how many records a page looks into for what this work says about
+// them: each is verified, because what is shown has a signer who is trusted or
+// not.
+const maxCites = 20
+
+// citations finds what signers say, in other records, that this work does with
+// those.
+func (s *Site) citations(ctx context.Context, v *recordView) ([]citationView, error) {
+	var out []citationView
+	others := map[string]*recordView{}
+	seen := map[string]bool{}
+	for _, n := range append([]name{{"pith", v.Suffix}}, v.names()...) {
+		a := resolver.FoldAlias(n.kind, n.value)
+		found, err := s.store.Citations(ctx, a.Kind, a.Value, maxListed)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range found {
+			other := others[c.Suffix]
+			if seen[c.EventID] || c.Suffix == v.Suffix || other == nil && len(others) == maxCites {
+				continue
+			}
+			seen[c.EventID] = true
+			if other == nil {
+				bundle, err := s.load(ctx, c.Suffix)
+				if err != nil {
+					return nil, err
+				}
+				if other, err = newRecordView(bundle, s.trust()); err != nil {
+					return nil, err
+				}
+				others[c.Suffix] = other
+			}
+			for _, said := range other.CitedBy { // superseded and invalid ones are not among them
+				if said.EventID == c.EventID {
+					said.Work = link{other.Title, "/pith/" + c.Suffix}
+					out = append(out, said)
+				}
+			}
+		}
+	}
+	return out, nil
+}

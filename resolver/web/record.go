@@ -1,0 +1,289 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/openpith/evidence/pith/export"
+)
+
+// maxCandidates is how many records an ambiguous name lists.
+const maxCandidates = 20
+
+// canonical finds the record that a path means. id is what stands in the path
+// in place of the 26 characters; redirects put the number there. When it
+// returns false the answer is written or err says what it is.
+func (s *Site) canonical(w http.ResponseWriter, r *http.Request, id string) (suffix string, ok bool, err error) {
+	number, looksLike := pithID(id)
+	if looksLike && len(number) == 26 {
+		if number == id {
+			return id, true, nil
+		}
+		return "", false, redirect(w, r, replaceID(r.URL.Path, id, number), http.StatusMovedPermanently)
+	}
+	n, known := name{"pith", number}, looksLike
+	if !known {
+		n, known = parseName(id)
+	}
+	if !known {
+		return "", false, &problem{status: http.StatusBadRequest, heading: "This is not a number that could exist",
+			text:      "A Pith Number has 26 characters out of A–Z and 2–7; its first 8, 12 or 16 do as well. arXiv ids and DOIs find their records at /paper/… and /doi/….",
+			elsewhere: link{"Search by title, author or id:", "/search"}}
+	}
+	suffix, err = s.only(r.Context(), n)
+	if err != nil {
+		return "", false, err
+	}
+	return "", false, redirect(w, r, replaceID(r.URL.Path, id, suffix), http.StatusFound)
+}
+
+// replaceID puts another id into a path.
+func replaceID(path, id, suffix string) string {
+	before, after, _ := strings.Cut(path, id)
+	return before + suffix + after
+}
+
+// only finds the one record that goes by a name. Several are an answer of their
+// own: this mirror lists them and never chooses.
+func (s *Site) only(ctx context.Context, n name) (string, error) {
+	hits, more, err := s.find(ctx, n, maxCandidates)
+	switch {
+	case err != nil:
+		return "", err
+	case len(hits) == 1:
+		return hits[0].Suffix, nil
+	case len(hits) > 1:
+		text := "Their numbers begin alike, which happens by chance. Choose one, or write more of its number."
+		if n.kind != "pith" {
+			text = "Several records say to be about this paper: versions of it have records of their own. Choose one; this mirror does not."
+		}
+		return "", &problem{status: http.StatusMultipleChoices, heading: n.value + " is the name of several records", text: text, hits: hits, cut: more}
+	}
+	return "", s.absent(n)
+}
+
+// absent says that this mirror has no such record, and who may have it.
+func (s *Site) absent(n name) error {
+	p := &problem{status: http.StatusNotFound, heading: "This mirror does not have that record", text: "Nothing here goes by " + n.value + ". That says nothing about whether the record exists: other mirrors may have it."}
+	switch n.kind {
+	case "pith":
+		p.elsewhere = link{"The record would be at", "https://pith.science/pith/" + n.value}
+	case "arxiv", "arxiv_version":
+		p.elsewhere = link{"The paper would be at", "https://arxiv.org/abs/" + pathEscape(n.value)}
+	case "doi":
+		p.elsewhere = link{"The paper would be at", "https://doi.org/" + pathEscape(n.value)}
+	}
+	return p
+}
+
+// bundle serves the bytes that the store keeps: compressed once, when they were
+// stored, and handed on as they are. It is the address that mirrors, agents and
+// verifiers ask for, so it does nothing else.
+func (s *Site) bundle(w http.ResponseWriter, r *http.Request) {
+	id := r.PathValue("id")
+	if number, ok := pithID(id); !ok || len(id) != 26 || number != id {
+		s.handler(func(w http.ResponseWriter, r *http.Request) error {
+			_, _, err := s.canonical(w, r, id)
+			return err
+		}).ServeHTTP(w, r)
+		return
+	}
+	if err := s.serveBundle(w, r, id); err != nil {
+		s.fail(w, r, err)
+	}
+}
+
+// record answers for the record itself, in the form that the path or the Accept
+// header names.
+func (s *Site) record(w http.ResponseWriter, r *http.Request) error {
+	segment := r.PathValue("id")
+	id, f := cutForm(segment)
+	if f == nil {
+		id = segment
+	}
+	suffix, ok, err := s.canonical(w, r, id)
+	if !ok {
+		return err
+	}
+	v, err := s.view(r.Context(), suffix)
+	if err != nil {
+		return err
+	}
+	d := document{vary: varyEncoding}
+	offers := v.offers()
+	if f == nil {
+		d.vary = varyBoth
+		var types []mediaType
+		var choices []*form
+		for i := range forms {
+			if !forms[i].needsDescription() || v.export != nil {
+				types, choices = append(types, forms[i].media), append(choices, &forms[i])
+			}
+		}
+		i := negotiate(strings.Join(r.Header["Accept"], ","), types)
+		if i < 0 {
+			return &problem{status: http.StatusNotAcceptable, heading: "The record does not exist in that form", text: "None of the types in the Accept header is among the forms that this record has. They are listed here; each has an address of its own.", offers: offers}
+		}
+		f = choices[i]
+	}
+	d.media = f.media.String()
+	d.links = s.signposts(r, v, f)
+	if f.make == nil {
+		d.body, err = s.recordPage(r, v)
+	} else {
+		d.body, err = f.make(v)
+	}
+	if errors.Is(err, export.ErrNoMetadata) {
+		return &problem{status: http.StatusNotFound, heading: "Nobody describes the paper", text: "No signer that this mirror trusts gives its title and authors, so there is no " + f.name + ". What exists is listed here.", offers: offers}
+	}
+	if err != nil {
+		return err
+	}
+	respond(w, r, d)
+	return nil
+}
+
+// document answers with something that is made from the bundle.
+func (s *Site) document(write func(*recordView) ([]byte, error)) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		suffix, ok, err := s.canonical(w, r, r.PathValue("id"))
+		if !ok {
+			return err
+		}
+		v, err := s.view(r.Context(), suffix)
+		if err != nil {
+			return err
+		}
+		body, err := write(v)
+		if errors.Is(err, errNothing) {
+			return &problem{status: http.StatusNotFound, heading: "The record has no such part", text: err.Error(), offers: v.offers()}
+		}
+		if err != nil {
+			return err
+		}
+		respond(w, r, document{body: body, media: "application/json", links: []string{s.collection(r, suffix)}})
+		return nil
+	}
+}
+
+// state is a document whose tag is the digest that it names itself.
+func (s *Site) state(w http.ResponseWriter, r *http.Request) error {
+	suffix, ok, err := s.canonical(w, r, r.PathValue("id"))
+	if !ok {
+		return err
+	}
+	v, err := s.view(r.Context(), suffix)
+	if err != nil {
+		return err
+	}
+	respond(w, r, document{body: v.bundle.State, media: "application/json", etag: v.StateSHA256, links: []string{s.collection(r, suffix)}})
+	return nil
+}
+
+func (s *Site) collection(r *http.Request, suffix string) string {
+	return "<" + s.base(r) + "/pith/" + suffix + `>; rel="collection"; type="text/html"`
+}
+
+// signposts are the links that lead machines from a record to its parts: FAIR
+// Signposting (https://signposting.org/FAIR/), level 1.
+func (s *Site) signposts(r *http.Request, v *recordView, f *form) []string {
+	base := s.base(r)
+	here := base + "/pith/" + v.Suffix
+	add := func(list []string, target, rel, media string) []string {
+		l := "<" + target + `>; rel="` + rel + `"`
+		if media != "" {
+			l += `; type="` + strings.ReplaceAll(media, `"`, `\"`) + `"`
+		}
+		return append(list, l)
+	}
+	if f.suffix != "" {
+		return add(add(nil, here, "describes", "text/html"), "https://pith.science/pith/"+v.Suffix, "cite-as", "")
+	}
+	links := add(nil, "https://pith.science/pith/"+v.Suffix, "cite-as", "") // the address that the number stands for, whoever serves it
+	links = add(links, "https://schema.org/AboutPage", "type", "")
+	links = add(links, "https://schema.org/ScholarlyArticle", "type", "")
+	for _, o := range v.offers()[1:] {
+		links = add(links, base+o.URL, "describedby", o.Type)
+	}
+	links = add(links, here+"/bundle.json", "item", "application/json")
+	links = add(links, here+"/state.json", "item", "application/json")
+	if v.License.URL != "" && !strings.ContainsAny(v.License.URL, "<>\"\\\r\n ,;") {
+		links = add(links, v.License.URL, "license", "")
+	}
+	for _, a := range v.Attestations {
+		if a.Trusted && a.Identity.Scheme == "orcid" {
+			links = add(links, a.IdentityURL, "author", "")
+		}
+	}
+	return links
+}
+
+func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
+	base := s.base(r)
+	here := base + "/pith/" + v.Suffix
+	p := recordPage{Record: v, Page: s.page("", v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
+	p.Page.Canonical = "https://pith.science/pith/" + v.Suffix
+	for _, o := range v.offers()[1:] {
+		p.Page.Alternates = append(p.Page.Alternates, o)
+		switch o.Name {
+		case "Badge", "LaTeX", "Record":
+		default:
+			p.Exports = append(p.Exports, o)
+		}
+	}
+	if v.export != nil {
+		p.LaTeX = strings.TrimSpace(string(v.export.LaTeX()))
+		p.Embed = fmt.Sprintf(`<a href="%[1]s"><img src="%[1]s.svg" alt="%[2]s"></a>`, here, v.Number)
+	}
+	return render("record", p)
+}
+
+// recipe is the check that needs nobody's word, as lines for a shell. A test
+// runs them.
+func recipe(base, suffix string) string {
+	return "curl -sO " + base + "/pith/" + suffix + "/bundle.json\n" +
+		"pith verify bundle.json\n" +
+		"jq -cjS .canonical_record bundle.json | sha256sum"
+}
+
+// otherName leads from an arXiv id, a DOI or an address of either to the record.
+func (s *Site) otherName(w http.ResponseWriter, r *http.Request) error {
+	text := r.PathValue("rest")
+	n, ok := parseName(text)
+	if !ok {
+		return &problem{status: http.StatusBadRequest, heading: "This is no name that a paper could have", text: "arXiv ids look like 1805.07898, 1805.07898v3 or hep-th/9309160, and DOIs like 10.48550/arXiv.1805.07898.", elsewhere: link{"Search by title, author or id:", "/search"}}
+	}
+	suffix, err := s.only(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	return redirect(w, r, "/pith/"+suffix, http.StatusFound)
+}
+
+// alias leads from a name of a given kind to the record, for kinds that cannot be
+// told by their look.
+func (s *Site) alias(w http.ResponseWriter, r *http.Request) error {
+	n := name{r.PathValue("kind"), r.PathValue("rest")}
+	suffix, err := s.only(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	return redirect(w, r, "/pith/"+suffix, http.StatusFound)
+}
+
+// view loads a record and all that is known about it.
+func (s *Site) view(ctx context.Context, suffix string) (*recordView, error) {
+	bundle, err := s.load(ctx, suffix)
+	if err != nil {
+		return nil, err
+	}
+	v, err := newRecordView(bundle, s.trust())
+	if err != nil {
+		return nil, fmt.Errorf("record %s: %w", suffix, err)
+	}
+	return v, s.surroundings(ctx, v)
+}

@@ -1,0 +1,727 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"html"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+)
+
+// A lab is a site with a few records: the real one, with everything that a
+// record can have; one that cites it; one with a hostile title; one with TeX.
+type lab struct {
+	http.Handler
+	site                        *Site
+	store                       resolver.Store
+	rich, cited, hostile, maths []byte
+}
+
+func newLab(t testing.TB, change ...func(*Config)) *lab {
+	t.Helper()
+	l := &lab{
+		rich:    rich(t),
+		hostile: another(t, 2, hostile, hostile),
+		maths:   another(t, 3, `Schr\"odinger operators on $\mathbb{Z}_2$ with $\theta=\pi$ and $L^2$ bounds at $10^{-5}$`, `Bj\"orn \O rsted, \v{S}im\r{u}nek, Ko\c{c}i`),
+	}
+	l.cited = say(t, another(t, 1, "On large batches", "A. Author, B. Author"), ada, 0,
+		pith.CitationSignature{Relation: "uses_method", Citing: pith.Work{Kind: "pith", ID: numberOf(t, l.rich)}})
+	trust := labPolicy(t)
+	l.store = fill(t, l.rich, l.cited, l.hostile, l.maths)
+	key := ada.Public()
+	cfg := Config{Store: l.store, Log: slog.New(slog.DiscardHandler), Trust: func() *pith.Trust { return trust }, Key: &key, BaseURL: "https://mirror.example", Operator: "the library of Example University",
+		Upstreams: func(context.Context) []Upstream {
+			return []Upstream{{URL: "https://pith.example", Cursor: 1234567, Lag: 3 * time.Second, At: "a minute ago"}}
+		}}
+	for _, f := range change {
+		f(&cfg)
+	}
+	var err error
+	if l.site, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	l.site.Routes(mux)
+	l.Handler = l.site.Secure(mux)
+	return l
+}
+
+// use gives the site another store.
+func (l *lab) use(s resolver.Store) { l.site.store, l.site.quick = s, resolver.QuickOf(s) }
+
+func body(t testing.TB, r *http.Response) []byte {
+	t.Helper()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		z, err := gzip.NewReader(bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err = io.ReadAll(z); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// TestPublishedAddresses asks for every address that the real bundle names, with
+// and without compression, and checks what comes by its digest.
+func TestPublishedAddresses(t *testing.T) {
+	l := newLab(t)
+	l.use(fill(t, canonicalSeed(t)))
+	var b struct {
+		Links map[string]string   `json:"links"`
+		Hints []map[string]string `json:"mirror_hints"`
+		State struct {
+			SHA256 string `json:"state_sha256"`
+		} `json:"state"`
+	}
+	if err := json.Unmarshal(seed.Bundle(), &b); err != nil {
+		t.Fatal(err)
+	}
+	canonical := canonicalSeed(t)
+	addresses := map[string]bool{}
+	for _, u := range b.Links {
+		addresses[u] = true
+	}
+	for name, u := range b.Hints[0] {
+		if strings.HasSuffix(name, "_url") {
+			addresses[u] = true
+		}
+	}
+	kinds := map[string]int{}
+	for u := range addresses {
+		parsed, err := url.Parse(u)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := parsed.Path
+		for _, encoding := range []string{"gzip", "identity"} {
+			r := get(t, l, cmpOr(path, "/"), "Accept-Encoding", encoding)
+			got := body(t, r)
+			if r.StatusCode != http.StatusOK {
+				t.Errorf("%s: %s", path, r.Status)
+				continue
+			}
+			if zipped := r.Header.Get("Content-Encoding") == "gzip"; zipped != (encoding == "gzip") && path != "" {
+				t.Errorf("%s for %s: zipped %v", path, encoding, zipped)
+			}
+			switch {
+			case strings.HasSuffix(path, "/bundle.json"):
+				kinds["bundle"]++
+				if !bytes.Equal(got, canonical) {
+					t.Errorf("%s: not the canonical bytes of the bundle", path)
+				}
+				if v := pith.Verify(got, nil).Verdict(); v != pith.Valid {
+					t.Errorf("%s: %v", path, v)
+				}
+				sum := sha256.Sum256(got)
+				if tag := r.Header.Get("Etag"); !strings.Contains(tag, hex.EncodeToString(sum[:])) {
+					t.Errorf("%s: tag %s is not the digest", path, tag)
+				}
+			case strings.HasSuffix(path, "/state.json"):
+				kinds["state"]++
+				var state struct {
+					SHA256 string `json:"state_sha256"`
+				}
+				want, err := pith.State(seed.Bundle())
+				if err != nil {
+					t.Fatal(err)
+				}
+				same, err := pith.Canonical(got)
+				if err != nil || !bytes.Equal(same, want) {
+					t.Errorf("%s: not the state (%v)", path, err)
+				}
+				if err := json.Unmarshal(got, &state); err != nil || state.SHA256 != b.State.SHA256 || !strings.Contains(r.Header.Get("Etag"), state.SHA256) {
+					t.Errorf("%s: digest %s, tag %s, %v", path, state.SHA256, r.Header.Get("Etag"), err)
+				}
+			case strings.HasPrefix(path, "/pith/"):
+				kinds["page"]++
+				if !bytes.Contains(got, []byte("SmoothOut: Smoothing Out")) {
+					t.Errorf("%s: no page of the record", path)
+				}
+			default:
+				kinds["base"]++
+			}
+		}
+	}
+	// resolver, bundle, state and well-known, each twice; base_url is asked too.
+	if kinds["bundle"] != 4 || kinds["state"] != 2 || kinds["page"] != 2 || kinds["base"] != 2 {
+		t.Errorf("asked for %v of %d addresses", kinds, len(addresses))
+	}
+}
+
+func cmpOr(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a
+}
+
+func TestRedirects(t *testing.T) {
+	l := newLab(t)
+	cited := suffixOf(t, l.cited)
+	for path, want := range map[string]struct {
+		status int
+		to     string
+	}{
+		"/pith/cwpylzdw7awax7tq5zrns3ohem":                    {301, "/pith/" + seedSuffix},
+		"/pith/cwpylzdw7awax7tq5zrns3ohem/bundle.json":        {301, "/pith/" + seedSuffix + "/bundle.json"},
+		"/pith/CWPYLZDW":                                      {302, "/pith/" + seedSuffix},
+		"/pith/CWPYLZDW7AWA.bib":                              {302, "/pith/" + seedSuffix + ".bib"},
+		"/pith/cwpylzdw7awax7tq/state.json":                   {302, "/pith/" + seedSuffix + "/state.json"},
+		"/.well-known/pith/CWPYLZDW/bundle.json":              {302, "/.well-known/pith/" + seedSuffix + "/bundle.json"},
+		"/api/pith-number/cwpylzdw/graph.json":                {302, "/api/pith-number/" + seedSuffix + "/graph.json"},
+		"/pith/pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM":          {302, "/pith/" + seedSuffix},
+		"/pith/1805.07898v3":                                  {302, "/pith/" + seedSuffix},
+		"/paper/1805.07898":                                   {302, "/pith/" + seedSuffix},
+		"/p/1805.07898v3":                                     {302, "/pith/" + seedSuffix},
+		"/paper/arXiv:2401.00001":                             {302, "/pith/" + cited},
+		"/doi/10.48550/arXiv.1805.07898":                      {302, "/pith/" + seedSuffix},
+		"/alias/arxiv/1805.07898":                             {302, "/pith/" + seedSuffix},
+		"/search?q=arXiv:1805.07898":                          {302, "/pith/" + seedSuffix},
+		"/search?q=https://doi.org/10.48550/arXiv.1805.07898": {302, "/pith/" + seedSuffix},
+		"/paper/1805.07898v2":                                 {404, ""},
+		"/paper/hep-th/9309160":                               {404, ""},
+		"/pith/hep-th/9309160":                                {404, ""},
+		"/pith/AAAAAAAA":                                      {404, ""},
+		"/pith/AAAAAAAAAAAAAAAAAAAAAAAAAA":                    {404, ""},
+		"/pith/AAAAAAAAAAAAAAAAAAAAAAAAAA/bundle.json":        {404, ""},
+		"/pith/AAAAAAAAAAAAAAAAAAAAAAAAAA/state.json":         {404, ""},
+		"/pith/0000":                                          {400, ""},
+		"/pith/0000/bundle.json":                              {400, ""},
+		"/paper/no such paper":                                {400, ""},
+		"/pith/" + seedSuffix + "/nothing":                    {400, ""},
+		"/pith/" + seedSuffix + ".exe":                        {400, ""},
+		"/pith/":                                              {400, ""},
+		"/schemas/../../go.mod":                               {307, "/go.mod"}, // ServeMux cleans paths
+		"/schemas/pith-number/v1.json":                        {404, ""},
+		"/assets/":                                            {404, ""},
+		"/search?q=" + strings.Repeat("a", 201):               {400, ""},
+		"/search?q=x&from=1001":                               {400, ""},
+		"/search?q=x&from=-1":                                 {400, ""},
+		"/search?q=" + strings.Repeat("a", 3000):              {414, ""},
+		"/" + strings.Repeat("a", 2000):                       {414, ""},
+		"/recent?before=x":                                    {400, ""},
+	} {
+		r := get(t, l, strings.ReplaceAll(path, " ", "%20"))
+		if r.StatusCode != want.status || r.Header.Get("Location") != want.to {
+			t.Errorf("%s: %d %s, want %d %s", path, r.StatusCode, r.Header.Get("Location"), want.status, want.to)
+		}
+		if want.status >= 400 && r.Header.Get("Content-Security-Policy") == "" {
+			t.Errorf("%s: no security headers", path)
+		}
+	}
+	if r := do(t, l, "POST", "/about"); r.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("POST /about: %s", r.Status)
+	}
+}
+
+// TestAmbiguous: two records with one short number, and two versions of a paper,
+// are listed and not chosen between.
+func TestAmbiguous(t *testing.T) {
+	l := newLab(t)
+	first := suffixOf(t, l.cited)
+	twin := first[:8] + base32.StdEncoding.EncodeToString(make([]byte, 20))[:18]
+	l.use(twins{l.store, first, twin})
+	for _, path := range []string{"/pith/" + strings.ToLower(first[:8]), "/pith/" + first[:8] + "/bundle.json", "/paper/2401.00001"} {
+		r := get(t, l, path, "Accept", "text/html")
+		if text := string(body(t, r)); r.StatusCode != http.StatusMultipleChoices || !strings.Contains(text, "/pith/"+first) || !strings.Contains(text, "/pith/"+twin) {
+			t.Errorf("%s: %s\n%s", path, r.Status, text)
+		}
+		r = get(t, l, path)
+		var p struct {
+			Candidates []struct {
+				URL string `json:"url"`
+			} `json:"candidates"`
+		}
+		if err := json.Unmarshal(body(t, r), &p); err != nil || len(p.Candidates) != 2 || r.StatusCode != http.StatusMultipleChoices {
+			t.Errorf("%s: %s, %v %v", path, r.Status, p, err)
+		}
+	}
+	if r := get(t, l, "/pith/"+first[:8]+first[8:12]); r.StatusCode != http.StatusFound {
+		t.Errorf("twelve characters of one: %s", r.Status)
+	}
+}
+
+// twins is a store that has one record twice, under numbers that begin alike.
+type twins struct {
+	resolver.Store
+	first, twin string
+}
+
+func (s twins) Resolve(ctx context.Context, prefix string, limit int) ([]string, error) {
+	found, err := s.Store.Resolve(ctx, prefix, limit)
+	if strings.HasPrefix(s.twin, prefix) {
+		found = append(found, s.twin)
+	}
+	return found, err
+}
+
+func (s twins) ByAlias(ctx context.Context, kind, value string, limit int) ([]string, error) {
+	found, err := s.Store.ByAlias(ctx, kind, value, limit)
+	if slices.Contains(found, s.first) {
+		found = append(found, s.twin)
+	}
+	return found, err
+}
+
+func (s twins) Record(ctx context.Context, suffix string) (resolver.Record, error) {
+	if suffix != s.twin {
+		return s.Store.Record(ctx, suffix)
+	}
+	rec, err := s.Store.Record(ctx, s.first)
+	rec.Suffix, rec.Number = suffix, "pith:2018:"+suffix
+	return rec, err
+}
+
+// TestForms asks for every form of a record by Accept and by its own address.
+func TestForms(t *testing.T) {
+	l := newLab(t)
+	for _, f := range forms {
+		own := get(t, l, "/pith/"+seedSuffix+f.suffix, "Accept", "text/html")
+		asked := get(t, l, "/pith/"+seedSuffix, "Accept", f.media.String())
+		a, b := body(t, own), body(t, asked)
+		if own.StatusCode != 200 || asked.StatusCode != 200 || !bytes.Equal(a, b) || len(a) == 0 {
+			t.Errorf("%s: %s and %s, %d and %d bytes", f.name, own.Status, asked.Status, len(a), len(b))
+		}
+		if got := asked.Header.Get("Content-Type"); !strings.HasPrefix(got, f.media.essence) {
+			t.Errorf("%s comes as %s", f.name, got)
+		}
+		if vary := asked.Header.Get("Vary"); !strings.Contains(vary, "Accept,") {
+			t.Errorf("%s varies by %q", f.name, vary)
+		}
+		if f.suffix != "" && strings.Contains(own.Header.Get("Vary"), "Accept,") {
+			t.Errorf("%s at its own address varies by Accept", f.name)
+		}
+		if strings.Contains(f.media.essence, "json") && !json.Valid(a) {
+			t.Errorf("%s is no JSON", f.name)
+		}
+	}
+	r := get(t, l, "/pith/"+seedSuffix, "Accept", "image/png")
+	text := string(body(t, r))
+	if r.StatusCode != http.StatusNotAcceptable || strings.Count(text, `"url"`) != len(forms) {
+		t.Errorf("a form that is not there: %s %s", r.Status, text)
+	}
+	// Nobody who is trusted describes the paper: what needs a description is not offered.
+	l = newLab(t, func(c *Config) { c.Trust = func() *pith.Trust { return pith.TrustFor(stranger.Public(), nil, false) } })
+	if r := get(t, l, "/pith/"+seedSuffix+".bib"); r.StatusCode != http.StatusNotFound {
+		t.Errorf("BibTeX of an undescribed paper: %s", r.Status)
+	}
+	if r := get(t, l, "/pith/"+seedSuffix, "Accept", "application/x-bibtex"); r.StatusCode != http.StatusNotAcceptable {
+		t.Errorf("BibTeX of an undescribed paper by Accept: %s", r.Status)
+	}
+	r = get(t, l, "/pith/"+seedSuffix)
+	if text := string(body(t, r)); r.StatusCode != 200 || strings.Contains(text, "Chunpeng") || !strings.Contains(text, "SmoothOut") {
+		t.Errorf("page of an undescribed paper: %s", r.Status) // the title is covered by the number, the authors by nothing
+	}
+	for _, suffix := range []string{".json", ".jsonld"} {
+		if r := get(t, l, "/pith/"+seedSuffix+suffix); r.StatusCode != 200 {
+			t.Errorf("%s of an undescribed paper: %s", suffix, r.Status)
+		}
+	}
+}
+
+// TestJSONLDIdentity: the published check, by which .canonical_record of the
+// JSON-LD has the digest that the number is made of.
+func TestJSONLDIdentity(t *testing.T) {
+	l := newLab(t)
+	for _, suffix := range []string{".jsonld", ".json"} {
+		var doc struct {
+			Record json.RawMessage `json:"canonical_record"`
+			Status map[string]any  `json:"verification_status"`
+			Type   string          `json:"record_type"`
+			Schema string          `json:"schema_url"`
+			State  string          `json:"attestation_state"`
+		}
+		if err := json.Unmarshal(body(t, get(t, l, "/pith/"+seedSuffix+suffix)), &doc); err != nil {
+			t.Fatal(err)
+		}
+		number, _, err := pith.Number(doc.Record)
+		if err != nil || number != "pith:2018:"+seedSuffix {
+			t.Errorf("%s: %s %v", suffix, number, err)
+		}
+		if suffix != ".json" {
+			continue
+		}
+		if doc.Type != "pith_number_record" || doc.Schema != recordSchema || doc.State != "computed" {
+			t.Errorf("%+v", doc)
+		}
+		for name, want := range map[string]any{
+			"content_addressed": true, "pith_receipt": true, "author_attested": true, "weak_author_claims": 0.0, "strong_author_claims": 0.0,
+			"externally_anchored": false, "storage_verified": true, "citation_signatures": 1.0, "replication_records": 1.0,
+			"graph_snapshot": true, "references_resolved": false, "formal_links_present": false,
+		} {
+			if doc.Status[name] != want {
+				t.Errorf("%s is %v, want %v", name, doc.Status[name], want)
+			}
+		}
+	}
+}
+
+func TestConditional(t *testing.T) {
+	l := newLab(t)
+	for _, path := range []string{"/pith/" + seedSuffix, "/pith/" + seedSuffix + "/bundle.json", "/pith/" + seedSuffix + "/state.json", "/pith/" + seedSuffix + ".bib", "/about", "/pith-mirrors.json"} {
+		plain, zipped := get(t, l, path), get(t, l, path, "Accept-Encoding", "gzip")
+		a, b := plain.Header.Get("Etag"), zipped.Header.Get("Etag")
+		if a == "" || b == "" || strings.HasPrefix(a, "W/") || (a == b) != (zipped.Header.Get("Content-Encoding") == "") {
+			t.Errorf("%s: tags %s and %s", path, a, b)
+		}
+		for _, inm := range []string{a, b, "W/" + a, `"other", ` + a, "*"} {
+			r := get(t, l, path, "If-None-Match", inm)
+			if r.StatusCode != http.StatusNotModified || len(body(t, r)) != 0 || r.Header.Get("Etag") == "" || r.Header.Get("Vary") == "" || r.Header.Get("Cache-Control") == "" {
+				t.Errorf("%s with %s: %s %v", path, inm, r.Status, r.Header)
+			}
+		}
+		if r := get(t, l, path, "If-None-Match", `"0123"`); r.StatusCode != http.StatusOK || len(body(t, r)) == 0 {
+			t.Errorf("%s with another tag: %s", path, r.Status)
+		}
+		head := do(t, l, http.MethodHead, path)
+		if head.StatusCode != 200 || len(body(t, head)) != 0 || head.Header.Get("Etag") != a || head.Header.Get("Content-Length") != plain.Header.Get("Content-Length") {
+			t.Errorf("HEAD %s: %s %v", path, head.Status, head.Header)
+		}
+	}
+	// What the store holds is what those who take gzip get.
+	_, packed, err := l.store.Bundle(context.Background(), seedSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := get(t, l, "/pith/"+seedSuffix+"/bundle.json", "Accept-Encoding", "gzip")
+	if got, _ := io.ReadAll(r.Body); !bytes.Equal(got, packed) {
+		t.Error("the stored bytes are not the ones that are sent")
+	}
+}
+
+// TestHostile: what strangers write appears as text and as nothing else.
+func TestHostile(t *testing.T) {
+	l := newLab(t)
+	id := suffixOf(t, l.hostile)
+	paths := []string{"/pith/" + id, "/pith/" + seedSuffix, "/search?q=script", "/recent", "/", "/search?q=" + url.QueryEscape(hostile), "/pith/" + url.PathEscape(hostile), "/paper/" + url.PathEscape(hostile)}
+	tag := regexp.MustCompile(`(?i)<\s*(script|img[^>]*onerror|iframe|object|embed|svg[^>]*onload)|\son[a-z]+\s*=|href="javascript:`)
+	escaped := regexp.MustCompile(`&lt;script&gt;`)
+	seen := 0
+	for _, path := range paths {
+		r := get(t, l, path, "Accept", "text/html")
+		text := body(t, r)
+		withoutText := regexp.MustCompile(`&[a-z#0-9]+;`).ReplaceAll(text, nil)
+		for _, m := range tag.FindAll(withoutText, -1) {
+			if !bytes.Contains(m, []byte("onerror=")) || bytes.Contains(m, []byte("<")) { // as text, without its bracket, it is harmless
+				t.Errorf("%s: %s", path, m)
+			}
+		}
+		if bytes.Count(text, []byte("</style>")) != 1 || bytes.Count(text, []byte("</title>")) != 1 {
+			t.Errorf("%s: a style sheet or title ends early", path)
+		}
+		if escaped.Match(text) {
+			seen++
+		}
+		csp := r.Header.Get("Content-Security-Policy")
+		for _, want := range []string{"default-src 'none'", "form-action 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+			if !strings.Contains(csp, want) {
+				t.Errorf("%s: policy %s", path, csp)
+			}
+		}
+		for name, want := range map[string]string{"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"} {
+			if r.Header.Get(name) != want {
+				t.Errorf("%s: %s %q", path, name, r.Header.Get(name))
+			}
+		}
+	}
+	if seen < 5 {
+		t.Errorf("the hostile text appears on %d pages: the test looks at the wrong ones", seen)
+	}
+	for _, suffix := range []string{".svg", ".bib", ".ris", ".csl.json", ".ro-crate.json", ".jsonld", ".json"} {
+		r := get(t, l, "/pith/"+id+suffix)
+		if r.StatusCode != 200 || suffix == ".svg" && bytes.Contains(body(t, r), []byte("<script")) {
+			t.Errorf("%s: %s", suffix, r.Status)
+		}
+		for name, values := range r.Header {
+			if strings.ContainsAny(strings.Join(values, ""), "\r\n") {
+				t.Errorf("%s: header %s %q", suffix, name, values)
+			}
+		}
+	}
+}
+
+// TestStyleIsAllowed: the hash in the policy is that of the style on the page, as
+// a browser computes it.
+func TestStyleIsAllowed(t *testing.T) {
+	l := newLab(t)
+	r := get(t, l, "/")
+	_, after, _ := strings.Cut(string(body(t, r)), "<style>")
+	inside, _, _ := strings.Cut(after, "</style>")
+	if inside != style {
+		t.Error("the style sheet changes on its way to the page")
+	}
+	if !strings.Contains(r.Header.Get("Content-Security-Policy"), styleHash) {
+		t.Error("the policy does not allow it")
+	}
+}
+
+func TestRecordPage(t *testing.T) {
+	l := newLab(t)
+	page := html.UnescapeString(string(body(t, get(t, l, "/pith/"+seedSuffix))))
+	for _, want := range []string{
+		"pith:2018:" + seedSuffix, "SmoothOut: Smoothing Out Sharp Minima", "not the order of the byline", "Chunpeng Wu, Cong Xu",
+		"unknown key", "trusted", "attested", "not anchored", "refs pending",
+		"machine extracted", "closes the generalization gap", "55 were found",
+		`class="tag inconclusive"`, "SmoothOut against SGD", "95 % interval −0.21 to +0.28, n = 5", `class="range"`,
+		"Sharpness-Aware Minimization", "<b>extends</b> this work", "This work <b>uses the method of</b> <a href=\"/pith/" + suffixOf(t, l.cited),
+		"ORCID <a href=\"https://orcid.org/0000-0002-1825-0097\"", "Erratum", "future_type", "web.archive.org",
+		"curl -sO https://mirror.example/pith/" + seedSuffix + "/bundle.json", `\pithnumber{` + seedSuffix + `}`, `src="/pith/` + seedSuffix + `.svg"`,
+		"1805.07898v3", "10.48550/arxiv.1805.07898", "CWPYLZDW7AWA",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	maths := string(body(t, get(t, l, "/pith/"+suffixOf(t, l.maths))))
+	for _, want := range []string{"Schrödinger operators on ℤ₂ with θ=π and L² bounds at 10⁻⁵", "Björn Ørsted, Šimůnek, Koçi", "<b>Verified</b>"} {
+		if !strings.Contains(maths, want) {
+			t.Errorf("the page lacks %s", want)
+		}
+	}
+	if strings.ContainsRune(page, utf8.RuneError) {
+		t.Error("the page has a broken character")
+	}
+	if strings.Contains(maths, "unknown key") {
+		t.Error("a trusted signer is shown as unknown")
+	}
+}
+
+func TestMathText(t *testing.T) {
+	for tex, want := range map[string]string{
+		`$\theta=\pi$`: "θ=π", `$L^2$`: "L²", `$x_{ij}$`: "xᵢⱼ", `$\mathbb{Z}_N$`: `$\mathbb{Z}_N$`, `$O(n^{-1/2})$`: `$O(n^{-1/2})$`,
+		`costs $5`: "costs $5", `$a$ and $b`: "$a$ and $b", `$\unknown$`: `$\unknown$`, `$10^{-5}$`: "10⁻⁵", `$\alpha \beta$`: "αβ",
+		`$$`: "", `$\mathcal{N}=4$`: "N=4", `$k\sim 1$`: "k∼1", `$^$`: "$^$", `${$`: "${$", `$SU(2)\times U(1)$`: "SU(2)×U(1)", `$^{3}$He`: "³He", `$\{x\}$`: `$\{x\}$`,
+		"a\n  b": "a b",
+	} {
+		if got := plainText(tex); got != want {
+			t.Errorf("%s: %q, want %q", tex, got, want)
+		}
+	}
+}
+
+func FuzzPlainText(f *testing.F) {
+	f.Add(`$\mathbb{Z}_2^{\theta_{\pi}}$ \"o {\v{S}}`)
+	f.Fuzz(func(t *testing.T, tex string) {
+		if got := plainText(tex); len(got) > 4*len(tex)+16 {
+			t.Errorf("%q became %q", tex, got)
+		}
+	})
+}
+
+func TestSignposting(t *testing.T) {
+	l := newLab(t)
+	links := get(t, l, "/pith/"+seedSuffix).Header.Get("Link")
+	for _, want := range []string{
+		`<https://pith.science/pith/` + seedSuffix + `>; rel="cite-as"`, `<https://schema.org/AboutPage>; rel="type"`,
+		`<https://mirror.example/pith/` + seedSuffix + `.bib>; rel="describedby"; type="application/x-bibtex; charset=utf-8"`,
+		`<https://mirror.example/pith/` + seedSuffix + `/bundle.json>; rel="item"; type="application/json"`,
+		`<http://arxiv.org/licenses/nonexclusive-distrib/1.0/>; rel="license"`, `<https://orcid.org/0000-0002-1825-0097>; rel="author"`,
+	} {
+		if !strings.Contains(links, want) {
+			t.Errorf("no %s in %s", want, links)
+		}
+	}
+	if link := get(t, l, "/pith/"+seedSuffix+"/bundle.json").Header.Get("Link"); link != `<https://mirror.example/pith/`+seedSuffix+`>; rel="collection"; type="text/html"` {
+		t.Error(link)
+	}
+	if link := get(t, l, "/pith/"+seedSuffix+".bib").Header.Get("Link"); !strings.Contains(link, `rel="describes"`) {
+		t.Error(link)
+	}
+}
+
+func TestDocuments(t *testing.T) {
+	l := newLab(t)
+	decode := func(path string) map[string]any {
+		t.Helper()
+		r := get(t, l, path)
+		var v map[string]any
+		if err := json.Unmarshal(body(t, r), &v); err != nil || r.StatusCode != 200 {
+			t.Fatalf("%s: %s %v", path, r.Status, err)
+		}
+		return v
+	}
+	if g := decode("/api/pith-number/" + seedSuffix + "/graph.json"); g["paper"] == nil || g["claims"].(map[string]any)["count"] != 2.0 {
+		t.Errorf("graph %v", g)
+	}
+	if c := decode("/pith/" + seedSuffix + "/claims.json"); c["count"] != 2.0 || len(c["items"].([]any)) != 2 || c["signer_id"] != "ada@example.org" {
+		t.Errorf("claims %v", c)
+	}
+	m := decode("/pith-mirrors.json")
+	if mirrors := m["mirrors"].([]any); m["manifest_type"] != "pith_mirror_manifest" || mirrors[0].(map[string]any)["bundle_pattern"] != "https://mirror.example/pith/{suffix}/bundle.json" {
+		t.Errorf("manifest %v", m)
+	}
+	if k := decode("/pith-signing-key.json"); k["fingerprint_sha256_hex"] != ada.Public().Fingerprint() {
+		t.Errorf("key %v", k)
+	}
+	if _, err := pith.ParseTrust(body(t, get(t, l, "/pith-trust.json"))); err != nil {
+		t.Errorf("the trust file cannot be read: %v", err)
+	}
+	list := decode("/schemas/")["schemas"].([]any)
+	compiler := jsonschema.NewCompiler()
+	for _, u := range list {
+		path := strings.TrimPrefix(u.(string), "https://mirror.example")
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body(t, get(t, l, path))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := compiler.AddResource(doc.(map[string]any)["$id"].(string), doc); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bundle, err := compiler.Compile("https://github.com/openpith/evidence/spec/schema/bundle.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(body(t, get(t, l, "/pith/"+seedSuffix+"/bundle.json"))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bundle.Validate(doc); err != nil || len(list) < 15 {
+		t.Errorf("the served bundle against the served schema: %v (%d schemas)", err, len(list))
+	}
+	silent := newLab(t, func(c *Config) { c.Key = nil })
+	if r := get(t, silent, "/pith-signing-key.json"); r.StatusCode != http.StatusNotFound {
+		t.Errorf("the key of a mirror that has none: %s", r.Status)
+	}
+}
+
+// TestDamage: a store whose bytes were changed is not passed on as if they were
+// good.
+func TestDamage(t *testing.T) {
+	l := newLab(t)
+	l.use(damaged{l.store})
+	for _, path := range []string{"/pith/" + seedSuffix, "/pith/" + seedSuffix + "/bundle.json", "/pith/" + seedSuffix + "/state.json"} {
+		if r := get(t, l, path); r.StatusCode != http.StatusInternalServerError || !bytes.Contains(body(t, r), []byte("fsck")) {
+			t.Errorf("%s: %s", path, r.Status)
+		}
+	}
+}
+
+type damaged struct{ resolver.Store }
+
+func (s damaged) Bundle(ctx context.Context, suffix string) (resolver.Record, []byte, error) {
+	rec, _, err := s.Store.Bundle(ctx, suffix)
+	var z bytes.Buffer
+	w := gzip.NewWriter(&z)
+	_, _ = w.Write(bytes.Replace(seed.Bundle(), []byte("Smoothing"), []byte("smoothing"), 1))
+	_ = w.Close()
+	return rec, z.Bytes(), err
+}
+
+func TestConfig(t *testing.T) {
+	for _, base := range []string{"mirror.example", "ftp://mirror.example", "https://", "https://mirror.example/path", "https://user@mirror.example", "https://m.example?x"} {
+		if _, err := New(Config{Store: twins{}, BaseURL: base}); err == nil {
+			t.Errorf("%q is taken as a base address", base)
+		}
+	}
+	if _, err := New(Config{}); err == nil {
+		t.Error("a site without store")
+	}
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	if page := string(body(t, get(t, l, "http://localhost:8080/pith/"+seedSuffix))); !strings.Contains(page, "curl -sO http://localhost:8080/pith/") {
+		t.Error("the recipe does not name the host that was asked")
+	}
+}
+
+// TestRecipe runs what the page tells people to run.
+func TestRecipe(t *testing.T) {
+	env := tools(t)
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	l.use(fill(t, canonicalSeed(t)))
+	server := httptest.NewServer(l)
+	defer server.Close()
+	page := string(body(t, get(t, l, server.URL+"/pith/"+seedSuffix)))
+	_, after, _ := strings.Cut(page, "<pre>curl")
+	lines, _, _ := strings.Cut("curl"+after, "</pre>")
+	cmd := exec.Command("sh", "-ec", html.UnescapeString(lines))
+	cmd.Dir, cmd.Env = t.TempDir(), env
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "valid") || !strings.Contains(string(out), "159f85e476f82c0bfe70ee62d96dc723359589aaf4c6603cb3ca31edfe59916c") {
+		t.Errorf("%v\n%s\n%s", err, lines, out)
+	}
+}
+
+// TestInBrowser looks at the pages in Chromium: script/axe says what is wrong
+// with them. SHOTS=DIR also keeps pictures for people to look at.
+func TestInBrowser(t *testing.T) {
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Skip("chromium is not installed")
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		t.Skip("node is not installed")
+	}
+	script, err := filepath.Abs("../../script/axe/look.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(script), "node_modules", "axe-core")); err != nil {
+		t.Skip("axe-core is not installed: npm ci --prefix script/axe")
+	}
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	first := suffixOf(t, l.cited)
+	l.use(twins{l.store, first, first[:8] + strings.Repeat("A", 18)})
+	server := httptest.NewServer(l)
+	defer server.Close()
+	args := []string{script, chromium}
+	for _, path := range []string{"/", "/pith/" + seedSuffix, "/pith/" + suffixOf(t, l.hostile), "/pith/" + suffixOf(t, l.maths), "/about", "/recent",
+		"/search", "/search?q=batch", "/search?q=" + url.QueryEscape(hostile), "/nowhere", "/pith/0000", "/pith/" + first[:8]} {
+		args = append(args, server.URL+path)
+	}
+	if out, err := exec.Command(node, args...).CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// canonicalSeed is the real bundle as a store keeps it.
+func canonicalSeed(t testing.TB) []byte {
+	t.Helper()
+	b, err := pith.Canonical(seed.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestPreview serves the lab for people who change pages: PREVIEW=localhost:8099
+// go test -run Preview ./resolver/web
+func TestPreview(t *testing.T) {
+	if os.Getenv("PREVIEW") == "" {
+		t.Skip("PREVIEW names no address")
+	}
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	for _, b := range [][]byte{l.rich, l.cited, l.hostile, l.maths} {
+		t.Logf("http://%s/pith/%s", os.Getenv("PREVIEW"), suffixOf(t, b))
+	}
+	t.Error(http.ListenAndServe(os.Getenv("PREVIEW"), l))
+}
