@@ -31,7 +31,7 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 		verifyCommand(), showCommand(), logCommand(), explainCommand(),
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
 		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
-		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
+		exportCommand(), badgeCommand(), ingestCommand(), fsckCommand(), numberCommand(), canonCommand(),
 	)
 	return cmd
 }
