@@ -1,4 +1,5 @@
-// Command pith checks, reads and extends Pith bundles. It works offline.
+// Command pith checks, reads and extends Pith bundles, which works offline, and
+// runs mirrors of them.
 package main
 
 import (
@@ -31,7 +32,8 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 		verifyCommand(), showCommand(), logCommand(), explainCommand(),
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
 		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
-		exportCommand(), badgeCommand(), ingestCommand(), fsckCommand(), numberCommand(), canonCommand(),
+		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
+		serveCommand(), ingestCommand(), fsckCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
 	)
 	return cmd
 }
