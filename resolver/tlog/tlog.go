@@ -19,7 +19,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	logformat "github.com/transparency-dev/formats/log"
@@ -27,6 +29,7 @@ import (
 	"github.com/transparency-dev/tessera/client"
 	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
+	"k8s.io/klog/v2"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
@@ -59,6 +62,7 @@ type Checkpoint struct {
 // Open returns the log of a store in a directory, which Run and CatchUp make.
 // The key is the mirror's own.
 func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) {
+	quiet()
 	secret, public := encodeKey(key)
 	signer, err := note.NewSigner(secret)
 	if err != nil {
@@ -70,6 +74,11 @@ func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) 
 	}
 	return &Log{dir: dir, store: store, signer: signer, verifier: verifier, key: public, files: client.FileFetcher{Root: dir}}, nil
 }
+
+// quiet keeps Tessera, which writes what it does to standard error, to warnings.
+var quiet = sync.OnceFunc(func() {
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+})
 
 // encodeKey writes a key as golang.org/x/mod/sumdb/note wants it. The name of
 // the log, its origin, is made of the fingerprint: no two logs share it.
