@@ -146,7 +146,7 @@ func torchTable() error {
 			}
 			all = append(all, c)
 		}
-		if err := compete(all, r.turn, 25*time.Second); err != nil {
+		if err := compete(all, r.turn, 18*time.Second); err != nil {
 			return err
 		}
 		self, err := memoryOf(tr.Name)
@@ -179,7 +179,7 @@ func noiseTable() error {
 			}
 			all = append(all, c)
 		}
-		if err := compete(all, r.turn, 20*time.Second); err != nil {
+		if err := compete(all, r.turn, 15*time.Second); err != nil {
 			return err
 		}
 		fmt.Printf("| %s | %.1f | %.3f | %.3f | %.1f | %.3f | %.3f |\n", tr.Name, all[0].clock, all[1].clock/all[0].clock, all[2].clock/all[0].clock,
