@@ -36,9 +36,9 @@ const (
 
 // Errors of a run directory.
 var (
-	ErrNoRun    = errors.New("no run here")           // there is no config.json
-	ErrOtherRun = errors.New("another run's home")    // config.json differs from what was asked for
-	ErrBusy     = errors.New("another process works") // the directory is locked
+	ErrNoRun    = errors.New("no run here")        // there is no config.json
+	ErrOtherRun = errors.New("another run's home") // config.json differs from what was asked for
+	ErrBusy     = errors.New("another process works on this run")
 	ErrNoResult = errors.New("the run is not finished")
 )
 

@@ -304,6 +304,9 @@ func TestContinue(t *testing.T) {
 			}
 			return kept
 		},
+		"the end is missing": func(_ Dir, b []byte) []byte {
+			return b[:bytes.Index(b, []byte(`"step":7,`))]
+		},
 		"lines are ahead": func(_ Dir, b []byte) []byte {
 			return append(b, []byte(`{"kind":"step","time":"2026-01-01T00:00:00Z","step":12,"epoch":3}`+"\n")...)
 		},
@@ -334,7 +337,7 @@ func TestContinue(t *testing.T) {
 				t.Error(d)
 			}
 			lines := comparable(t, dir)
-			if name == "lines are missing" { // steps that nobody knows any more stay unknown
+			if strings.HasSuffix(name, "missing") { // steps that nobody knows any more stay unknown
 				lines, wantLines := only(lines, "epoch"), only(wantLines, "epoch")
 				if d := cmp.Diff(wantLines, lines); d != "" {
 					t.Error(d)
@@ -394,12 +397,14 @@ func TestRunRefuses(t *testing.T) {
 		t.Errorf("a directory that holds something else: %v", err)
 	}
 	c := tiny(t)
+	late := Dir(t.TempDir())
+	if _, err := late.Run(ctx, tiny(t, "batch=512"), testOptions()); !errors.Is(err, train.ErrRecipe) {
+		t.Errorf("a batch larger than the data: %v", err)
+	}
+	mustRun(t, late, tiny(t, "epochs=1"), testOptions()) // nothing was trained there
 	c.Data.TrainSHA256 = strings.Repeat("0", 64)
 	if _, err := Dir(t.TempDir()).Run(ctx, c, testOptions()); !errors.Is(err, ErrData) {
 		t.Errorf("other samples: %v, want ErrData", err)
-	}
-	if _, err := Dir(t.TempDir()).Run(ctx, tiny(t, "batch=512"), testOptions()); !errors.Is(err, train.ErrRecipe) {
-		t.Errorf("a batch larger than the data: %v", err)
 	}
 	if _, err := Open(Dir(t.TempDir()), ""); !errors.Is(err, ErrNoRun) {
 		t.Errorf("no run: %v", err)
@@ -424,6 +429,15 @@ func TestInit(t *testing.T) {
 	}
 	if r.WeightsSHA256 != a.WeightsSHA256 {
 		t.Errorf("begun with %s, want %s", r.WeightsSHA256, a.WeightsSHA256)
+	}
+	// What does not fit takes no directory.
+	opts.Init = first.Path(ConfigFile)
+	third := Dir(filepath.Join(root, "third"))
+	if _, err := third.Run(context.Background(), tiny(t), opts); !errors.Is(err, train.ErrWeights) {
+		t.Errorf("weights that are none: %v", err)
+	}
+	if _, err := third.Config(); !errors.Is(err, ErrNoRun) {
+		t.Errorf("the directory is taken: %v", err)
 	}
 	// It goes on without being told again, and by its own copy.
 	c, err := second.Config()

@@ -89,6 +89,11 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	}
 	defer lock.Unlock()
 	d.sweep()
+	if opts.Init != "" {
+		if err := fits(in, init, opts); err != nil {
+			return nil, fmt.Errorf("%s: %w", opts.Init, err)
+		}
+	}
 	if err := d.claim(c, init); err != nil {
 		return nil, err
 	}
@@ -111,12 +116,26 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	return d.train(ctx, in, init, opts)
 }
 
-// claim makes the directory that of the configuration, or checks that it is.
+// fits tries initial weights before a directory is given to them.
+func fits(in *Inputs, init []byte, opts Options) error {
+	backend, err := opts.Backend()
+	if err != nil {
+		return err
+	}
+	defer backend.Finalize()
+	_, err = train.Load(backend, in.Net, in.Data.Train, init)
+	return err
+}
+
+// claim makes the directory that of the configuration, or checks that it is. A
+// directory in which nothing was trained yet takes another one.
 func (d Dir) claim(c Config, init []byte) error {
 	old, err := d.Config()
 	switch {
 	case err == nil && old.SHA256() == c.SHA256():
 		return nil
+	case err == nil && !d.has(CheckpointFile) && !d.has(ResultFile):
+		return d.begin(c, init)
 	case err == nil:
 		return fmt.Errorf("%s: %w: there, %s", d, ErrOtherRun, strings.Join(Differences(old, c), "; "))
 	case !errors.Is(err, ErrNoRun):
@@ -131,12 +150,21 @@ func (d Dir) claim(c Config, init []byte) error {
 			return fmt.Errorf("%s: %w: it holds %s but no %s", d, ErrOtherRun, e.Name(), ConfigFile)
 		}
 	}
+	return d.begin(c, init)
+}
+
+func (d Dir) begin(c Config, init []byte) error {
 	if init != nil {
 		if err := d.write(InitFile, init); err != nil {
 			return err
 		}
 	}
 	return d.write(ConfigFile, c.JSON())
+}
+
+func (d Dir) has(name string) bool {
+	_, err := os.Stat(d.Path(name))
+	return err == nil
 }
 
 func (d Dir) train(ctx context.Context, in *Inputs, init []byte, opts Options) (*Result, error) {
@@ -266,29 +294,30 @@ func kind(backend string) string {
 	return name
 }
 
-// A meter estimates the rate of late: over a window of at least some seconds.
+// A meter estimates the rate of late: over a window that begins anew after
+// some seconds.
 type meter struct {
-	at    time.Time // begin of the window…
-	step  int       // …and steps done then
-	rate  float64   // steps per second
-	start time.Time // of the session
+	start, at time.Time // of the session, and of the window…
+	step      int       // …and steps done then
+	rate      float64   // steps per second
 }
 
-const window = 5 * time.Second
+const (
+	window = 5 * time.Second
+	enough = 300 * time.Millisecond // of a window, to tell a rate
+)
 
 func (m *meter) note(p *Progress, batch int) {
 	now := time.Now()
-	if m.at.IsZero() { // the first step compiles
-		m.at, m.step, m.start = now, p.Step, now
+	if m.start.IsZero() { // the first step compiles
+		m.start, m.at, m.step = now, now, p.Step
 		return
 	}
-	if d := now.Sub(m.at); p.Step > m.step && (d >= window || m.rate == 0) {
+	if d := now.Sub(m.at); p.Step > m.step && d >= enough {
 		m.rate = float64(p.Step-m.step) / d.Seconds()
 		if d >= window {
 			m.at, m.step = now, p.Step
 		}
-	} else if d >= window/10 && p.Step > m.step && p.Step-p.First < 50 {
-		m.rate = float64(p.Step-m.step) / d.Seconds()
 	}
 	p.ImagesPerSecond = m.rate * float64(batch)
 	if m.rate > 0 {

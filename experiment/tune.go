@@ -3,6 +3,7 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/openpith/evidence/smoothout"
 )
@@ -49,8 +50,13 @@ func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, o
 	if err != nil {
 		return smoothout.Tuned{}, err
 	}
-	return smoothout.Tune(func(strength float64) (float64, error) {
+	t, err := smoothout.Tune(func(strength float64) (float64, error) {
 		noise.Strength = strength
 		return m.LossRise(ctx, run.Data.Validation, noise, tunePairs)
 	}, target, noise.Strength)
+	if err != nil {
+		return t, err
+	}
+	t.Strength, err = strconv.ParseFloat(strconv.FormatFloat(t.Strength, 'g', 3, 64), 64) // more digits say no more
+	return t, err
 }

@@ -24,9 +24,9 @@ const MicrostepVariable = "/#microstep"
 // and a resumed run goes on with them. The number is that of
 // [MicrostepVariable]. Every training graph with dropout reads it and adds one,
 // once, so two passes within one graph, such as those of SAM, share their masks.
-// The bits are those of the backend's generator.
 // Who runs several graphs on the same data, and wants the same mask for them,
-// sets the variable before each.
+// sets the variable before each. The bits are those of the backend's generator,
+// which is not the same on every backend.
 func Dropout(scope *model.Scope, x *Node, rate float64) *Node {
 	kind := fmt.Sprintf("dropout %v", rate)
 	g := x.Graph()

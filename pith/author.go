@@ -43,8 +43,14 @@ func (e *RefusedError) Hint() string {
 		}
 		return "nothing was signed; spec/04-events.md says what an event may hold"
 	}
+	if e.Check.Code == CodeBundleShape && e.Check.Path == "/bundle_signature" && e.Check.Got == "nothing" {
+		return hintUnsigned
+	}
 	return codes[e.Check.Code].hint
 }
+
+// hintUnsigned is for bundles that lack their signature.
+const hintUnsigned = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
 
 // authorHints are for people whose own event is refused. What Explain says is for
 // those who received one.

@@ -124,6 +124,13 @@ func TestReplicationPayload(t *testing.T) {
 	if _, _, err := Append(damaged, ada, day, draft("replication_record", replication, 0)); !errors.As(err, &received) || !strings.Contains(received.Hint(), "fetch") {
 		t.Errorf("a damaged bundle: %v", err)
 	}
+	merged, err := Merge(seed.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Append(merged, ada, day, draft("replication_record", replication, 0)); !errors.As(err, &received) || !strings.Contains(received.Hint(), "pith sign") {
+		t.Errorf("an unsigned bundle: %v", err)
+	}
 	other := edit(t, []byte(`{"schema":"replication_record/1"}`), "/1", "/2")
 	var refused *RefusedError
 	if _, _, err := Append(seed.Bundle(), ada, day, draft("replication_record", string(other), 0)); !errors.As(err, &refused) || refused.Check.Code != CodePayloadSchema {

@@ -245,6 +245,8 @@ type checks struct {
 
 	proofs ots.Budget // what reading timestamp proofs may still cost
 
+	shorts map[span]string // see shortened
+
 	// Where list lays out the paths.
 	text []byte
 	ends []int
@@ -283,7 +285,7 @@ func (c *checks) release() {
 	clear(c.answers) // which hold on to texts of the bundle
 	clear(c.steps)
 	c.answers, c.steps = c.answers[:0], c.steps[:0]
-	c.claims, c.claimed = c.claims[:0], c.claimed[:0]
+	c.claims, c.claimed, c.shorts = c.claims[:0], c.claimed[:0], nil
 	idle.Put(c)
 }
 
@@ -378,7 +380,32 @@ func (c *checks) same(code Code, path place, expected, got canon.Value) bool {
 	if bytes.Equal(expected.Canonical(), got.Canonical()) {
 		return c.pass(code, path)
 	}
-	return c.equal(code, path, string(expected.Canonical()), string(got.Canonical()))
+	return c.failure(answer{code: code, at: path.number, expected: c.shortened(expected.Canonical()), got: short(string(got.Canonical()))})
+}
+
+// A span is a piece of the input, wherever it is.
+type span struct {
+	first *byte
+	size  int
+}
+
+// shortened is short for what many checks may expect. Thousands of events can
+// each be told that they do not repeat a record of megabytes: it is summed up
+// once.
+func (c *checks) shortened(text []byte) string {
+	if len(text) <= shortLimit {
+		return string(text)
+	}
+	key := span{&text[0], len(text)}
+	s, known := c.shorts[key]
+	if !known {
+		if c.shorts == nil {
+			c.shorts = map[span]string{}
+		}
+		s = short(string(text))
+		c.shorts[key] = s
+	}
+	return s
 }
 
 // digest is equal for a SHA-256, which bundles hold in hex behind a prefix.
@@ -432,8 +459,13 @@ func (a *answer) spell(path string) Check {
 	return check
 }
 
-// list spells out all answers. Their paths are pieces of one string, in which
-// every step follows the step before it.
+// MaxFailures is how many failures of one code a result lists (spec §9.2). A
+// stranger's bundle of 200 kB can fail 780,000 times.
+const MaxFailures = 1000
+
+// list spells out the answers, all but the failures beyond MaxFailures: the last
+// of its code that is listed says how many follow. Their paths are pieces of one
+// string, in which every step follows the step before it.
 func (c *checks) list() []Check {
 	text, ends := c.text[:0], append(c.ends[:0], 0) // of the path to each place; the root's is empty
 	path := func(number int32) (from, to int) { return ends[max(number-1, 0)], ends[number] }
@@ -445,22 +477,49 @@ func (c *checks) list() []Check {
 	}
 	c.text, c.ends = text, ends
 	paths := string(text)
-	list := make([]Check, len(c.answers))
+	var failures map[Code]int
+	listed := len(c.answers)
 	for i := range c.answers {
-		from, to := path(c.answers[i].at)
-		list[i] = c.answers[i].spell(paths[from:to])
+		if a := &c.answers[i]; !a.ok {
+			if failures == nil {
+				failures = map[Code]int{}
+			}
+			if failures[a.code]++; failures[a.code] > MaxFailures {
+				listed--
+			}
+		}
+	}
+	list := make([]Check, 0, listed)
+	seen := map[Code]int{}
+	for i := range c.answers {
+		a := &c.answers[i]
+		from, to := path(a.at)
+		if a.ok {
+			list = append(list, a.spell(paths[from:to]))
+			continue
+		}
+		if seen[a.code]++; seen[a.code] > MaxFailures {
+			continue
+		}
+		check := a.spell(paths[from:to])
+		if more := failures[a.code] - MaxFailures; more > 0 && seen[a.code] == MaxFailures {
+			check.Detail = strings.TrimSpace(fmt.Sprintf("%s (and %d more of this code, which are not listed)", check.Detail, more))
+		}
+		list = append(list, check)
 	}
 	return list
 }
 
+// shortLimit is how many bytes of a text are displayed.
+const shortLimit = 200
+
 // short cuts a text for display: strangers decide how long it is. The digest
 // keeps two long texts apart that begin alike.
 func short(s string) string {
-	const limit = 200
-	if len(s) <= limit {
+	if len(s) <= shortLimit {
 		return s
 	}
-	cut := limit
+	cut := shortLimit
 	for !utf8.RuneStart(s[cut]) {
 		cut--
 	}

@@ -73,7 +73,7 @@ func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *r
 	}
 	c.equal(CodeReceiptDigest, path.at("canonical_sha256"), rec.sha256, receipt.Get("canonical_sha256").Text())
 	c.signedBy(path, receipt, e)
-	c.signature(path, receipt, rec.Digest(), keys)
+	c.signature(path, receipt, rec.digest, keys)
 }
 
 var graphPayloadFields = []field{object("graph_snapshot"), anything("verdict_id")}

@@ -24,9 +24,10 @@ const numberLength = 26
 // A record is a canonical record together with what follows from it.
 type record struct {
 	canon.Value
-	sha256 string // of the canonical form, in hex
-	suffix string // the 26 characters
-	number string // pith:YYYY:SUFFIX
+	digest [sha256.Size]byte // of the canonical form
+	sha256 string            // the same in hex
+	suffix string            // the 26 characters
+	number string            // pith:YYYY:SUFFIX
 }
 
 var recordFields = []field{
@@ -69,7 +70,7 @@ func (c *checks) record(path place, v canon.Value) *record {
 	suffixAt := len(text)
 	text = base32.StdEncoding.AppendEncode(text, digest[:])[:suffixAt+numberLength]
 	all := string(text)
-	return &record{Value: v, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
+	return &record{Value: v, digest: digest, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
 }
 
 // Number returns the Pith Number, pith:YYYY:<26 characters>, and the SHA-256 in

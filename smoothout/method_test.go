@@ -509,7 +509,7 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestTune(t *testing.T) {
-	for _, start := range []float64{1e-6, 0.1, 300} {
+	for _, start := range []float64{1e-6, 0.1, 300, 5e3} {
 		for _, target := range []float64{0.001, 0.1, 2} {
 			calls := 0
 			got, err := Tune(func(s float64) (float64, error) { // as on a bowl

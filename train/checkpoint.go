@@ -175,23 +175,25 @@ func encodeCheckpoint(store *model.Store, best []safetensors.Tensor, s state, ru
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(file)
-	hex.Encode(file[bytes.Index(file, []byte(digestMark))+len(digestMark):], sum[:])
+	seal(file)
 	return file, nil
 }
 
-// decodeCheckpoint checks everything before it puts anything into the store.
-func decodeCheckpoint(file []byte, run string, store *model.Store) (s state, best []safetensors.Tensor, err error) {
-	damaged := func(format string, args ...any) (state, []safetensors.Tensor, error) {
-		return state{}, nil, fmt.Errorf("%w: %s", ErrCheckpointDamaged, fmt.Sprintf(format, args...))
-	}
+// seal writes the SHA-256 of a file, with zeros in its place, into its metadata.
+func seal(file []byte) {
+	sum := sha256.Sum256(file)
+	hex.Encode(file[bytes.Index(file, []byte(digestMark))+len(digestMark):], sum[:])
+}
+
+// sealed checks what seal wrote; found is false for a file without it.
+func sealed(file []byte) (found bool, err error) {
 	head, _, err := safetensors.Split(file)
 	if err != nil {
-		return damaged("%v", err)
+		return false, err
 	}
 	at := bytes.Index(head, []byte(digestMark)) + len(digestMark)
 	if at < len(digestMark) || at+len(noDigest) > len(head) {
-		return damaged("no checksum")
+		return false, nil
 	}
 	claimed := string(head[at : at+len(noDigest)])
 	h := sha256.New()
@@ -199,7 +201,20 @@ func decodeCheckpoint(file []byte, run string, store *model.Store) (s state, bes
 	h.Write([]byte(noDigest))
 	h.Write(file[8+at+len(noDigest):])
 	if sum := hex.EncodeToString(h.Sum(nil)); sum != claimed {
-		return damaged("SHA-256 is %s, want %s", sum, claimed)
+		return true, fmt.Errorf("SHA-256 is %s, want %s", sum, claimed)
+	}
+	return true, nil
+}
+
+// decodeCheckpoint checks everything before it puts anything into the store.
+func decodeCheckpoint(file []byte, run string, store *model.Store) (s state, best []safetensors.Tensor, err error) {
+	damaged := func(format string, args ...any) (state, []safetensors.Tensor, error) {
+		return state{}, nil, fmt.Errorf("%w: %s", ErrCheckpointDamaged, fmt.Sprintf(format, args...))
+	}
+	if found, err := sealed(file); err != nil {
+		return damaged("%v", err)
+	} else if !found {
+		return damaged("no checksum")
 	}
 
 	// From here on the bytes are those that some version of this program wrote.

@@ -57,6 +57,10 @@ func TestMethods(t *testing.T) {
 			t.Errorf("%s at strength 0 is not plain training", m.Name)
 		}
 	}
+	sam, _ := recipe.WithMethod("sam", 0.05)
+	if r, err := sam.WithMethod("lpf-sgd", 0.01); err != nil || r.Method() != "lpf-sgd" {
+		t.Errorf("lpf-sgd after sam is %s, %v", r.Method(), err)
+	}
 	for name, strength := range map[string]float64{"sgdd": 0.1, "sgd": 0.1, "sam": -1, "smoothout": math.NaN()} {
 		if _, err := recipe.WithMethod(name, strength); !errors.Is(err, ErrRecipe) {
 			t.Errorf("method %s at %v: error %v", name, strength, err)
@@ -74,6 +78,29 @@ func TestStrengthAt(t *testing.T) {
 	}{{lpf, 0, 0.01}, {lpf, 50, 0.08}, {lpf, 100, 0.15}, {sam, 7, 0.05}, {recipe, 7, 0.05}, {Recipe{Batch: 1}, 0, 0}} {
 		if got := c.r.StrengthAt(c.step, 100); !(math.Abs(got-c.want) < 1e-12) {
 			t.Errorf("%s: strength %v at step %d of 100, want %v", c.r.Method(), got, c.step, c.want)
+		}
+	}
+}
+
+// A delay of half the run is half its optimizer steps, however many micro-steps
+// they have: until then it is plain training.
+func TestSchedulesCountOptimizerSteps(t *testing.T) {
+	losses := func(change func(*Recipe)) (all []float64) {
+		r := recipe // 6 steps per epoch, 4 ghost batches each
+		r.Epochs, r.Milestones = 1, nil
+		change(&r)
+		mustRun(t, r, Options{Progress: func(p Progress) {
+			if p.Done == nil {
+				all = append(all, p.Loss)
+			}
+		}})
+		return all
+	}
+	plain := losses(func(r *Recipe) { r.SmoothOut = smoothout.Config{} })
+	delayed := losses(func(r *Recipe) { r.SmoothOut.Schedule.Delay = 0.5 })
+	for i := range plain {
+		if same := plain[i] == delayed[i]; same != (i < 3) {
+			t.Errorf("step %d: loss %v, without noise %v", i, delayed[i], plain[i])
 		}
 	}
 }
@@ -272,6 +299,18 @@ func TestAverageIsTheResult(t *testing.T) {
 				t.Errorf("average %s: keeping it changes training", name)
 			}
 		}
+	}
+}
+
+// SWA takes the weights at the end of each epoch, unless told otherwise.
+func TestSWAPerEpoch(t *testing.T) {
+	weights := func(every int) string {
+		r := recipe // 6 steps per epoch
+		r.Average = rivals.Average{Kind: rivals.SWA, Every: every}
+		return mustRun(t, r, Options{}).Weights
+	}
+	if epoch := weights(0); epoch != weights(6) || epoch == weights(1) {
+		t.Error("SWA does not average over the ends of epochs")
 	}
 }
 

@@ -239,6 +239,13 @@ func TestInit(t *testing.T) {
 	if err := out.Model.SetWeights([]byte("no")); !errors.Is(err, ErrWeights) || !errors.Is(err, safetensors.ErrFormat) {
 		t.Errorf("no file of weights: %v", err)
 	}
+	for _, at := range []int{len(weights) - 1, len(weights) / 2} {
+		torn := append([]byte{}, weights...)
+		torn[at] ^= 1
+		if err := out.Model.SetWeights(torn); !errors.Is(err, ErrWeights) {
+			t.Errorf("a bit flipped in byte %d: %v", at, err)
+		}
+	}
 	if after, _ := out.Model.Digest(); after != before {
 		t.Error("weights that were refused changed the model")
 	}

@@ -343,7 +343,7 @@ func (r *run) keep() error {
 	if err != nil {
 		return err
 	}
-	file, err := safetensors.Encode(weights, map[string]string{"epoch": fmt.Sprint(r.state.Epoch)})
+	file, err := encodeWeights(weights, map[string]string{"epoch": fmt.Sprint(r.state.Epoch)})
 	if err != nil {
 		return err
 	}

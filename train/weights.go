@@ -27,16 +27,33 @@ func (m *Model) Weights(metadata map[string]string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return safetensors.Encode(all, metadata)
+	return encodeWeights(all, metadata)
+}
+
+// encodeWeights adds a checksum to the metadata: see seal.
+func encodeWeights(all []safetensors.Tensor, metadata map[string]string) ([]byte, error) {
+	with := map[string]string{"sha256": noDigest}
+	for k, v := range metadata {
+		with[k] = v
+	}
+	file, err := safetensors.Encode(all, with)
+	if err == nil {
+		seal(file)
+	}
+	return file, err
 }
 
 // SetWeights gives the variables of the network the values in a safetensors
-// file: one of Weights, or a checkpoint, whose other tensors are left alone.
-// It takes all or, as ErrWeights, nothing.
+// file: one of Weights, a checkpoint, whose other tensors are left alone, or one
+// by another tool. It takes all or, as ErrWeights, nothing. What this package
+// wrote has a checksum, which must be right.
 func (m *Model) SetWeights(file []byte) error {
 	all, _, err := safetensors.Decode(file)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrWeights, err)
+	}
+	if _, err := sealed(file); err != nil {
+		return fmt.Errorf("%w: the file is damaged: %w", ErrWeights, err)
 	}
 	return m.restore(all)
 }

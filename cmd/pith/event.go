@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -41,6 +42,12 @@ a bundle that verify rejects.`,
 			}
 			if a.draft.Payload, err = read(cmd, payload); err != nil {
 				return err
+			}
+			if _, err := pith.Canonical(a.draft.Payload); err != nil {
+				return cli.Hint(fmt.Errorf("payload %s: %w", payload, err), "the payload is one JSON object; nothing was signed")
+			}
+			if t := a.draft.Type; !slices.Contains(statementTypes, t) && t != pith.TypeRecordCreated && t != pith.TypeGraphSnapshot {
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", printable(a.draft.Type))
 			}
 			return a.append(cmd, args[0])
 		},

@@ -154,7 +154,12 @@ func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, cli.Hint(err, "make a key with pith key new, or name one with --key")
 	case errors.Is(err, keyfile.ErrOpenToOthers):
-		return nil, cli.Hint(err, "chmod 600 %s", path)
+		return nil, cli.Hint(err, "if others may have read it, go over to a new key with pith key rotate")
+	case errors.Is(err, keyfile.ErrPassphrase):
+		return nil, cli.Hint(err, "try again; PITH_PASSPHRASE is taken before anybody is asked")
+	}
+	if hinted := (*cli.Error)(nil); errors.As(err, &hinted) {
+		return nil, &cli.Error{Code: hinted.Code, Err: err, Hint: hinted.Hint}
 	}
 	return key, cli.Hint(err, "name another key with --key")
 }

@@ -117,7 +117,11 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 	}
 	group.Wait()
 	bar.close()
-	if err := errors.Join(writeErr, buffered.Flush(), readErr, cmd.Context().Err()); err != nil {
+	var interrupted error
+	if cmd.Context().Err() != nil {
+		interrupted = errors.New("interrupted")
+	}
+	if err := errors.Join(writeErr, buffered.Flush(), readErr, interrupted); err != nil {
 		var hinted *cli.Error
 		if errors.As(err, &hinted) {
 			return hinted

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"slices"
@@ -97,7 +98,7 @@ smoothout replicate.`,
 			eventType = args[0]
 			payload, ok := pith.NewPayload(eventType)
 			if !ok {
-				return cli.Hint(fmt.Errorf("no template for events of type %q", eventType), "pith event add signs a payload of any type from a file")
+				return cli.Hint(fmt.Errorf("no template for events of type %q", eventType), "one of %s; pith event add signs a payload of any type from a file", strings.Join(slices.Sorted(maps.Keys(templates)), ", "))
 			}
 			values := map[string]any{}
 			if proof != "" {

@@ -23,6 +23,10 @@ each its Pith Number, a tab, and the SHA-256 of its canonical form.`,
 			for _, path := range orStdin(args) {
 				err := eachValue(cmd, path, func(value []byte) error {
 					number, sha256hex, err := pith.Number(value)
+					var check *pith.CheckError
+					if errors.As(err, &check) {
+						return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "number reads canonical records: jq .canonical_record bundle.json | pith number"}
+					}
 					if err == nil {
 						_, err = fmt.Fprintf(out, "%s\t%s\n", number, sha256hex)
 					}
@@ -76,7 +80,12 @@ func eachValue(cmd *cobra.Command, path string, visit func([]byte) error) error 
 	for values.Scan() {
 		n++
 		if err := visit(values.Bytes()); err != nil {
-			return failed(fmt.Errorf("%s, value %d: %w", path, n, err))
+			err = fmt.Errorf("%s, value %d: %w", path, n, err)
+			var hinted *cli.Error
+			if errors.As(err, &hinted) {
+				return &cli.Error{Code: hinted.Code, Err: err, Hint: hinted.Hint}
+			}
+			return failed(err)
 		}
 	}
 	if err := values.Err(); err != nil {

@@ -68,6 +68,9 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 		code = worse(code, exitCode(r.Verdict()))
 		if !asJSON {
 			printResult(out, path, r)
+			if other := otherThing(data, r); other != "" {
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: hint: %s %s\n", path, other)
+			}
 			continue
 		}
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -79,6 +82,29 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 		}
 	}
 	return cli.Exit(code)
+}
+
+// otherThing says what was given in place of a bundle, if it is something of ours.
+func otherThing(data []byte, r *pith.Result) string {
+	if f := r.Failures(); len(f) == 0 || f[0].Code != pith.CodeBundleType {
+		return ""
+	}
+	var head map[string]json.RawMessage
+	if json.Unmarshal(data, &head) != nil {
+		return ""
+	}
+	for _, thing := range [][2]string{
+		{"trust_type", "is a trust file: name it with --trust, beside a bundle"},
+		{"document_type", "is a key document: name it with --trust, beside a bundle"},
+		{"file_type", "is a private key: keep it to yourself"},
+		{"event_type", "is one event: pith verify reads whole bundles"},
+		{"schema_version", "is a canonical record: pith number reads those"},
+	} {
+		if _, found := head[thing[0]]; found {
+			return thing[1]
+		}
+	}
+	return ""
 }
 
 // printResult tells a person the verdict, and for a failure which check, where,

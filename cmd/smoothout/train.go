@@ -71,9 +71,17 @@ once, after the last epoch.`,
 // addSettings gives the command one flag per setting of a configuration.
 func addSettings(cmd *cobra.Command) {
 	for _, s := range experiment.Settings {
-		cmd.Flags().String(s.Name, "", s.Usage)
+		cmd.Flags().Var(new(settingValue), s.Name, s.Usage)
 	}
 }
+
+// A settingValue is the text of a setting: what it means is for the setting to
+// say.
+type settingValue string
+
+func (v *settingValue) String() string     { return string(*v) }
+func (v *settingValue) Set(s string) error { *v = settingValue(s); return nil }
+func (v *settingValue) Type() string       { return "value" }
 
 // settings are those that were given.
 func settings(cmd *cobra.Command) map[string]string {
@@ -127,7 +135,7 @@ func runTrain(cmd *cobra.Command, f runFlags) error {
 	started := dir.Sessions()
 	fmt.Fprintf(stderr, "smoothout: %s in %s, backend %s\n", inOneLine(config), dir, opts.BackendName)
 	warnOtherCode(stderr, dir, started)
-	line := newLiveLine(stderr)
+	line := newLiveLine(stderr, config)
 	opts.Progress = line.update
 	r, err := dir.Run(cmd.Context(), config, opts)
 	line.finish()
@@ -311,27 +319,37 @@ func printRun(w io.Writer, dir experiment.Dir, r *experiment.Result) {
 // watching, and otherwise one line per epoch. It never shows the test set.
 type liveLine struct {
 	w     io.Writer
+	loss  string // what the loss that is minimised is called
 	tty   bool
 	drawn time.Time
 	width int
 }
 
-func newLiveLine(w io.Writer) *liveLine { return &liveLine{w: w, tty: isTerminal(w)} }
+func newLiveLine(w io.Writer, c experiment.Config) *liveLine {
+	l := &liveLine{w: w, tty: isTerminal(w), loss: "noisy loss"}
+	switch c.Recipe.Method() {
+	case "sgd":
+		l.loss = "loss"
+	case "sam", "asam":
+		l.loss = "perturbed loss"
+	}
+	return l
+}
 
 func (l *liveLine) update(p experiment.Progress) {
 	if p.Done != nil {
 		l.clear()
-		fmt.Fprintln(l.w, epochLine(p))
+		fmt.Fprintln(l.w, l.epochLine(p))
 		return
 	}
 	if now := time.Now(); l.tty && now.Sub(l.drawn) >= 200*time.Millisecond {
 		l.drawn = now
-		s := statusLine(p)
+		s := []rune(l.statusLine(p))
 		if n := terminalWidth(l.w); n > 1 && len(s) >= n {
 			s = s[:n-1]
 		}
 		l.clear()
-		fmt.Fprint(l.w, s)
+		fmt.Fprint(l.w, string(s))
 		l.width = len(s)
 	}
 }
@@ -346,29 +364,23 @@ func (l *liveLine) clear() {
 func (l *liveLine) finish() { l.clear() }
 
 // statusLine is a moment within an epoch.
-func statusLine(p experiment.Progress) string {
+func (l *liveLine) statusLine(p experiment.Progress) string {
 	parts := []string{
 		fmt.Sprintf("epoch %.2f/%d", p.Time, p.Epochs),
-		fmt.Sprintf("loss %.4f", p.Loss),
+		fmt.Sprintf("%s %.4f", l.loss, p.Loss),
 		fmt.Sprintf("lr %.3g", p.LearningRate),
 	}
 	if p.Strength > 0 {
-		parts[1] = fmt.Sprintf("noisy loss %.4f", p.Loss)
 		parts = append(parts, fmt.Sprintf("strength %.3g", p.Strength))
 	}
 	return strings.Join(append(parts, speed(p)...), "  ")
 }
 
-// epochLine is the end of an epoch. "noisy" is the loss that was minimised,
+// epochLine is the end of an epoch. First comes the loss that was minimised;
 // "clean" is measured at the weights themselves.
-func epochLine(p experiment.Progress) string {
+func (l *liveLine) epochLine(p experiment.Progress) string {
 	e := p.Done
-	parts := []string{fmt.Sprintf("epoch %d/%d", e.Epoch, p.Epochs)}
-	if p.Strength > 0 {
-		parts = append(parts, fmt.Sprintf("noisy loss %.4f", e.TrainingLoss))
-	} else {
-		parts = append(parts, fmt.Sprintf("loss %.4f", e.TrainingLoss))
-	}
+	parts := []string{fmt.Sprintf("epoch %d/%d", e.Epoch, p.Epochs), fmt.Sprintf("%s %.4f", l.loss, e.TrainingLoss)}
 	if e.Train != nil {
 		parts = append(parts, fmt.Sprintf("clean train %.4f %.2f %%", e.Train.Loss, 100*e.Train.Accuracy))
 	}
@@ -416,7 +428,10 @@ func tunedConfig(ctx context.Context, w io.Writer, c experiment.Config, dir expe
 		c.Recipe.SAM.Rho = begun.Recipe.SAM.Rho
 		return c, nil
 	}
-	line := newLiveLine(w)
+	if m := c.Recipe.Method(); m == "sgd" || m == "sam" || m == "asam" {
+		return c, cli.Hint(fmt.Errorf("--tune-strength: method %s has no noise to tune", m), "choose a --method that has")
+	}
+	line := newLiveLine(w, experiment.Config{})
 	opts.Progress = line.update
 	fmt.Fprintf(w, "smoothout: tuning the strength: %d epochs without noise\n", f.tuneEpochs)
 	t, err := c.Tune(ctx, experiment.Dir(strings.TrimSuffix(string(dir), string(os.PathSeparator))+"-tune"), f.tune, f.tuneEpochs, opts)

@@ -94,7 +94,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	askForCommands(root)
 	understood := false // whether the command line made sense
-	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
+	whenRun(root, func() { understood = true })
 	cmd, err := root.ExecuteContextC(ctx)
 	if out.err != nil && ctx.Err() == nil { // whatever was found out, nobody was told
 		err = Hint(fmt.Errorf("standard output: %w", out.err), "the output is not complete; make room, or send it elsewhere")
@@ -116,6 +116,20 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		fmt.Fprintf(stderr, "%s: hint: %s\n", root.Name(), e.Hint)
 	}
 	return e.Code
+}
+
+// whenRun calls note before any command runs. Cobra's own hooks come too early:
+// required flags are asked for after them.
+func whenRun(cmd *cobra.Command, note func()) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			note()
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		whenRun(sub, note)
+	}
 }
 
 // output is standard output. It remembers that something could not be written,

@@ -25,11 +25,17 @@ func TestRunExitCodesAndWords(t *testing.T) {
 		{"untrusted quietly", nil, Exit(ExitUntrusted), ExitUntrusted, nil},
 		{"hint", nil, Hint(boom, "fetch %s again", "it"), ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: fetch it again\n"}},
 		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n"}},
+		{"missing flag", []string{"--count", "1"}, nil, ExitNotChecked, []string{"tool: error: required flag(s) \"must\" not set\n", "tool: hint: see tool --help\n"}},
 		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope\n", "tool: hint: see tool --help\n"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			root := &cobra.Command{Use: "tool", RunE: func(*cobra.Command, []string) error { return tt.err }}
+			root.Flags().Int("count", 0, "")
+			root.Flags().Bool("must", false, "")
+			if tt.name == "missing flag" {
+				root.MarkFlagRequired("must")
+			}
 			var out, errs bytes.Buffer
 			code := Run(context.Background(), root, append([]string{}, tt.args...), strings.NewReader(""), &out, &errs)
 			if code != tt.code {

@@ -74,7 +74,7 @@ func command(tex string) (text, rest string) {
 		argument := strings.TrimLeft(rest, " ")
 		base, after := "", argument
 		if strings.HasPrefix(argument, "{") {
-			if end := strings.IndexByte(argument, '}'); end > 0 {
+			if end := strings.IndexByte(argument[:min(len(argument), 16)], '}'); end > 0 { // a letter or two, or no argument
 				base, after = argument[1:end], argument[end+1:]
 			}
 		} else if r, n := utf8.DecodeRuneInString(argument); n > 0 && (unicode.IsLetter(r) || r == '\\') {

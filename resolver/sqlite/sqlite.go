@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -694,7 +695,7 @@ func (s *Store) Lock(ctx context.Context, name string, f func(context.Context) e
 		return ctx.Err()
 	}
 	defer func() { <-lock }()
-	file := flock.New(s.path + "." + name + ".lock")
+	file := flock.New(s.path + "." + url.PathEscape(name) + ".lock")
 	if _, err := file.TryLockContext(ctx, 20*time.Millisecond); err != nil {
 		return err
 	}

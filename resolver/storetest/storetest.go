@@ -421,7 +421,7 @@ func testLock(t *testing.T, s resolver.Store) {
 	}
 	stop := errors.New("stop")
 	err := s.Lock(t.Context(), "log", func(ctx context.Context) error {
-		return s.Lock(ctx, "another", func(context.Context) error { return stop })
+		return s.Lock(ctx, "mirror/another", func(context.Context) error { return stop })
 	})
 	if !errors.Is(err, stop) {
 		t.Errorf("the function's error: %v", err)
