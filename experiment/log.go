@@ -98,7 +98,6 @@ type logger struct {
 	file   *os.File
 	events *tensorboard.Writer
 	eventF *os.File
-	err    error // the first that could not be written
 }
 
 // begin brings the files to the state that the session goes on from: what a

@@ -63,7 +63,6 @@ func BenchmarkMethods(b *testing.B) {
 
 			type contender struct {
 				name  string
-				steps int
 				step  func()
 				least time.Duration
 			}

@@ -21,7 +21,6 @@ type cost struct {
 	own     []time.Duration
 	plain   []time.Duration
 	started time.Time
-	steps   int
 	ratio   float64 // 0 while not known
 }
 

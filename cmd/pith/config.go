@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -151,20 +150,4 @@ func printConfig(cmd *cobra.Command) error {
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(values)
-}
-
-// dataDir is where a mirror keeps its things: PITH_DATA, else pith in
-// the user's directory for data (XDG_DATA_HOME).
-func dataDir() (string, error) {
-	if dir := os.Getenv("PITH_DATA"); dir != "" {
-		return dir, nil
-	}
-	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "pith"), nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", cli.Hint(err, "set PITH_DATA to a directory, or name the database with --db")
-	}
-	return filepath.Join(home, ".local", "share", "pith"), nil
 }

@@ -1,4 +1,5 @@
-// Command pith checks, reads and extends Pith bundles. It works offline.
+// Command pith checks, reads and extends Pith bundles, which works offline, and
+// runs mirrors of them.
 package main
 
 import (
@@ -32,6 +33,7 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
 		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
 		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
+		serveCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
 	)
 	return cmd
 }

@@ -299,14 +299,14 @@ func printSummary(w io.Writer, s *experiment.Summary) {
 			}
 			return fmt.Sprintf("%.3f ± %.3f%s", scale*m.Mean, scale*m.SD, unit)
 		}
-		fmt.Fprintf(w, "%-*s  %4s  %-21s", width, a.Arm, runs, cell(s.Metric, scale, unit))
+		line := fmt.Sprintf("%-*s  %4s  %-21s", width, a.Arm, runs, cell(s.Metric, scale, unit))
 		if test && s.Metric != "test_accuracy" {
-			fmt.Fprintf(w, "  %-17s", cell("test_accuracy", 100, " %"))
+			line += fmt.Sprintf("  %-17s", cell("test_accuracy", 100, " %"))
 		}
 		if c := a.Against; c != nil {
-			fmt.Fprintf(w, "  %+.3f (95 %% %+.3f to %+.3f, n = %d, Holm's p %s)", scale*c.Effect.Mean, scale*c.Effect.Low, scale*c.Effect.High, c.Effect.N, pValue(c.PAdjusted))
+			line += fmt.Sprintf("  %+.3f (95 %% %+.3f to %+.3f, n = %d, Holm's p %s)", scale*c.Effect.Mean, scale*c.Effect.Low, scale*c.Effect.High, c.Effect.N, pValue(c.PAdjusted))
 		}
-		fmt.Fprintln(w)
+		fmt.Fprintln(w, strings.TrimRight(line, " "))
 	}
 	for _, a := range s.Arms {
 		if a.Diverged > 0 {

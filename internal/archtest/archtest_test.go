@@ -98,7 +98,9 @@ var rules = map[string]rule{
 	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
-		may:  []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "resolver", "resolver/memstore", "resolver/sqlite", "resolver/postgres", "resolver/tlog", "resolver/web", "resolver/compare", "resolver/archive", "resolver/mirror", "internal/httpserve", "internal/keyfile", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
+		may: []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "internal/keyfile", "internal/httpserve",
+			"resolver", "resolver/memstore", "resolver/sqlite", "resolver/postgres", "resolver/tlog", "resolver/web", "resolver/compare", "resolver/archive", "resolver/mirror",
+			"github.com/prometheus/client_golang/...", "go.opentelemetry.io/...", "golang.org/x/term", "github.com/schollz/progressbar/v3"},
 		free: []string{"GoMLX", "compute", "drawing", "ML"},
 	},
 	"cmd/smoothout": {

@@ -89,7 +89,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	root.SetErr(stderr)
 	root.SetUsageTemplate(usageTemplate)
 	if root.Version == "" {
-		root.Version = version()
+		root.Version = Version()
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
 	askForCommands(root)
@@ -188,9 +188,9 @@ func needCommand(cmd *cobra.Command, args []string) error {
 	return Hint(err, "see %s --help", cmd.CommandPath())
 }
 
-// version names the module's version and the revision it was built from, as
+// Version names the module's version and the revision it was built from, as
 // far as the build knows them.
-func version() string {
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "(unknown build)"

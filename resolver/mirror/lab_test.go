@@ -93,7 +93,7 @@ func (zeroReader) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func (l *lab) handler() http.Handler {
 	mux := http.NewServeMux()
 	l.mirror.Routes(mux)
-	mux.HandleFunc("GET /checkpoint", func(w http.ResponseWriter, r *http.Request) { w.Write(l.checkpoint()) })
+	mux.HandleFunc("GET /log/checkpoint", func(w http.ResponseWriter, r *http.Request) { w.Write(l.checkpoint()) })
 	mux.HandleFunc("GET /pith/{suffix}/bundle.json", func(w http.ResponseWriter, r *http.Request) {
 		data, err := l.Bundle(r.Context(), r.PathValue("suffix"))
 		if err != nil {

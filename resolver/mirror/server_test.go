@@ -303,7 +303,7 @@ func (flood) Events(_ context.Context, from int64, limit int) ([]Event, error) {
 // TestSlowClient: a client that takes nothing is let go, counted, and costs no
 // other client anything.
 func TestSlowClient(t *testing.T) {
-	s := &Server{Source: flood{newLab(t, "alpha")}, WriteWait: 30 * time.Millisecond}
+	s := &Server{Source: flood{newLab(t, "alpha")}, WriteWait: time.Second}
 	address, _ := serveLab(t, s, httpserve.Options{})
 	u, err := url.Parse(address)
 	if err != nil {

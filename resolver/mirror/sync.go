@@ -397,7 +397,7 @@ func (c *Client) checkpoint(ctx context.Context, key string) (*checkpoint, error
 	if err != nil {
 		return nil, fmt.Errorf("log key %.100q: %w", key, err)
 	}
-	text, err := c.getBytes(ctx, "/checkpoint", nil, "text/plain", 64<<10)
+	text, err := c.getBytes(ctx, "/log/checkpoint", nil, "text/plain", 64<<10)
 	if err != nil {
 		return nil, err
 	}
@@ -509,4 +509,18 @@ func (c *Client) Ranges(ctx context.Context, prefixes []string) ([]compare.Range
 // Bundle returns the bundle of a record as the mirror serves it.
 func (c *Client) Bundle(ctx context.Context, suffix string) ([]byte, error) {
 	return c.getBytes(ctx, "/pith/"+suffix+"/bundle.json", nil, "application/json", int64(cmp.Or(c.Limits.Line, 17<<20)))
+}
+
+// LogKey asks the mirror for the verifier key of its log. Whoever pins it trusts
+// that the first answer came from the mirror.
+func (c *Client) LogKey(ctx context.Context) (string, error) {
+	text, err := c.getBytes(ctx, "/log/key", nil, "text/plain", 1<<10)
+	if err != nil {
+		return "", err
+	}
+	key := strings.TrimSpace(string(text))
+	if _, err := note.NewVerifier(key); err != nil {
+		return "", fmt.Errorf("%w: %s/log/key: %v", ErrProtocol, c.Base, err)
+	}
+	return key, nil
 }

@@ -267,13 +267,13 @@ func TestLyingMirror(t *testing.T) {
 		{"it talks nonsense", lines(func(n int, l [][]byte) [][]byte { return [][]byte{[]byte("{}\n")} }), ErrProtocol},
 		{"it names another record", edit(`"suffix":"`, `"suffix":"a`), ErrProtocol},
 		{"its checkpoint is not signed", func(path string, body []byte) []byte {
-			if path == "/checkpoint" {
+			if path == "/log/checkpoint" {
 				body[len(body)-10] ^= 1
 			}
 			return body
 		}, ErrUnsigned},
 		{"its checkpoint is another mirror's", func(path string, body []byte) []byte {
-			if path == "/checkpoint" {
+			if path == "/log/checkpoint" {
 				return newLab(t, "other").checkpoint()
 			}
 			return body

@@ -69,6 +69,9 @@ func newLab(t testing.TB, change ...func(*Config)) *lab {
 	return l
 }
 
+// use gives the site another store.
+func (l *lab) use(s resolver.Store) { l.site.store, l.site.quick = s, resolver.QuickOf(s) }
+
 func body(t testing.TB, r *http.Response) []byte {
 	t.Helper()
 	b, err := io.ReadAll(r.Body)
@@ -91,8 +94,7 @@ func body(t testing.TB, r *http.Response) []byte {
 // and without compression, and checks what comes by its digest.
 func TestPublishedAddresses(t *testing.T) {
 	l := newLab(t)
-	l.store = fill(t, canonicalSeed(t))
-	l.site.store = l.store
+	l.use(fill(t, canonicalSeed(t)))
 	var b struct {
 		Links map[string]string   `json:"links"`
 		Hints []map[string]string `json:"mirror_hints"`
@@ -247,7 +249,7 @@ func TestAmbiguous(t *testing.T) {
 	l := newLab(t)
 	first := suffixOf(t, l.cited)
 	twin := first[:8] + base32.StdEncoding.EncodeToString(make([]byte, 20))[:18]
-	l.site.store = twins{l.store, first, twin}
+	l.use(twins{l.store, first, twin})
 	for _, path := range []string{"/pith/" + strings.ToLower(first[:8]), "/pith/" + first[:8] + "/bundle.json", "/paper/2401.00001"} {
 		r := get(t, l, path, "Accept", "text/html")
 		if text := string(body(t, r)); r.StatusCode != http.StatusMultipleChoices || !strings.Contains(text, "/pith/"+first) || !strings.Contains(text, "/pith/"+twin) {
@@ -616,7 +618,7 @@ func TestDocuments(t *testing.T) {
 // good.
 func TestDamage(t *testing.T) {
 	l := newLab(t)
-	l.site.store = damaged{l.store}
+	l.use(damaged{l.store})
 	for _, path := range []string{"/pith/" + seedSuffix, "/pith/" + seedSuffix + "/bundle.json", "/pith/" + seedSuffix + "/state.json"} {
 		if r := get(t, l, path); r.StatusCode != http.StatusInternalServerError || !bytes.Contains(body(t, r), []byte("fsck")) {
 			t.Errorf("%s: %s", path, r.Status)
@@ -654,7 +656,7 @@ func TestConfig(t *testing.T) {
 func TestRecipe(t *testing.T) {
 	env := tools(t)
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
-	l.site.store = fill(t, canonicalSeed(t))
+	l.use(fill(t, canonicalSeed(t)))
 	server := httptest.NewServer(l)
 	defer server.Close()
 	page := string(body(t, get(t, l, server.URL+"/pith/"+seedSuffix)))
@@ -688,7 +690,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
 	first := suffixOf(t, l.cited)
-	l.site.store = twins{l.store, first, first[:8] + strings.Repeat("A", 18)}
+	l.use(twins{l.store, first, first[:8] + strings.Repeat("A", 18)})
 	server := httptest.NewServer(l)
 	defer server.Close()
 	args := []string{script, chromium}

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/archive"
+	"github.com/openpith/evidence/resolver/mirror"
+)
+
+func archiveCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "archive",
+		Short:   "Keep all bundles of a mirror as plain files",
+		Example: "  pith archive verify /mnt/cold/pith-2026-11",
+	}
+	cmd.AddCommand(archiveWriteCommand(), archiveVerifyCommand(), archiveCloneCommand())
+	return cmd
+}
+
+func archiveWriteCommand() *cobra.Command {
+	var (
+		h      home
+		source string
+	)
+	cmd := &cobra.Command{
+		Use:   "write DIR",
+		Short: "Write an archive",
+		Long: `write puts every bundle of a mirror into packs of 10,000: Zstandard files that need
+no program of ours ("zstdcat pack-*.zst" gives one bundle per line), each naming the
+digest of the one before, and a manifest. It prints the head: the digest of the last
+pack, which fixes every byte of all of them. Keep it somewhere else.
+
+An interrupted write goes on with the next pack.`,
+		Example: "  pith archive write /mnt/cold/pith-2026-11",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := h.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			counts, err := store.Counts(cmd.Context())
+			if err != nil {
+				return err
+			}
+			bar := newCounter(cmd.ErrOrStderr(), "bundles")
+			m, err := archive.Write(cmd.Context(), args[0], archive.Options{
+				CreatedAt: time.Now(), Source: source, Events: counts.Events,
+				Progress: func(m archive.Manifest) { bar.show(m.Bundles, counts.Records) },
+			}, bundlesAfter(cmd.Context(), store))
+			bar.close()
+			switch {
+			case errors.Is(err, archive.ErrComplete):
+				return cli.Hint(err, "name a new directory")
+			case errors.Is(err, archive.ErrDamaged):
+				return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name a new directory"}
+			case err != nil:
+				return cli.Hint(err, "the same command goes on with what is written")
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", m.Head)
+			fmt.Fprintf(cmd.ErrOrStderr(), "pith: wrote %d bundles in %d packs\n", m.Bundles, len(m.Packs))
+			return nil
+		},
+	}
+	h.storeFlags(cmd)
+	cmd.Flags().StringVar(&source, "source", "", "`WHO` writes it, for people")
+	return cmd
+}
+
+// bundlesAfter lists the bundles of a store in the order of suffixes.
+func bundlesAfter(ctx context.Context, store resolver.Store) func(string) iter.Seq2[archive.Bundle, error] {
+	const page = 200
+	return func(after string) iter.Seq2[archive.Bundle, error] {
+		return func(yield func(archive.Bundle, error) bool) {
+			for {
+				records, err := store.Records(ctx, "", after, page)
+				if err != nil {
+					yield(archive.Bundle{}, err)
+					return
+				}
+				suffixes := make([]string, len(records))
+				for i, r := range records {
+					suffixes[i] = r.Suffix
+				}
+				stored, err := store.Bundles(ctx, suffixes)
+				if err != nil {
+					yield(archive.Bundle{}, err)
+					return
+				}
+				byName := make(map[string]resolver.Stored, len(stored))
+				for _, s := range stored {
+					byName[s.Record.Suffix] = s
+				}
+				for _, suffix := range suffixes {
+					data, err := mirror.Unpack(byName[suffix].Bundle, byName[suffix].Record.Size)
+					if err != nil {
+						err = fmt.Errorf("%s: %w", suffix, err)
+					}
+					if !yield(archive.Bundle{Suffix: suffix, Data: data}, err) || err != nil {
+						return
+					}
+					after = suffix
+				}
+				if len(records) < page {
+					return
+				}
+			}
+		}
+	}
+}
+
+func archiveVerifyCommand() *cobra.Command {
+	var head string
+	cmd := &cobra.Command{
+		Use:   "verify DIR",
+		Short: "Check an archive, every bit of it",
+		Long: `verify reads all packs: their digests and their order, and every bundle in them, as
+pith verify does. Each fault is one line. With --head the archive must be the one
+of which this head was printed. Who trusts the signers asks pith verify --lines.`,
+		Example: "  pith archive verify /mnt/cold/pith-2026-11",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := archive.Open(args[0])
+			if err != nil {
+				return archiveFailed(err)
+			}
+			bar := newCounter(cmd.ErrOrStderr(), "bundles")
+			r, err := archive.Verify(cmd.Context(), args[0], head, func(fault error) {
+				fmt.Fprintln(cmd.OutOrStdout(), printable(fault.Error()))
+			}, func(r archive.Report) { bar.show(r.Bundles, m.Bundles) })
+			bar.close()
+			if err != nil {
+				return archiveFailed(err)
+			}
+			if r.Faults > 0 {
+				return cli.Exit(cli.ExitRejected)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\t%d bundles\t%d events\t%d packs\n", m.Head, r.Bundles, r.Events, r.Packs)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&head, "head", "", "the `DIGEST` that pith archive write printed")
+	return cmd
+}
+
+// archiveFailed gives errors of archives their exit code and hint.
+func archiveFailed(err error) error {
+	switch {
+	case errors.Is(err, archive.ErrIncomplete):
+		return cli.Hint(err, "pith archive write goes on with it")
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Hint(err, "name the directory of an archive")
+	case errors.Is(err, archive.ErrDamaged):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "take another copy of the archive"}
+	}
+	return cli.Hint(err, "the same command reads it again")
+}
+
+func archiveCloneCommand() *cobra.Command {
+	var (
+		h    home
+		head string
+		all  bool
+	)
+	cmd := &cobra.Command{
+		Use:   "clone DIR",
+		Short: "Fill a mirror from an archive",
+		Long: `clone lets all bundles of an archive into a database, judged as if their authors had
+sent them: each is verified, and what the policy does not know is queued. With
+--all everything valid is taken. An interrupted clone goes on with the pack where it
+stopped.`,
+		Example: "  pith archive clone /mnt/cold/pith-2026-11 --db sqlite:pith.db",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			m, err := archive.Open(args[0])
+			if err != nil {
+				return archiveFailed(err)
+			}
+			if head != "" && head != m.Head {
+				return &cli.Error{Code: cli.ExitRejected, Err: fmt.Errorf("the head of %s is %s, not %s", args[0], m.Head, head), Hint: "take another copy of the archive"}
+			}
+			store, err := h.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer store.Close()
+			config, err := h.config(cmd, store, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: slog.LevelWarn})))
+			if err != nil {
+				return err
+			}
+			known, everything, err := services(config)
+			if err != nil {
+				return err
+			}
+			if all {
+				known = everything
+			}
+			c := &cloning{m: m, dir: args[0], service: known, bar: newCounter(cmd.ErrOrStderr(), "bundles")}
+			err = c.run(cmd.Context())
+			c.bar.close()
+			if err != nil {
+				return archiveFailed(err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%d bundles\t%d refused or queued\n", c.done, c.refused)
+			if c.refused > 0 {
+				return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of %d bundles were not let in: %v", c.refused, c.done, c.reason),
+					Hint: "--trust names signers to let in, --all takes everything valid"}
+			}
+			return nil
+		},
+	}
+	h.serviceFlags(cmd)
+	cmd.Flags().StringVar(&head, "head", "", "the `DIGEST` that pith archive write printed")
+	cmd.Flags().BoolVar(&all, "all", false, "take everything valid, also of signers that no trust file names")
+	return cmd
+}
+
+// A cloning fills a store from an archive.
+type cloning struct {
+	m       *archive.Manifest
+	dir     string
+	service *resolver.Service
+	bar     *counter
+
+	batch         []resolver.Submission
+	bytes         int
+	done, refused int64
+	reason        error // of the first refusal
+}
+
+// run takes pack after pack, and remembers in the store how many.
+func (c *cloning) run(ctx context.Context) error {
+	store, key := c.service.Store(), "archive/cloned/"+c.m.Head
+	next := 0
+	if text, err := store.Meta(ctx, key); err == nil {
+		if next, err = strconv.Atoi(string(text)); err != nil || next < 0 {
+			return fmt.Errorf("what is stored about this archive is damaged: %q", text)
+		}
+	} else if !errors.Is(err, resolver.ErrNotFound) {
+		return err
+	}
+	for i, p := range c.m.Packs {
+		if i < next {
+			c.done += int64(p.Bundles)
+			continue
+		}
+		for data, err := range c.m.Pack(ctx, c.dir, i) {
+			if err != nil {
+				return err
+			}
+			c.batch = append(c.batch, resolver.Submission{Data: bytes.Clone(data), From: "archive " + c.m.Head, Unlimited: true})
+			if c.bytes += len(data); len(c.batch) >= 256 || c.bytes >= 32<<20 {
+				if err := c.submit(ctx); err != nil {
+					return err
+				}
+			}
+		}
+		if err := c.submit(ctx); err != nil {
+			return err
+		}
+		if c.refused == 0 { // else the next call, perhaps with another policy, shall ask again
+			if err := store.SetMeta(ctx, key, []byte(strconv.Itoa(i+1))); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *cloning) submit(ctx context.Context) error {
+	if len(c.batch) == 0 {
+		return nil
+	}
+	outcomes, err := c.service.SubmitAll(ctx, c.batch)
+	if err != nil {
+		return err
+	}
+	for _, o := range outcomes {
+		c.done++
+		if o.Err != nil {
+			if c.refused++; c.reason == nil {
+				c.reason = o.Err
+			}
+		}
+	}
+	c.batch, c.bytes = c.batch[:0], 0
+	c.bar.show(c.done, c.m.Bundles)
+	return nil
+}

@@ -1,0 +1,306 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpith/evidence/bench/pith/plain"
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver/archive"
+)
+
+// pithIn runs pith as a process of its own, with a data directory of its own.
+func pithIn(t testing.TB, dir string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command("pith", args...)
+	cmd.Env = append(os.Environ(), "PITH_DATA="+dir, "XDG_CONFIG_HOME="+dir)
+	return cmd
+}
+
+// done runs it and returns what it prints and its exit code.
+func done(t testing.TB, dir string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	cmd := pithIn(t, dir, args...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+// must is done for what has to end with a code.
+func must(t testing.TB, code int, dir string, args ...string) string {
+	t.Helper()
+	out, errs, got := done(t, dir, args...)
+	if got != code {
+		t.Fatalf("pith %s: exit code %d, want %d\n%s%s", strings.Join(args, " "), got, code, out, errs)
+	}
+	return out
+}
+
+// A daemon is a running pith serve.
+type daemon struct {
+	url string
+	cmd *exec.Cmd
+}
+
+func startServe(t testing.TB, dir string, args ...string) *daemon {
+	t.Helper()
+	d := &daemon{cmd: pithIn(t, dir, append([]string{"serve", "--listen", "localhost:0"}, args...)...)}
+	var errs bytes.Buffer
+	d.cmd.Stderr = &errs
+	out, err := d.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.kill)
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		d.cmd.Wait()
+		t.Fatalf("pith serve did not start: %v\n%s", err, errs.Bytes())
+	}
+	d.url = strings.TrimRight(strings.TrimSpace(line), "/")
+	return d
+}
+
+// kill ends it as a power cut does.
+func (d *daemon) kill() {
+	if d.cmd.ProcessState == nil {
+		d.cmd.Process.Kill()
+		d.cmd.Wait()
+	}
+}
+
+// put sends bundles to a running mirror.
+func (d *daemon) put(t testing.TB, bundles ...[]byte) {
+	t.Helper()
+	for _, b := range bundles {
+		number := pith.Verify(b, nil).PithNumber
+		r, err := http.NewRequest(http.MethodPut, d.url+"/pith/"+number[len(number)-26:]+"/bundle.json", bytes.NewReader(b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode/100 != 2 {
+			t.Fatalf("put %s: %s %s", number, resp.Status, text)
+		}
+	}
+}
+
+// testBundle is the bundle of the i-th record, with something that who says.
+func testBundle(t testing.TB, i int, who string) []byte {
+	t.Helper()
+	data, err := plain.Another(seed.Bundle(), ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who == "" {
+		return data
+	}
+	key, err := pith.NewKey([]byte(strings.Repeat(who+"!", 32))[:32], pith.Signer{ID: who, Type: "individual", KeyID: who + "-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	d, err := pith.NewDraft(pith.Correction{Kind: "erratum", Text: "said by " + who}, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if data, _, err = pith.Append(data, key, at, d); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestTwoMirrors: two real servers take different events of the same records
+// while one cannot reach the other, are killed in the middle of copying, and in
+// the end serve the same state of every record, to the byte.
+func TestTwoMirrors(t *testing.T) {
+	homes := [2]string{t.TempDir(), t.TempDir()}
+	unknown := []string{"--unknown", "accepted"}
+	a := startServe(t, homes[0], append(unknown, "--copy=false")...)
+	b := startServe(t, homes[1], append(unknown, "--copy=false")...)
+	for i := range 20 {
+		a.put(t, testBundle(t, i, []string{"", "ann", "cyd"}[i%3]))
+		b.put(t, testBundle(t, i+10, []string{"", "ben"}[i%2]))
+	}
+	if out := must(t, 1, homes[0], "compare", a.url, b.url); strings.Count(out, "<") < 10 || strings.Count(out, "!") == 0 {
+		t.Errorf("before copying compare says:\n%s", out)
+	}
+	must(t, 0, homes[0], "mirror", "add", "--no-log", "--all", b.url)
+	must(t, 0, homes[1], "mirror", "add", "--no-log", "--all", a.url)
+
+	// The partition: a cannot reach b, says so, and loses nothing.
+	b.kill()
+	if _, errs, code := done(t, homes[0], "mirror", "sync"); code != 2 || !strings.Contains(errs, b.url) {
+		t.Errorf("sync with a mirror that is down: exit code %d, %s", code, errs)
+	}
+	if out := must(t, 0, homes[0], "mirror", "list"); !strings.Contains(out, "refused") {
+		t.Errorf("mirror list does not say what was wrong:\n%s", out)
+	}
+	b = startServe(t, homes[1], append(unknown, "--copy=false", "--listen", strings.TrimPrefix(b.url, "http://"))...)
+
+	// The crashes: copying is killed later and later, until it comes through.
+	crashes := 0
+	for wait := time.Millisecond; ; wait *= 2 {
+		cmd := pithIn(t, homes[0], "mirror", "sync")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		timer := time.AfterFunc(wait, func() { cmd.Process.Kill() })
+		err := cmd.Wait()
+		timer.Stop()
+		if err == nil {
+			break
+		}
+		if crashes++; crashes > 20 {
+			t.Fatalf("copying does not come through: %v", err)
+		}
+	}
+	t.Logf("killed %d times", crashes)
+	must(t, 0, homes[1], "mirror", "sync")
+	must(t, 0, homes[0], "mirror", "sync")
+	out := must(t, 0, homes[0], "compare", "--json", a.url, b.url)
+	var sums struct {
+		Records   [2]int
+		Divergent int
+		Rounds    int
+	}
+	if err := json.Unmarshal([]byte(out), &sums); err != nil || sums.Records != [2]int{30, 30} || sums.Rounds != 1 {
+		t.Errorf("%s, %v; want 30 records on both sides after one round", out, err)
+	}
+	for i := range 30 {
+		number := pith.Verify(testBundle(t, i, ""), nil).PithNumber
+		var states [2][]byte
+		for side, d := range []*daemon{a, b} {
+			resp, err := http.Get(d.url + "/pith/" + number[len(number)-26:] + "/state.json")
+			if err != nil {
+				t.Fatal(err)
+			}
+			states[side], err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatalf("%s: %s %v", number, resp.Status, err)
+			}
+		}
+		if !bytes.Equal(states[0], states[1]) {
+			t.Errorf("%s: the states differ", number)
+		}
+	}
+
+	// A mirror that serves copies by itself.
+	a.kill()
+	a = startServe(t, homes[0], unknown...)
+	b.put(t, testBundle(t, 99, "ben"))
+	for tries := 0; ; tries++ {
+		if _, _, code := done(t, homes[0], "compare", a.url, b.url); code == 0 {
+			break
+		}
+		if tries == 200 {
+			t.Fatal("a mirror that runs does not copy what comes")
+		}
+	}
+}
+
+// TestArchiveRoundTrip: from a mirror into packs, and from packs into another
+// mirror, which is the same; then damage.
+func TestArchiveRoundTrip(t *testing.T) {
+	homes := [2]string{t.TempDir(), t.TempDir()}
+	packs := filepath.Join(t.TempDir(), "packs")
+	a := startServe(t, homes[0], "--unknown", "accepted")
+	for i := range 12 {
+		a.put(t, testBundle(t, i, []string{"", "ann"}[i%2]))
+	}
+	head := strings.TrimSpace(must(t, 0, homes[0], "archive", "write", packs))
+	if out := must(t, 0, homes[0], "archive", "verify", packs, "--head", head); !strings.HasPrefix(out, head+"\t12 bundles\t30 events\t1 packs") {
+		t.Errorf("verify says %q", out)
+	}
+	must(t, 2, homes[0], "archive", "write", packs) // never over another
+	if out := must(t, 3, homes[1], "archive", "clone", packs); !strings.HasPrefix(out, "12 bundles\t12 refused or queued") {
+		t.Errorf("a policy that knows none of the signers: %q", out)
+	}
+	must(t, 0, homes[1], "archive", "clone", "--all", packs)
+	must(t, 0, homes[1], "compare", a.url, "sqlite:"+filepath.Join(homes[1], "pith.db"))
+	must(t, 1, homes[1], "archive", "clone", packs, "--head", strings.Repeat("0", 64))
+
+	m, err := archive.Open(packs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(packs, m.Packs[0].Name)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/2] ^= 8
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := must(t, 1, homes[0], "archive", "verify", packs); !strings.Contains(out, m.Packs[0].Name) {
+		t.Errorf("verify says %q, which does not name the pack", out)
+	}
+	must(t, 1, t.TempDir(), "archive", "clone", "--all", packs)
+	must(t, 2, homes[0], "archive", "verify", homes[0]) // no archive
+}
+
+// TestBackupAndRestore: a copy that is made while the mirror runs is a mirror.
+func TestBackupAndRestore(t *testing.T) {
+	home, restored := t.TempDir(), t.TempDir()
+	a := startServe(t, home, "--unknown", "accepted")
+	for i := range 5 {
+		a.put(t, testBundle(t, i, "ann"))
+	}
+	must(t, 0, home, "backup", filepath.Join(restored, "pith.db"))
+	must(t, 2, home, "backup", filepath.Join(restored, "pith.db")) // never over another
+	must(t, 0, home, "compare", a.url, "sqlite:"+filepath.Join(restored, "pith.db"))
+	b := startServe(t, restored)
+	must(t, 0, home, "compare", a.url, b.url)
+	a.put(t, testBundle(t, 7, ""))
+	must(t, 1, home, "compare", a.url, b.url)
+}
+
+func TestMirrorCommandsRefuse(t *testing.T) {
+	home := t.TempDir()
+	tests := []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"mirror", "add", "ftp://example.org"}, 2, "not the address of a mirror"},
+		{[]string{"mirror", "add", "http://127.0.0.1:1"}, 2, "hint: is it a mirror?"},
+		{[]string{"mirror", "sync"}, 2, "there is no mirror to copy"},
+		{[]string{"mirror", "remove", "https://example.org"}, 2, "not found"},
+		{[]string{"compare", "http://127.0.0.1:1", "sqlite:" + filepath.Join(home, "pith.db")}, 2, "127.0.0.1:1"},
+		{[]string{"archive", "verify", home}, 2, "name the directory of an archive"},
+		{[]string{"serve", "--unknown", "perhaps"}, 2, "perhaps"},
+		{[]string{"serve", "--listen", "nowhere:x"}, 2, "--listen"},
+	}
+	for _, tt := range tests {
+		if _, errs, code := done(t, home, tt.args...); code != tt.code || !strings.Contains(errs, tt.want) || !strings.Contains(errs, "hint:") {
+			t.Errorf("pith %s: exit code %d, %q; want %d, %q and a hint", strings.Join(tt.args, " "), code, errs, tt.code, tt.want)
+		}
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"os"
+	"time"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/mirror"
+	"github.com/openpith/evidence/resolver/web"
+)
+
+// newNode wires the parts of a mirror.
+func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(*http.Request) netip.Addr) (*node, error) {
+	known, all, err := services(c)
+	if err != nil {
+		return nil, err
+	}
+	n := &node{
+		store: c.Store, service: known, log: c.Log, mux: http.NewServeMux(), started: time.Now().UTC(),
+		requests: newRequests(), logSize: func() int64 { return -1 }, close: func() {},
+	}
+	n.mirror = &mirror.Server{Source: mirror.NewSource(c.Store, known.Changed), Log: c.Log, Health: n.health}
+	n.mirror.Routes(n.mux)
+	public := c.Key.Public()
+	mirrors, err := mirror.Upstreams(ctx, c.Store)
+	if err != nil {
+		return nil, err
+	}
+	site := web.Config{
+		Store: c.Store, Trust: known.Trust, Key: &public, Name: s.name, BaseURL: s.url, Operator: s.operator, Log: c.Log,
+		Upstreams: n.upstreams,
+	}
+	for _, u := range mirrors {
+		site.Mirrors = append(site.Mirrors, web.MirrorAt("", u.URL, "mirror", nil))
+	}
+	pages, err := web.New(site)
+	if err != nil {
+		return nil, cli.Hint(err, "write --url like https://mirror.example.org")
+	}
+	pages.Routes(n.mux)
+	secure := pages.Secure(n.mux)
+	n.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/ranges" { // many prefixes make a longer address than pages take
+			n.mux.ServeHTTP(w, r)
+			return
+		}
+		secure.ServeHTTP(w, r)
+	})
+	writing := &resolver.Server{Service: known, Moderator: os.Getenv("PITH_MODERATOR"), ClientIP: clientIP}
+	writing.Routes(n.mux)
+	if s.copy && !s.demo {
+		sync := &mirror.Sync{Target: mirror.NewTarget(known, all), Leaf: leafOf, Log: c.Log}
+		n.background = append(n.background, func(ctx context.Context) { n.copyUpstreams(ctx, sync) })
+	}
+	return n, nil
+}
+
+// upstreams tells pages what is copied.
+func (n *node) upstreams(ctx context.Context) []web.Upstream {
+	ups, err := mirror.Upstreams(ctx, n.store)
+	if err != nil {
+		n.log.Error("the list of upstreams could not be read", "error", err)
+	}
+	var list []web.Upstream
+	for _, u := range ups {
+		w := web.Upstream{URL: u.URL, Cursor: u.Next, Err: u.Error}
+		if !u.SyncedAt.IsZero() {
+			w.At = u.SyncedAt.Format(time.RFC3339)
+			w.Lag = time.Since(u.SyncedAt).Round(time.Second)
+		}
+		list = append(list, w)
+	}
+	return list
+}
+
+// leafOf is the leaf of a mirror's log for an event.
+func leafOf(e mirror.Event) []byte {
+	return resolver.Leaf(resolver.Event{Seq: e.Seq, ID: e.ID, Suffix: e.Suffix, SHA256: resolver.Digest(e.SHA256)})
+}

@@ -1,0 +1,361 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/httpserve"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/mirror"
+)
+
+// serving are the settings of pith serve, one for each flag.
+type serving struct {
+	home
+	configFile  string
+	printConfig bool
+	demo        bool
+
+	listen, metrics     string
+	url, operator       string
+	copy                bool
+	proxies             []string
+	autocert            []string
+	maxConnections      int
+	grace               time.Duration
+	logLevel, logFormat string
+	trace               string
+
+	listening func(address, metrics string) // tests want to know
+}
+
+func serveCommand() *cobra.Command { return newServeCommand(&serving{}) }
+
+func newServeCommand(s *serving) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run a mirror: serve records, take new events, copy other mirrors",
+		Long: `serve answers over HTTP: pages and bundles for readers, a place to send events to
+for authors, everything for other mirrors. What other mirrors pith mirror add
+named is copied all the time.
+
+Each flag but --demo and --config may also stand in the environment, as
+--max-connections does in PITH_MAX_CONNECTIONS, or in the configuration file; the command line
+goes before the environment, which goes before the file. PITH_MODERATOR holds
+the token of those who may moderate over the network.`,
+		Example: "  pith serve --demo",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := s.configure(cmd); err != nil {
+				return err
+			}
+			if s.printConfig {
+				return printConfig(cmd)
+			}
+			return s.run(cmd)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.configFile, "config", "", "read settings from `FILE` (default pith/serve.json in your configuration directory, then /etc/pith/serve.json, if they are there)")
+	f.BoolVar(&s.printConfig, "print-config", false, "print all settings as such a file, and end")
+	f.BoolVar(&s.demo, "demo", false, "serve one real record from memory; nothing is stored")
+	s.serviceFlags(cmd)
+	f.StringVar(&s.listen, "listen", "localhost:8017", "answer at `ADDRESS`")
+	f.StringVar(&s.metrics, "metrics", "", "answer Prometheus at another `ADDRESS` (default not at all)")
+	f.StringVar(&s.name, "name", "", "the `NAME` of this mirror on its pages and in its log (default its host)")
+	f.StringVar(&s.url, "url", "", "the `URL` under which the world sees this mirror (default that of each request)")
+	f.StringVar(&s.operator, "operator", "", "`WHO` runs this mirror, for the page about it")
+	f.BoolVar(&s.copy, "copy", true, "copy the mirrors that pith mirror add named")
+	f.StringSliceVar(&s.proxies, "trusted-proxies", nil, "believe X-Forwarded-For of these `NETWORKS`, like 10.0.0.0/8")
+	f.StringSliceVar(&s.autocert, "autocert", nil, "serve TLS as `HOST` with certificates from Let's Encrypt; needs --listen :443 (repeatable)")
+	f.IntVar(&s.maxConnections, "max-connections", 20_000, "`HOW MANY` connections may be open")
+	f.DurationVar(&s.grace, "grace", 20*time.Second, "`HOW LONG` answers may take to finish at the end")
+	f.StringVar(&s.logLevel, "log-level", "info", "log from this `LEVEL` on: debug (every request), info, warn or error")
+	f.StringVar(&s.logFormat, "log-format", "text", "log as `FORMAT`: text or json")
+	f.StringVar(&s.trace, "trace", "", "send OpenTelemetry traces to the collector at `URL`, like http://localhost:4318")
+	return cmd
+}
+
+// configure fills in what the command line leaves open and checks it.
+func (s *serving) configure(cmd *cobra.Command) error {
+	path, asked := s.configFile, s.configFile != ""
+	if !asked {
+		path = defaultConfig()
+	}
+	if err := configure(cmd, path, asked, os.Getenv); err != nil {
+		return err
+	}
+	if s.name == "" && len(s.autocert) > 0 {
+		s.name = s.autocert[0]
+	}
+	if s.demo {
+		s.db = "memory:"
+	}
+	return nil
+}
+
+// defaultConfig is the file that is read when none is named: the user's own, else
+// that of the system. It need not be there.
+func defaultConfig() string {
+	if dir, err := os.UserConfigDir(); err == nil {
+		own := filepath.Join(dir, "pith", "serve.json")
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+	}
+	return "/etc/pith/serve.json"
+}
+
+// logger writes to standard error, as the settings say.
+func (s *serving) logger(cmd *cobra.Command) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
+		return nil, cli.Hint(fmt.Errorf("--log-level %q", s.logLevel), "one of debug, info, warn, error")
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch s.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
+	}
+	return nil, cli.Hint(fmt.Errorf("--log-format %q", s.logFormat), "text or json")
+}
+
+// run serves until the context of the command ends.
+func (s *serving) run(cmd *cobra.Command) error {
+	log, err := s.logger(cmd)
+	if err != nil {
+		return err
+	}
+	clientIP, err := trustedProxies(s.proxies)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	store, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	config, err := s.config(cmd, store, log)
+	if err != nil {
+		return err
+	}
+	node, err := s.newNode(ctx, config, clientIP)
+	if err != nil {
+		return err
+	}
+	defer node.close()
+	if s.demo {
+		if _, err := node.service.Submit(ctx, resolver.Submission{Data: seed.Bundle(), From: "demo", Unlimited: true}); err != nil {
+			return fmt.Errorf("load the real bundle: %w", err)
+		}
+	}
+
+	options := httpserve.Options{
+		Listen: s.listen, MaxConns: s.maxConnections, Hosts: s.autocert, CertDir: filepath.Join(s.data, "certificates"),
+		Grace: s.grace, Draining: node.mirror.Drain, Log: log,
+	}
+	listener, err := httpserve.Listen(ctx, options)
+	if err != nil {
+		return cli.Hint(err, "name another address with --listen")
+	}
+	handler, endTrace, err := s.observed(ctx, node, clientIP)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	defer endTrace()
+	metrics, err := s.serveMetrics(ctx, node)
+	if err != nil {
+		listener.Close()
+		return err
+	}
+	log.Info("serving", "address", listener.Addr().String(), "db", redact(s.db), "fingerprint", config.Key.Public().Fingerprint())
+	if len(s.autocert) == 0 {
+		fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", listener.Addr())
+	} else {
+		fmt.Fprintf(cmd.OutOrStdout(), "https://%s/\n", s.autocert[0])
+	}
+	if s.listening != nil {
+		s.listening(listener.Addr().String(), metrics)
+	}
+
+	var background sync.WaitGroup
+	for _, work := range node.background {
+		background.Go(func() { work(ctx) })
+	}
+	err = httpserve.Serve(ctx, listener, handler, options)
+	stop()
+	background.Wait()
+	if err != nil {
+		return cli.Hint(err, "see the log for what went before")
+	}
+	log.Info("ended")
+	return nil
+}
+
+// redact leaves the password out of a database's address.
+func redact(dsn string) string {
+	if at := strings.LastIndexByte(dsn, '@'); strings.HasPrefix(dsn, "postgres") && at >= 0 {
+		return "postgres://…" + dsn[at:]
+	}
+	return dsn
+}
+
+// A node is a running mirror: its parts, wired.
+type node struct {
+	store   resolver.Store
+	service *resolver.Service
+	mirror  *mirror.Server
+	mux     *http.ServeMux
+	handler http.Handler // the mux, with what every answer gets
+	log     *slog.Logger
+	started time.Time
+
+	requests   *prometheus.HistogramVec
+	logSize    func() int64 // of the newest checkpoint, -1 without a log
+	background []func(context.Context)
+	close      func()
+}
+
+// health is the answer of /_health.
+func (n *node) health(ctx context.Context) (mirror.Health, error) {
+	h := mirror.Health{Status: "ok", Version: cli.Version(), StartedAt: n.started.Format(time.RFC3339)}
+	counts, err := n.store.Counts(ctx)
+	if err != nil {
+		return h, err
+	}
+	h.Cursor, h.Records = counts.Events, counts.Records
+	if h.LogSize = n.logSize(); h.LogSize >= 0 {
+		h.LogLag = max(0, h.Cursor-h.LogSize)
+	}
+	ups, err := mirror.Upstreams(ctx, n.store)
+	for _, u := range ups {
+		at := ""
+		if !u.SyncedAt.IsZero() {
+			at = u.SyncedAt.Format(time.RFC3339)
+		}
+		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Error})
+	}
+	return h, err
+}
+
+// copyUpstreams follows the mirrors that pith mirror add named, also those that
+// are named while it runs. Of several processes on one database one does it.
+func (n *node) copyUpstreams(ctx context.Context, sync *mirror.Sync) {
+	for ctx.Err() == nil {
+		err := n.store.Lock(ctx, "mirror-copy", func(ctx context.Context) error {
+			for ctx.Err() == nil {
+				ups, err := mirror.Upstreams(ctx, n.store)
+				if err != nil {
+					return err
+				}
+				round, end := context.WithCancel(ctx)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					urls := make([]string, len(ups))
+					for i, u := range ups {
+						urls[i] = u.URL
+					}
+					sync.Run(round, urls, true)
+				}()
+				n.awaitOtherUpstreams(round, ups)
+				end()
+				<-done
+			}
+			return nil
+		})
+		if err != nil && ctx.Err() == nil {
+			n.log.Error("copying other mirrors stopped", "error", err, "again_in", "10s")
+			select {
+			case <-time.After(10 * time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+// awaitOtherUpstreams returns when the list of mirrors is another one.
+func (n *node) awaitOtherUpstreams(ctx context.Context, before []mirror.Upstream) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		now, err := mirror.Upstreams(ctx, n.store)
+		if err != nil {
+			continue // the store is asked again
+		}
+		same := len(now) == len(before)
+		for i := 0; same && i < len(now); i++ {
+			same = now[i].URL == before[i].URL && now[i].LogKey == before[i].LogKey && now[i].All == before[i].All
+		}
+		if !same {
+			return
+		}
+	}
+}
+
+// trustedProxies returns what tells where a request comes from. Of the addresses
+// in X-Forwarded-For the last one counts that no trusted proxy wrote for another
+// trusted proxy: everything before it may be invented.
+func trustedProxies(networks []string) (func(*http.Request) netip.Addr, error) {
+	var trusted []netip.Prefix
+	for _, text := range networks {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			a, bad := netip.ParseAddr(text)
+			if bad != nil {
+				return nil, cli.Hint(fmt.Errorf("--trusted-proxies: %w", err), "write a network like 10.0.0.0/8 or an address")
+			}
+			p = netip.PrefixFrom(a, a.BitLen())
+		}
+		trusted = append(trusted, p)
+	}
+	isTrusted := func(a netip.Addr) bool {
+		for _, p := range trusted {
+			if p.Contains(a) {
+				return true
+			}
+		}
+		return false
+	}
+	return func(r *http.Request) netip.Addr {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if err != nil {
+			host = r.RemoteAddr
+		}
+		client, _ := netip.ParseAddr(host)
+		client = client.Unmap().WithZone("")
+		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+		for i := len(hops) - 1; i >= 0 && isTrusted(client); i-- {
+			hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+			if err != nil {
+				break
+			}
+			client = hop.Unmap().WithZone("")
+		}
+		return client
+	}, nil
+}

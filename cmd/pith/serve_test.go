@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+)
+
+// runServe runs pith serve with its arguments and returns exit code and output.
+func runServe(t testing.TB, ctx context.Context, s *serving, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	root := &cobra.Command{Use: "pith"}
+	root.AddCommand(newServeCommand(s))
+	var out, errs bytes.Buffer
+	code = cli.Run(ctx, root, append([]string{"serve"}, args...), strings.NewReader(""), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestConfigOrder: the command line goes before the environment, which goes
+// before the file.
+func TestConfigOrder(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "serve.json")
+	if err := os.WriteFile(file, []byte(`{"listen":"file:1","metrics":"file:2","name":"file","max-connections":7,"copy":false,"trust":["a.json","b.json"],"grace":"3s"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PITH_METRICS", "env:2")
+	t.Setenv("PITH_NAME", "env")
+	t.Setenv("PITH_AUTOCERT", "a.example,b.example")
+	t.Setenv("PITH_DATA", "/env/data")
+	code, out, errs := runServe(t, t.Context(), &serving{}, "--config", file, "--name", "flag", "--print-config")
+	if code != 0 {
+		t.Fatalf("exit code %d: %s", code, errs)
+	}
+	var got map[string]any
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"listen": "file:1", "metrics": "env:2", "name": "flag", "max-connections": 7.0, "copy": false, "grace": "3s",
+		"trust": []any{"a.json", "b.json"}, "autocert": []any{"a.example", "b.example"}, "unknown": "queued", "data": "/env/data",
+	}
+	for name, w := range want {
+		if fmt.Sprint(got[name]) != fmt.Sprint(w) {
+			t.Errorf("%s is %v, want %v", name, got[name], w)
+		}
+	}
+	// What is printed is a file that gives the same.
+	again := filepath.Join(t.TempDir(), "again.json")
+	if err := os.WriteFile(again, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"PITH_METRICS", "PITH_NAME", "PITH_AUTOCERT", "PITH_DATA"} {
+		os.Unsetenv(name)
+	}
+	if _, second, errs := runServe(t, t.Context(), &serving{}, "--config", again, "--print-config"); second != out {
+		t.Errorf("the printed file gives something else:\n%s\n%s%s", out, second, errs)
+	}
+}
+
+func TestConfigRefuses(t *testing.T) {
+	tests := []struct{ name, file, env, want string }{
+		{"no JSON", `listen = "x"`, "", "invalid character"},
+		{"an unknown name", `{"lisen":"x"}`, "", `nothing is called "lisen"`},
+		{"a list for one value", `{"listen":["x","y"]}`, "", "one value is wanted"},
+		{"an object", `{"listen":{}}`, "", "is wanted"},
+		{"a text for a number", `{"max-connections":"many"}`, "", "invalid argument"},
+		{"what belongs on the command line", `{"demo":true}`, "", "--demo belongs on the command line"},
+		{"a bad variable", `{}`, "some", "PITH_MAX_CONNECTIONS"},
+		{"a bad choice", `{"unknown":"perhaps"}`, "", "perhaps"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "serve.json")
+			if err := os.WriteFile(file, []byte(tt.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("PITH_MAX_CONNECTIONS", tt.env)
+			t.Setenv("PITH_DATA", t.TempDir())
+			code, _, errs := runServe(t, t.Context(), &serving{}, "--config", file, "--db", "memory:")
+			if code != cli.ExitNotChecked || !strings.Contains(errs, tt.want) || !strings.Contains(errs, "hint:") {
+				t.Errorf("exit code %d, %q; want 2, %q and a hint", code, errs, tt.want)
+			}
+		})
+	}
+	if code, _, errs := runServe(t, t.Context(), &serving{}, "--config", "/does/not/exist", "--print-config"); code != cli.ExitNotChecked || !strings.Contains(errs, "no such file") {
+		t.Errorf("a file that was named and is not there: exit code %d, %q", code, errs)
+	}
+}
+
+// TestDemo runs the whole server as a newcomer would, reads from it, and ends
+// it while a stream is open.
+func TestDemo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	addresses := make(chan [2]string, 1)
+	s := &serving{listening: func(address, metrics string) { addresses <- [2]string{address, metrics} }}
+	type result struct {
+		code      int
+		out, errs string
+	}
+	done := make(chan result, 1)
+	data := t.TempDir()
+	t.Setenv("PITH_DATA", data)
+	go func() {
+		code, out, errs := runServe(t, ctx, s, "--demo", "--listen", "localhost:0", "--metrics", "localhost:0", "--log-format", "json", "--log-level", "debug")
+		done <- result{code, out, errs}
+	}()
+	var at [2]string
+	select {
+	case at = <-addresses:
+	case r := <-done:
+		t.Fatalf("exit code %d: %s", r.code, r.errs)
+	}
+	get := func(address, path string) string {
+		t.Helper()
+		resp, err := http.Get("http://" + address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%s: status %d %s %v", path, resp.StatusCode, body, err)
+		}
+		return string(body)
+	}
+	for path, want := range map[string]string{
+		"/":        "html",
+		"/_health": `"status":"ok","cursor":2`,
+		"/export":  `{"next":2,"head":2}`,
+		"/ranges":  `"suffix":"CWPYLZDW7AWAX7TQ5ZRNS3OHEM"`,
+		"/pith/CWPYLZDW7AWAX7TQ5ZRNS3OHEM/bundle.json": `"pith_number":"pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM"`,
+	} {
+		if got := get(at[0], path); !strings.Contains(got, want) {
+			t.Errorf("%s: %.200q lacks %q", path, got, want)
+		}
+	}
+	// The event under its id: bytes that have this digest.
+	var line struct {
+		ID string `json:"event_id"`
+	}
+	first, _, _ := strings.Cut(get(at[0], "/export"), "\n")
+	if err := json.Unmarshal([]byte(first), &line); err != nil {
+		t.Fatal(err)
+	}
+	object := get(at[0], "/objects/sha256/"+strings.TrimPrefix(line.ID, "sha256:"))
+	if got := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(object))); got != line.ID {
+		t.Errorf("the object of %s has the digest %s", line.ID, got)
+	}
+	metrics := get(at[1], "/metrics")
+	for _, want := range []string{"pith_events 2", "pith_records 1", `route="GET /export"`, "pith_streams 0", "go_goroutines"} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %q", want)
+		}
+	}
+	if resp, err := http.Get("http://" + at[0] + "/metrics"); err != nil || resp.StatusCode != 404 {
+		t.Errorf("/metrics is open to strangers: %v %v", resp.StatusCode, err)
+	}
+	stream, err := http.Get("http://" + at[0] + "/stream?after=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	cancel()
+	text, err := io.ReadAll(stream.Body)
+	if err != nil || !strings.HasSuffix(string(text), "event: close\ndata: {\"reason\":\"shutdown\"}\n\n") {
+		t.Errorf("the stream ended with %q, %v; want the reason shutdown", text, err)
+	}
+	r := <-done
+	if r.code != 0 || !strings.HasPrefix(r.out, "http://127.0.0.1:") {
+		t.Errorf("exit code %d, stdout %q", r.code, r.out)
+	}
+	for line := range strings.Lines(r.errs) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("a log line that is no JSON: %q", line)
+		}
+	}
+	if left, err := os.ReadDir(data); err != nil || len(left) > 0 {
+		t.Errorf("the demo left %v in the data directory, %v", left, err)
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	tests := []struct {
+		name, trusted, remote, forwarded, want string
+	}{
+		{"no proxy", "", "192.0.2.1:1234", "", "192.0.2.1"},
+		{"a stranger who claims to forward", "", "192.0.2.1:1234", "10.0.0.9", "192.0.2.1"},
+		{"a proxy", "10.0.0.0/8", "10.1.2.3:1", "192.0.2.7", "192.0.2.7"},
+		{"a client that invents hops before", "10.0.0.0/8", "10.1.2.3:1", "198.51.100.9, 192.0.2.7", "192.0.2.7"},
+		{"two proxies", "10.0.0.0/8", "10.1.2.3:1", "192.0.2.7, 10.9.9.9", "192.0.2.7"},
+		{"nonsense", "10.0.0.0/8", "10.1.2.3:1", "unknown", "10.1.2.3"},
+		{"nothing", "10.0.0.0/8", "10.1.2.3:1", "", "10.1.2.3"},
+		{"one address", "10.1.2.3", "10.1.2.3:1", "192.0.2.7", "192.0.2.7"},
+		{"IPv6", "::1", "[::1]:1", "2001:db8::1", "2001:db8::1"},
+		{"IPv4 in IPv6", "10.0.0.0/8", "[::ffff:10.1.2.3]:1", "192.0.2.7", "192.0.2.7"},
+	}
+	for _, tt := range tests {
+		var networks []string
+		if tt.trusted != "" {
+			networks = []string{tt.trusted}
+		}
+		client, err := trustedProxies(networks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.RemoteAddr = tt.remote
+		if tt.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", tt.forwarded)
+		}
+		if got := client(r).String(); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+	if _, err := trustedProxies([]string{"everybody"}); err == nil {
+		t.Error("a network that is none was taken")
+	}
+}
+
+// TestTraces sends what it saw to a collector.
+func TestTraces(t *testing.T) {
+	var mu sync.Mutex
+	var paths []string
+	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		paths = append(paths, r.URL.Path)
+	}))
+	defer collector.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ready := make(chan string, 1)
+	s := &serving{listening: func(address, _ string) { ready <- address }}
+	done := make(chan string, 1)
+	t.Setenv("PITH_DATA", t.TempDir())
+	go func() {
+		_, _, errs := runServe(t, ctx, s, "--demo", "--listen", "localhost:0", "--trace", collector.URL)
+		done <- errs
+	}()
+	var address string
+	select {
+	case address = <-ready:
+	case errs := <-done:
+		t.Fatal(errs)
+	}
+	r, err := http.NewRequest("GET", "http://"+address+"/_health", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") // the caller wants it traced
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	cancel()
+	errs := <-done
+	mu.Lock()
+	defer mu.Unlock()
+	if len(paths) == 0 || paths[0] != "/v1/traces" {
+		t.Errorf("the collector was asked for %q, want /v1/traces; log: %s", paths, errs)
+	}
+}

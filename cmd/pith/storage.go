@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/keyfile"
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/resolver"
+)
+
+// A home is where a mirror keeps its things, and what it lets in: the flags that
+// all commands share which write to one.
+type home struct {
+	db, data, key string
+	trust         []string
+	unknown       string
+	name          string
+}
+
+// storeFlags are those of commands that only read.
+func (h *home) storeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE, postgres://… or memory: (default sqlite:pith.db in the data directory)")
+	cmd.Flags().StringVar(&h.data, "data", "", "keep database, log, key and certificates in `DIR` (default $PITH_DATA, then pith in your directory for data)")
+}
+
+// serviceFlags are those of commands that let something in.
+func (h *home) serviceFlags(cmd *cobra.Command) {
+	h.storeFlags(cmd)
+	cmd.Flags().StringVar(&h.key, "key", "", "sign unions and checkpoints with the key in `FILE` (default $PITH_KEY, then one that is made in the data directory)")
+	cmd.Flags().StringSliceVar(&h.trust, "trust", nil, "let in what the signers in `FILE` say, beside pith.science (repeatable)")
+	cmd.Flags().StringVar(&h.unknown, "unknown", "queued", "`WHAT` becomes of valid events by signers that no trust file names: queued, accepted or refused")
+}
+
+// open opens the database.
+func (h *home) open(ctx context.Context) (resolver.Store, error) {
+	if h.data == "" {
+		var err error
+		if h.data, err = dataDir(); err != nil {
+			return nil, err
+		}
+	}
+	if h.db == "" {
+		if err := os.MkdirAll(h.data, 0o700); err != nil {
+			return nil, cli.Hint(err, "name a directory that you may write to with --data")
+		}
+		h.db = "sqlite:" + filepath.Join(h.data, "pith.db")
+	}
+	return openStore(ctx, h.db)
+}
+
+// dataDir is where mirrors keep their things by default.
+func dataDir() (string, error) {
+	if dir := os.Getenv("PITH_DATA"); dir != "" {
+		return dir, nil
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "pith"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", cli.Hint(err, "set PITH_DATA to a directory, or name one with --data")
+	}
+	return filepath.Join(home, ".local", "share", "pith"), nil
+}
+
+// config is that of a service on the store.
+func (h *home) config(cmd *cobra.Command, store resolver.Store, log *slog.Logger) (resolver.Config, error) {
+	c := resolver.Config{Store: store, Unknown: resolver.Status(h.unknown), Log: log}
+	switch c.Unknown {
+	case resolver.Queued, resolver.Accepted, resolver.Refused:
+	default:
+		return c, cli.Hint(fmt.Errorf("--unknown %q", h.unknown), "one of queued, accepted, refused")
+	}
+	var err error
+	if c.Trust, err = loadTrust(cmd, h.trust); err != nil {
+		return c, err
+	}
+	c.Key, err = h.mirrorKey(cmd, log)
+	return c, err
+}
+
+// mirrorKey is the key of the mirror: the one that was named, or one of its own
+// that is made on the first start. A mirror in memory has a new one every time.
+func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey, error) {
+	memory := h.db == "memory:"
+	if _, ok := os.LookupEnv("PITH_KEY"); h.key != "" || ok && !memory {
+		return loadKey(cmd, h.key)
+	}
+	path := filepath.Join(h.data, "mirror-key.json")
+	if !memory {
+		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+		if !errors.Is(err, fs.ErrNotExist) {
+			return key, cli.Hint(err, "name another key with --key")
+		}
+	}
+	key, err := pith.GenerateKey(rand.Reader, pith.Signer{ID: h.signerName(), Type: "mirror", KeyID: "mirror-1"})
+	if err != nil {
+		return nil, cli.Hint(err, "give the mirror another --name")
+	}
+	if memory {
+		return key, nil
+	}
+	if err := os.MkdirAll(h.data, 0o700); err != nil {
+		return nil, cli.Hint(err, "name a directory that you may write to with --data")
+	}
+	if err := keyfile.Create(path, key, ""); err != nil {
+		return nil, cli.Hint(err, "name a directory that you may write to with --data")
+	}
+	log.Info("made a key for this mirror; keep a copy in a safe place", "file", path, "fingerprint", key.Public().Fingerprint())
+	return key, nil
+}
+
+// signerName is the name under which a new key signs.
+func (h *home) signerName() string {
+	if h.name != "" {
+		return h.name
+	}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		return name
+	}
+	return "mirror"
+}
+
+// services are those of a mirror: one that goes by its policy, and one for copies
+// of mirrors of which everything valid is taken.
+func services(c resolver.Config) (known, all *resolver.Service, err error) {
+	if known, err = resolver.NewService(c); err != nil {
+		return nil, nil, err
+	}
+	c.Unknown = resolver.Accepted
+	all, err = resolver.NewService(c)
+	return known, all, err
+}
