@@ -126,20 +126,20 @@ func filterNorm(x *Node) *Node {
 // wholeNorm is the Euclidean norm of all of x, a scalar.
 func wholeNorm(x *Node) *Node { return Sqrt(ReduceAllSum(Square(x))) }
 
-// erfInv is the inverse of the error function to a relative error of 7e-5, with
+// erfInv is the inverse of the error function to a relative error of 1e-4, with
 // which a quantile of the normal distribution is √2·erfInv(2p-1). It costs one
 // uniform number, a logarithm, a root and nine products, where Box and Muller's
 // method needs two uniform numbers and a cosine, and no branch.
 //
 //	erfInv(x) = x·f(s)     s = √(-log(1-x²)), from 0 to 4.08 for float32
 //
-// f is smooth in s; the polynomial is its minimax fit in s/2.04 - 1 (by
-// iteratively reweighted least squares against math.Erfinv).
+// f is smooth in s; the polynomial is its minimax fit (by iteratively reweighted
+// least squares against math.Erfinv).
 func erfInv(x *Node) *Node {
 	s := Sqrt(Neg(Log(Mul(OneMinus(x), OnePlus(x)))))
-	return Mul(x, polynomial(AddScalar(MulScalar(s, 1/2.04), -1),
-		0.0623464782, 0.0744363454, -0.221770275, -0.201639025, 0.381279639,
-		0.193186566, -0.586104994, 0.442184815, 1.88151032, 1.89537732))
+	return Mul(x, polynomial(s,
+		0.000101892078, -0.00162257174, 0.00970682881, -0.0250037978, 0.0175813367,
+		0.0218865071, -0.0243313713, 0.244895631, -0.0021826448, 0.886284853))
 }
 
 // polynomial is Horner's rule, the highest coefficient first.

@@ -18,7 +18,8 @@
 // Nothing else changes: any optimizer, any loss, gradient accumulation (then
 // each micro-step has its own noise). The stored weights never see the noise,
 // and evaluation is always at clean weights. [WrapEval] measures the loss at
-// w+e on purpose.
+// w+e on purpose, [Describe] says what the noise is for each tensor, and [Tune]
+// finds a strength.
 package smoothout
 
 import (
@@ -53,6 +54,7 @@ type Config struct {
 	Rules []Rule `json:"rules,omitempty"`
 	// Antithetic makes pairs of micro-steps share their noise with opposite
 	// signs, e and -e: averaged, they cancel the odd orders of the loss rise.
+	// Accumulate an even number of micro-steps, best on the same data in pairs.
 	Antithetic bool `json:"antithetic,omitempty"`
 	// KeepNoise leaves the noise in the stored weights: noisy SGD, the ablation
 	// that shows what de-noising is for.
@@ -166,8 +168,10 @@ func (c Config) training(g *Graph, now *Node, params []noisyParam) []*Node {
 // cfg.Strength, so that one compiled graph serves many strengths and, negated,
 // the antithetic draw; and the number of the draw (int64). Equal numbers give
 // equal noise, for every batch and every call; numbers count independently of
-// training steps. In a training graph it panics: that is what Wrap is for.
+// training steps. Schedules and what stays in the weights have no part in it.
+// In a training graph it panics: that is what Wrap is for.
 func WrapEval(cfg Config, fn train.ModelFn) train.ModelFn {
+	cfg.Schedule = Schedule{}
 	return func(scope *model.Scope, spec any, inputs []*Node) []*Node {
 		if scope.IsTraining(inputs[0].Graph()) {
 			panic(errors.New("smoothout.WrapEval in a training graph: use smoothout.Wrap"))

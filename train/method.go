@@ -113,6 +113,8 @@ func (r Recipe) validateMethod() error {
 		return bad("optimizer %q: want sgd, nesterov, adam or adamw", r.Optimizer)
 	case r.Copies < 0:
 		return bad("copies %d: want 1 or more, or 0 for 1", r.Copies)
+	case r.SmoothOut.Antithetic && r.ghosts()*r.copies()%2 == 1:
+		return bad("antithetic noise in %d micro-steps per optimizer step: want pairs, such as copies 2", r.ghosts()*r.copies())
 	case r.SAM.Rho > 0 && r.SmoothOut.Strength > 0:
 		return bad("sam and smoothout together: want one of them")
 	case r.SAM.Adaptive && r.SAM.Rho == 0:

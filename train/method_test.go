@@ -325,6 +325,7 @@ func TestMethodValidation(t *testing.T) {
 		"average and best":  func(r *Recipe) { r.Average = rivals.Average{Kind: rivals.SWA}; r.Select = "best" },
 		"schedule":          func(r *Recipe) { r.SmoothOut.Schedule.Kind = "sine" },
 		"cosine to nowhere": func(r *Recipe) { r.SmoothOut.Schedule.Kind = smoothout.CosineRise },
+		"half a pair":       func(r *Recipe) { r.SmoothOut.Antithetic = true; r.Ghost = r.Batch },
 		"rule":              func(r *Recipe) { r.SmoothOut.Rules = []smoothout.Rule{{Path: "("}} },
 	} {
 		r := recipe

@@ -3,8 +3,9 @@
 // random, whole and by their tags, as fast as it can; then asks at a fixed rate
 // itself, and counts every request from the moment at which it was due.
 //
-//	go run ./bench/mirror                        1,000 records in memory
-//	go run ./bench/mirror -url http://HOST:PORT  a mirror that runs already
+//	go run ./bench/mirror                           1,000 records in a new SQLite file
+//	go run ./bench/mirror -db FILE -records 1000000 those of FILE, made first if there are none
+//	go run ./bench/mirror -url http://HOST:PORT     a mirror that runs already
 //
 // wrk is Debian's. Client and server share the machine, which is the point: the
 // numbers are for both together. What was best of several rounds is printed last.
@@ -27,6 +28,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strconv"
 	"sync"
@@ -38,16 +40,19 @@ import (
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/memstore"
+	"github.com/openpith/evidence/resolver/sqlite"
 	"github.com/openpith/evidence/resolver/web"
 )
 
 var (
-	records  = flag.Int("records", 1000, "how many records to generate")
+	records  = flag.Int("records", 1000, "how many records to generate, where there are none")
+	database = flag.String("db", "", "serve the SQLite database in `FILE` (default a new one, which is removed); memory: for the store in memory")
 	address  = flag.String("url", "", "measure the mirror at `URL` instead")
 	rounds   = flag.Int("rounds", 5, "how often to measure")
 	length   = flag.Duration("time", 5*time.Second, "how long a round takes")
 	clients  = flag.Int("clients", 32, "connections of wrk")
 	rate     = flag.Int("rate", 10_000, "requests per second of the steady round; 0 for none")
+	profile  = flag.String("cpuprofile", "", "write a profile of the server and of what asks at a fixed rate to `FILE`")
 	suffixes = flag.String("suffixes", "", "`FILE` with 26 characters per line to ask for, with -url; the front page's newest records otherwise")
 )
 
@@ -66,22 +71,18 @@ func run(ctx context.Context) error {
 	}
 	base, ids := *address, []string(nil)
 	if base == "" {
-		store, err := fill(ctx, *records)
+		store, done, err := open(ctx)
 		if err != nil {
 			return err
 		}
-		defer store.Close()
+		defer done()
 		var stop func()
 		if base, stop, err = serve(store); err != nil {
 			return err
 		}
 		defer stop()
-		all, err := store.Records(ctx, "", "", min(*records, maxAsked))
-		if err != nil {
+		if ids, err = sample(ctx, store); err != nil {
 			return err
-		}
-		for _, r := range all {
-			ids = append(ids, r.Suffix)
 		}
 	} else if ids, err = readIDs(base); err != nil {
 		return err
@@ -93,6 +94,17 @@ func run(ctx context.Context) error {
 	defer os.RemoveAll(filepath.Dir(script))
 	fmt.Printf("%s, %d processors, %d records asked for, %d bytes compressed each, %d connections, %d rounds of %v\n", runtime.Version(), runtime.NumCPU(), len(ids), size, *clients, *rounds, *length)
 
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := pprof.StartCPUProfile(f); err != nil {
+			return err
+		}
+		defer pprof.StopCPUProfile()
+	}
 	kinds := []string{"bundle", "304"}
 	best := map[string]float64{}
 	cost := map[string]float64{}
@@ -149,18 +161,73 @@ func processor() float64 {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
 }
 
-// fill makes a store with generated records, let in as strangers' would be.
-func fill(ctx context.Context, n int) (resolver.Store, error) {
+// open opens the store and sees to it that it has records.
+func open(ctx context.Context) (store resolver.Store, done func(), err error) {
+	path, temporary := *database, ""
+	switch path {
+	case "memory:":
+		store = memstore.New()
+	case "":
+		if temporary, err = os.MkdirTemp("", "bench-mirror"); err != nil {
+			return nil, nil, err
+		}
+		path = filepath.Join(temporary, "records.db")
+		fallthrough
+	default:
+		if store, err = sqlite.Open(ctx, path); err != nil {
+			return nil, nil, err
+		}
+	}
+	done = func() {
+		_ = store.Close()
+		if temporary != "" {
+			_ = os.RemoveAll(temporary)
+		}
+	}
+	counts, err := store.Counts(ctx)
+	if err == nil && counts.Records == 0 {
+		start := time.Now()
+		if err = fill(ctx, store, *records); err == nil {
+			fmt.Fprintf(os.Stderr, "made %d records in %v\n", *records, time.Since(start).Round(time.Second))
+		}
+		counts.Records = int64(*records)
+	}
+	if err != nil {
+		done()
+		return nil, nil, err
+	}
+	fmt.Printf("%d records in %T\n", counts.Records, store)
+	return store, done, nil
+}
+
+// sample picks records from all over the store.
+func sample(ctx context.Context, store resolver.Store) (ids []string, err error) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	for _, a := range alphabet {
+		for _, b := range alphabet {
+			some, err := store.Records(ctx, string(a)+string(b), "", maxAsked/len(alphabet)/len(alphabet)+1)
+			if err != nil {
+				return nil, err
+			}
+			for _, r := range some {
+				ids = append(ids, r.Suffix)
+			}
+		}
+	}
+	return ids, nil
+}
+
+// fill lets generated records in as strangers' would be.
+func fill(ctx context.Context, store resolver.Store, n int) error {
 	maker := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	own, err := pith.NewKey(bytes.Repeat([]byte{7}, ed25519.SeedSize), pith.Signer{ID: "mirror", Type: "mirror", KeyID: "1"})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	public := pith.PublicKey{Signer: pith.Signer{ID: "pith.science", Type: plain.SignerType, KeyID: "pith-v1-2026-05"}, Key: maker.Public().(ed25519.PublicKey)}
-	store := memstore.New()
 	service, err := resolver.NewService(resolver.Config{Store: store, Key: own, Trust: pith.TrustFor(public, []string{"*"}, true)})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	const batch = 500
 	for first := 0; first < n; first += batch {
@@ -168,21 +235,21 @@ func fill(ctx context.Context, n int) (resolver.Store, error) {
 		for i := range subs {
 			data, err := plain.Another(seed.Bundle(), maker, first+i)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			subs[i] = resolver.Submission{Data: data, From: "bench", Unlimited: true}
 		}
 		outcomes, err := service.SubmitAll(ctx, subs)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, o := range outcomes {
 			if o.Err != nil {
-				return nil, o.Err
+				return o.Err
 			}
 		}
 	}
-	return store, nil
+	return nil
 }
 
 // serve puts the store on the network, as pith serve does.

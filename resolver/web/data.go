@@ -26,18 +26,18 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 	zip := takesGzip(r)
 	h := w.Header()
 	if r.Header["If-None-Match"] != nil {
-		rec, err := s.store.Record(r.Context(), suffix)
+		tag, err := s.quick.Tag(r.Context(), suffix)
 		if err != nil {
 			return s.missing(err, suffix)
 		}
-		if digest := hex.EncodeToString(rec.Digest[:]); matches(r, digest) {
+		if digest := hex.EncodeToString(tag[:]); matches(r, digest) {
 			h["Vary"], h["Access-Control-Allow-Origin"], h["Cache-Control"] = varyEncoding, anyOrigin, cacheMinute
 			setETag(h, digest, zip)
 			w.WriteHeader(http.StatusNotModified)
 			return nil
 		}
 	}
-	rec, packed, err := s.store.Bundle(r.Context(), suffix)
+	tag, packed, err := s.quick.Packed(r.Context(), suffix)
 	if err != nil {
 		return s.missing(err, suffix)
 	}
@@ -45,7 +45,7 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 	h["Access-Control-Expose-Headers"], h["Content-Type"] = exposed, typeJSON
 	h["Link"] = []string{s.collection(r, suffix)}
 	if zip {
-		setETag(h, hex.EncodeToString(rec.Digest[:]), true)
+		setETag(h, hex.EncodeToString(tag[:]), true)
 		h["Content-Encoding"] = encodingGzip
 		h["Content-Length"] = []string{strconv.Itoa(len(packed))}
 		if r.Method != http.MethodHead {
@@ -53,11 +53,11 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 		}
 		return nil
 	}
-	body, err := unpack(rec, packed)
+	body, err := unpack(suffix, tag, packed)
 	if err != nil {
 		return err
 	}
-	setETag(h, hex.EncodeToString(rec.Digest[:]), false)
+	setETag(h, hex.EncodeToString(tag[:]), false)
 	h["Content-Length"] = []string{strconv.Itoa(len(body))}
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body)
@@ -67,19 +67,19 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 
 // unpack gives the bundle that was stored. A store that holds something else is
 // damaged, and what is damaged is not passed on.
-func unpack(rec resolver.Record, packed []byte) ([]byte, error) {
+func unpack(suffix string, tag resolver.Digest, packed []byte) ([]byte, error) {
 	z := unzippers.Get().(*gzip.Reader)
 	defer unzippers.Put(z)
-	body := bytes.NewBuffer(make([]byte, 0, min(max(rec.Size, 0), pith.MaxSize)+bytes.MinRead))
+	body := bytes.NewBuffer(make([]byte, 0, 6*len(packed)))
 	err := z.Reset(bytes.NewReader(packed))
 	if err == nil {
 		_, err = io.Copy(body, io.LimitReader(z, pith.MaxSize+1))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", errRejected, rec.Suffix, err)
+		return nil, fmt.Errorf("%w: %s: %w", errRejected, suffix, err)
 	}
-	if sha256.Sum256(body.Bytes()) != rec.Digest {
-		return nil, fmt.Errorf("%w: %s: the bytes do not have the digest they were stored under", errRejected, rec.Suffix)
+	if sha256.Sum256(body.Bytes()) != tag {
+		return nil, fmt.Errorf("%w: %s: the bytes do not have the digest they were stored under", errRejected, suffix)
 	}
 	return body.Bytes(), nil
 }
@@ -96,11 +96,11 @@ func (s *Site) missing(err error, suffix string) error {
 }
 
 func (s *Site) load(ctx context.Context, suffix string) ([]byte, error) {
-	rec, packed, err := s.store.Bundle(ctx, suffix)
+	tag, packed, err := s.quick.Packed(ctx, suffix)
 	if err != nil {
 		return nil, s.missing(err, suffix)
 	}
-	return unpack(rec, packed)
+	return unpack(suffix, tag, packed)
 }
 
 func hitOf(r resolver.Record) hit {

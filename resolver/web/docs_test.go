@@ -37,7 +37,7 @@ func TestDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := newLab(t, func(c *Config) { c.BaseURL, c.Trust = "", nil })
-	l.site.store = fill(t, canonicalSeed(t))
+	l.use(fill(t, canonicalSeed(t)))
 	server := httptest.NewServer(l)
 	defer server.Close()
 	host := strings.TrimPrefix(server.URL, "http://")

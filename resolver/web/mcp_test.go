@@ -115,7 +115,7 @@ func TestAgents(t *testing.T) {
 		}
 	}
 	first := suffixOf(t, l.cited)
-	l.site.store = twins{l.store, first, first[:8] + strings.Repeat("A", 18)}
+	l.use(twins{l.store, first, first[:8] + strings.Repeat("A", 18)})
 	if failed := call("verify", map[string]any{"name": first[:8]}, &verified); !strings.Contains(failed, first) || !strings.Contains(failed, "AAAA") {
 		t.Errorf("an ambiguous name: %q", failed)
 	}

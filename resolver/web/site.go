@@ -67,8 +67,12 @@ type Mirror struct {
 }
 
 // MirrorAt describes a mirror at an address by the patterns that all mirrors
-// share.
+// share. Without a name it goes by its host.
 func MirrorAt(name, baseURL, status string, key *pith.PublicKey) Mirror {
+	baseURL = strings.TrimRight(baseURL, "/")
+	if u, err := url.Parse(baseURL); name == "" && err == nil {
+		name = u.Host
+	}
 	return Mirror{name, "https", baseURL, baseURL + "/pith/{suffix}/bundle.json", baseURL + "/pith/{suffix}/state.json",
 		baseURL + "/.well-known/pith/{suffix}/bundle.json", key, status}
 }
@@ -77,6 +81,7 @@ func MirrorAt(name, baseURL, status string, key *pith.PublicKey) Mirror {
 type Site struct {
 	cfg     Config
 	store   resolver.Store
+	quick   resolver.Quick
 	trust   func() *pith.Trust
 	started time.Time
 	mcp     http.Handler
@@ -103,7 +108,7 @@ func New(cfg Config) (*Site, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Site{cfg: cfg, store: cfg.Store, trust: cfg.Trust, started: time.Now()}
+	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now()}
 	if err := s.listSchemas(); err != nil {
 		return nil, err
 	}

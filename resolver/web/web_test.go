@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,9 @@ func newLab(t testing.TB, change ...func(*Config)) *lab {
 	return l
 }
 
+// use gives the site another store.
+func (l *lab) use(s resolver.Store) { l.site.store, l.site.quick = s, resolver.QuickOf(s) }
+
 func body(t testing.TB, r *http.Response) []byte {
 	t.Helper()
 	b, err := io.ReadAll(r.Body)
@@ -91,8 +95,7 @@ func body(t testing.TB, r *http.Response) []byte {
 // and without compression, and checks what comes by its digest.
 func TestPublishedAddresses(t *testing.T) {
 	l := newLab(t)
-	l.store = fill(t, canonicalSeed(t))
-	l.site.store = l.store
+	l.use(fill(t, canonicalSeed(t)))
 	var b struct {
 		Links map[string]string   `json:"links"`
 		Hints []map[string]string `json:"mirror_hints"`
@@ -215,7 +218,7 @@ func TestRedirects(t *testing.T) {
 		"/pith/0000":                                          {400, ""},
 		"/pith/0000/bundle.json":                              {400, ""},
 		"/paper/no such paper":                                {400, ""},
-		"/pith/" + seedSuffix + "/nothing":                    {400, ""},
+		"/pith/" + seedSuffix + "/nothing":                    {404, ""},
 		"/pith/" + seedSuffix + ".exe":                        {400, ""},
 		"/pith/":                                              {400, ""},
 		"/schemas/../../go.mod":                               {307, "/go.mod"}, // ServeMux cleans paths
@@ -247,7 +250,7 @@ func TestAmbiguous(t *testing.T) {
 	l := newLab(t)
 	first := suffixOf(t, l.cited)
 	twin := first[:8] + base32.StdEncoding.EncodeToString(make([]byte, 20))[:18]
-	l.site.store = twins{l.store, first, twin}
+	l.use(twins{l.store, first, twin})
 	for _, path := range []string{"/pith/" + strings.ToLower(first[:8]), "/pith/" + first[:8] + "/bundle.json", "/paper/2401.00001"} {
 		r := get(t, l, path, "Accept", "text/html")
 		if text := string(body(t, r)); r.StatusCode != http.StatusMultipleChoices || !strings.Contains(text, "/pith/"+first) || !strings.Contains(text, "/pith/"+twin) {
@@ -513,6 +516,22 @@ func TestRecordPage(t *testing.T) {
 	}
 }
 
+// TestManyEvents: a record with more events than a page shows.
+func TestManyEvents(t *testing.T) {
+	b := canonicalSeed(t)
+	var payloads []any
+	for i := range maxListed + 5 {
+		payloads = append(payloads, pith.CitationSignature{Relation: "cites", Citing: pith.Work{Kind: "arxiv", ID: "2010.0" + strconv.Itoa(1000+i)}})
+	}
+	v, err := newRecordView(say(t, b, ada, 0, payloads...), labPolicy(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.History) != maxListed || !v.Cut || len(v.CitedBy) != maxListed || v.Events.Total != maxListed+7 || v.presence("citations").Valid != maxListed+5 {
+		t.Errorf("%d of %d events, %d citations, cut %v", len(v.History), v.Events.Total, len(v.CitedBy), v.Cut)
+	}
+}
+
 func TestMathText(t *testing.T) {
 	for tex, want := range map[string]string{
 		`$\theta=\pi$`: "θ=π", `$L^2$`: "L²", `$x_{ij}$`: "xᵢⱼ", `$\mathbb{Z}_N$`: `$\mathbb{Z}_N$`, `$O(n^{-1/2})$`: `$O(n^{-1/2})$`,
@@ -616,7 +635,7 @@ func TestDocuments(t *testing.T) {
 // good.
 func TestDamage(t *testing.T) {
 	l := newLab(t)
-	l.site.store = damaged{l.store}
+	l.use(damaged{l.store})
 	for _, path := range []string{"/pith/" + seedSuffix, "/pith/" + seedSuffix + "/bundle.json", "/pith/" + seedSuffix + "/state.json"} {
 		if r := get(t, l, path); r.StatusCode != http.StatusInternalServerError || !bytes.Contains(body(t, r), []byte("fsck")) {
 			t.Errorf("%s: %s", path, r.Status)
@@ -654,7 +673,7 @@ func TestConfig(t *testing.T) {
 func TestRecipe(t *testing.T) {
 	env := tools(t)
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
-	l.site.store = fill(t, canonicalSeed(t))
+	l.use(fill(t, canonicalSeed(t)))
 	server := httptest.NewServer(l)
 	defer server.Close()
 	page := string(body(t, get(t, l, server.URL+"/pith/"+seedSuffix)))
@@ -688,7 +707,7 @@ func TestInBrowser(t *testing.T) {
 	}
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
 	first := suffixOf(t, l.cited)
-	l.site.store = twins{l.store, first, first[:8] + strings.Repeat("A", 18)}
+	l.use(twins{l.store, first, first[:8] + strings.Repeat("A", 18)})
 	server := httptest.NewServer(l)
 	defer server.Close()
 	args := []string{script, chromium}
