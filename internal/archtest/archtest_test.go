@@ -90,7 +90,8 @@ var rules = map[string]rule{
 	"examples/flat":        {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
 	"examples/transformer": {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
 
-	"bench": {may: []string{"GoMLX", "compute", "cpu"}, free: []string{"pith", "HTTP", "SQL"}},
+	"bench":        {may: []string{"GoMLX", "compute", "cpu", "smoothout", "train"}, free: []string{"pith", "HTTP", "SQL"}},
+	"bench/tables": {may: []string{"bench", "cpu", "smoothout"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
 		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
 		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
