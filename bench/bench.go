@@ -1,11 +1,16 @@
 // Package bench holds the networks that the backends are measured on, with the
-// stock trainer of GoMLX, and the same networks in PyTorch. The measurements are
-// Go benchmarks:
+// stock trainer of GoMLX, and the same networks in PyTorch. All numbers of
+// docs/benchmarks.md about package cpu come from one command:
+//
+//	go run ./bench/tables
+//
+// and a single one from a Go benchmark:
 //
 //	go test ./bench -run '^$' -bench . -benchtime 20x
 package bench
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 
@@ -19,7 +24,9 @@ import (
 	"github.com/gomlx/gomlx/ml/model/initializer"
 	"github.com/gomlx/gomlx/ml/train"
 	"github.com/gomlx/gomlx/ml/train/loss"
-	"github.com/gomlx/gomlx/ml/train/optimizer"
+
+	"github.com/openpith/evidence/smoothout"
+	evidence "github.com/openpith/evidence/train"
 )
 
 // A Network computes logits [batch, 10] of images [batch, height, width, channels].
@@ -155,16 +162,29 @@ func FixedInit(g *graph.Graph, shape shapes.Shape) *graph.Node {
 	return graph.Const(g, tensors.FromFlatDataAndDimensions(w, d...))
 }
 
-// Start prepares a trainer with stochastic gradient descent and returns a function
-// that takes a step and returns the loss.
+// Networks are the trainings of the experiments, by name, of any batch size: F1 of
+// five hidden layers of 512, C1, and ResNet-44.
+var Networks = map[string]func(batch int) Training{
+	"F1": func(n int) Training { return Training{fmt.Sprint("F1-", n), F1(5, 512), []int{n, 28, 28, 1}} },
+	"C1": func(n int) Training { return Training{fmt.Sprint("C1-", n), C1(64, 384, 192), []int{n, 32, 32, 3}} },
+	"ResNet44": func(n int) Training {
+		return Training{fmt.Sprint("ResNet44-", n), ResNet(7, 16, 32, 64), []int{n, 32, 32, 3}}
+	},
+}
+
+// Start prepares a trainer with stochastic gradient descent with momentum and
+// returns a function that takes a step and returns the loss.
 func (tr Training) Start(backend compute.Backend) func(batch train.Batch) (float64, error) {
-	store := model.NewStore()
-	store.SetParams(map[string]any{optimizer.ParamLearningRate: 0.1})
-	net := func(scope *model.Scope, x *graph.Node) *graph.Node {
-		return tr.Net(scope.WithInitializer(FixedInit), x)
+	return tr.StartNoisy(backend, smoothout.Config{})
+}
+
+// StartNoisy is Start with noise in the weights.
+func (tr Training) StartNoisy(backend compute.Backend, noise smoothout.Config) func(batch train.Batch) (float64, error) {
+	net := func(scope *model.Scope, _ any, inputs []*graph.Node) []*graph.Node {
+		return []*graph.Node{tr.Net(scope.WithInitializer(FixedInit), inputs[0])}
 	}
-	trainer := train.NewTrainer(backend, store, net, loss.SparseCategoricalCrossEntropyLogits,
-		optimizer.StochasticGradientDescent().WithDecay(false).Done(), nil, nil)
+	trainer := train.NewTrainer(backend, model.NewStore(), smoothout.Wrap(noise, net), loss.SparseCategoricalCrossEntropyLogits,
+		evidence.SGD{LearningRate: 0.1, Momentum: 0.9}, nil, nil)
 	return func(batch train.Batch) (float64, error) {
 		metrics, err := trainer.TrainStep(batch)
 		if err != nil {

@@ -3,24 +3,15 @@
 package bench
 
 import (
-	_ "embed"
-	"encoding/json"
+	"errors"
 	"os"
-	"os/exec"
-	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/openpith/evidence/cpu"
 )
 
-// trainings are the networks of the experiments at their batch sizes.
-var trainings = []Training{
-	{"F1-256", F1(5, 512), []int{256, 28, 28, 1}},
-	{"C1-128", C1(64, 384, 192), []int{128, 32, 32, 3}},
-	{"ResNet44-128", ResNet(7, 16, 32, 64), []int{128, 32, 32, 3}},
-}
+var trainings = []Training{Networks["F1"](256), Networks["C1"](128), Networks["ResNet44"](128)}
 
 // BenchmarkCPU reports the least time of a training step: forward, backward and
 // update, through the stock trainer. CPU_CONFIG configures the backend.
@@ -43,41 +34,33 @@ func BenchmarkCPU(b *testing.B) {
 			take(1)
 			least := time.Hour
 			b.ReportAllocs()
-			before := processTime()
+			before := ProcessTime()
 			for i := 0; b.Loop(); i++ {
 				start := time.Now()
 				take(i)
 				least = min(least, time.Since(start))
 			}
 			b.ReportMetric(least.Seconds()*1e3, "ms/step")
-			b.ReportMetric((processTime()-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
+			b.ReportMetric((ProcessTime()-before).Seconds()*1e3/float64(b.N), "cpu-ms/step")
 		})
 	}
 }
 
-//go:embed pytorch_nets.py
-var torchScript string
-
 // BenchmarkTorch reports the least time of the same steps in PyTorch, in both
-// memory layouts. It needs the Debian packages python3-torch and
-// libopenblas0-pthread.
+// memory layouts. TORCH_THREADS is its number of threads.
 func BenchmarkTorch(b *testing.B) {
-	const python = "/usr/bin/python3" // the one the packages are for
-	if out, err := exec.Command(python, "-c", "import torch").CombinedOutput(); err != nil {
-		b.Skipf("PyTorch is absent (apt-get install python3-torch libopenblas0-pthread): %v\n%s", err, out)
-	}
-	for _, name := range []string{"F1-256", "C1-128", "ResNet44-128"} {
+	for _, tr := range trainings {
 		for _, layout := range []string{"contiguous", "channels_last"} {
-			b.Run(name+"/"+layout, func(b *testing.B) {
-				command := exec.Command(python, "-", name, layout)
-				command.Stdin = strings.NewReader(torchScript)
-				command.Stderr = os.Stderr
-				out, err := command.Output()
+			b.Run(tr.Name+"/"+layout, func(b *testing.B) {
+				torch, err := StartTorch(tr.Name, layout, 0)
+				if errors.Is(err, ErrNoTorch) {
+					b.Skip(err)
+				}
 				if err != nil {
 					b.Fatal(err)
 				}
-				var r struct{ Milliseconds, CPUMilliseconds, PeakMB float64 }
-				if err := json.Unmarshal(out, &r); err != nil {
+				r, err := torch.Steps(max(b.N, 8))
+				if err := errors.Join(err, torch.Stop()); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportMetric(r.Milliseconds, "ms/step")
@@ -87,14 +70,4 @@ func BenchmarkTorch(b *testing.B) {
 			})
 		}
 	}
-}
-
-// processTime is the processor time of the process, which other processes on the
-// machine disturb less than they do the clock.
-func processTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,5 +1,7 @@
-# One network of bench_test.go in PyTorch: least time of a training step.
-# usage: pytorch_nets.py NAME contiguous|channels_last; TORCH_THREADS, TORCH_STEPS
+# One network of bench.go in PyTorch. For each line of standard input, a number of
+# training steps, it takes them and writes a line: least time of a step, processor
+# time of a step, peak memory so far.
+# usage: pytorch_nets.py NAME-BATCH contiguous|channels_last; TORCH_THREADS
 import json, os, resource, sys, time
 import torch
 import torch.nn as nn
@@ -47,17 +49,17 @@ def c1():
         nn.Linear(384, 192, bias=False), nn.BatchNorm1d(192), nn.ReLU(), nn.Linear(192, 10))
 
 
-name, layout = sys.argv[1:]
+(name, batch), layout = sys.argv[1].split("-"), sys.argv[2]
 make, shape = {
-    "F1-256": (f1, (256, 1, 28, 28)),
-    "C1-128": (c1, (128, 3, 32, 32)),
-    "ResNet44-128": (resnet44, (128, 3, 32, 32)),
+    "F1": (f1, (1, 28, 28)),
+    "C1": (c1, (3, 32, 32)),
+    "ResNet44": (resnet44, (3, 32, 32)),
 }[name]
 torch.manual_seed(0)
-net, x, y = make(), torch.randn(*shape), torch.randint(0, 10, (shape[0],))
+net, x, y = make(), torch.randn(int(batch), *shape), torch.randint(0, 10, (int(batch),))
 if layout == "channels_last":
     net, x = net.to(memory_format=torch.channels_last), x.contiguous(memory_format=torch.channels_last)
-optimizer = torch.optim.SGD(net.parameters(), 0.1)
+optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
 
 
 def step():
@@ -68,14 +70,14 @@ def step():
 
 step()
 step()
-least, used = 1e9, time.process_time()
-steps = int(os.environ.get("TORCH_STEPS", 8))
-for _ in range(steps):
-    start = time.perf_counter()
-    step()
-    least = min(least, time.perf_counter() - start)
-print(json.dumps({
-    "Milliseconds": least * 1e3,
-    "CPUMilliseconds": (time.process_time() - used) * 1e3 / steps,
-    "PeakMB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-}))
+for line in sys.stdin:
+    steps, least, used = int(line), 1e9, time.process_time()
+    for _ in range(steps):
+        start = time.perf_counter()
+        step()
+        least = min(least, time.perf_counter() - start)
+    print(json.dumps({
+        "Milliseconds": least * 1e3,
+        "CPUMilliseconds": (time.process_time() - used) * 1e3 / steps,
+        "PeakMB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }), flush=True)

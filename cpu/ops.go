@@ -227,6 +227,22 @@ func (f *Function) dynamicSlice(op string, tensors, starts []compute.Value, size
 		return nil, err
 	}
 	operand, places, window := inputs[0].shape, inputs[len(tensors):], sizes(inputs)
+	if len(places) == 1 && places[0].shape.Rank() == 1 && places[0].shape.Dimensions[0] == operand.Rank() && places[0].shape.DType.IsInt() {
+		// All places in one vector.
+		vector := compute.Value(places[0])
+		starts = nil
+		for i := range operand.Rank() {
+			at, err := f.Slice(vector, []int{i}, []int{i + 1}, nil)
+			if err == nil {
+				at, err = f.Reshape(at)
+			}
+			if err != nil {
+				return nil, err
+			}
+			starts = append(starts, at)
+		}
+		return f.dynamicSlice(op, tensors, starts, sizes)
+	}
 	fits := len(window) == operand.Rank() && len(places) == operand.Rank()
 	for i, d := range window {
 		fits = fits && d >= 0 && d <= operand.Dimensions[i]
@@ -235,7 +251,7 @@ func (f *Function) dynamicSlice(op string, tensors, starts []compute.Value, size
 		fits = fits && v.shape.Rank() == 0 && v.shape.DType.IsInt() && v.shape.DType == places[0].shape.DType
 	}
 	if !fits {
-		return nil, errors.Errorf("cpu: %s: a window of %v does not fit %s, or its start %v is not one integer scalar per axis, all of one type",
+		return nil, errors.Errorf("cpu: %s: a window of %v does not fit %s, or its start %v is neither one integer scalar per axis, all of one type, nor a vector of them",
 			op, window, operand, inputShapes(places))
 	}
 	return inputs, nil

@@ -210,6 +210,9 @@ func TestDynamicSlices(t *testing.T) {
 	slice := compile(t, backend, []shapes.Shape{f32(3, 4), scalar, scalar}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		return f.DynamicSlice(in[0], in[1:], []int{2, 2})
 	})
+	together := compile(t, backend, []shapes.Shape{f32(3, 4), shapes.Make(dtypes.Int32, 2)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.DynamicSlice(in[0], in[1:], []int{2, 2})
+	})
 	update := compile(t, backend, []shapes.Shape{f32(3, 4), f32(2, 2), scalar, scalar}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		return f.DynamicUpdateSlice(in[0], in[1], in[2:])
 	})
@@ -221,6 +224,7 @@ func TestDynamicSlices(t *testing.T) {
 		{-5, 9, []float32{2, 3, 6, 7}, []float32{0, 1, -1, -2, 4, 5, -3, -4, 8, 9, 10, 11}}, // moved inside
 	} {
 		start := []any{[]int32{c.row}, []int32{c.column}}
+		compare(t, run(t, backend, together, []any{x, []int32{c.row, c.column}}), c.slice, 0)
 		compare(t, run(t, backend, slice, append([]any{x}, start...)), c.slice, 0)
 		compare(t, run(t, backend, update, append([]any{x, []float32{-1, -2, -3, -4}}, start...)), c.update, 0)
 	}

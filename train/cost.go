@@ -38,6 +38,9 @@ func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
 		return err
 	}
 	plain.Copies, plain.Optimizer, plain.Average = 0, "", rivals.Average{}
+	if r.recipe.Method() == "sgd" && r.recipe.copies() == 1 && r.recipe.Average.Kind == "" && (r.recipe.Optimizer == "" || r.recipe.Optimizer == "sgd") {
+		return nil // it is plain SGD
+	}
 	m, err := newModel(backend, net, r.model.shape, r.model.classes)
 	if err != nil {
 		return err

@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/mirror"
+	"github.com/openpith/evidence/resolver/tlog"
 	"github.com/openpith/evidence/resolver/web"
 )
 
@@ -52,11 +54,38 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	})
 	writing := &resolver.Server{Service: known, Moderator: os.Getenv("PITH_MODERATOR"), ClientIP: clientIP}
 	writing.Routes(n.mux)
+	if s.db != "memory:" {
+		if err := n.keepLog(filepath.Join(s.data, "log"), c); err != nil {
+			return nil, err
+		}
+	}
 	if s.copy && !s.demo {
 		sync := &mirror.Sync{Target: mirror.NewTarget(known, all), Leaf: leafOf, Log: c.Log}
 		n.background = append(n.background, func(ctx context.Context) { n.copyUpstreams(ctx, sync) })
 	}
 	return n, nil
+}
+
+// keepLog publishes the transparency log and keeps it up with the store.
+func (n *node) keepLog(dir string, c resolver.Config) error {
+	l, err := tlog.Open(dir, c.Store, c.Key)
+	if err != nil {
+		return err
+	}
+	l.Routes(n.mux)
+	n.logSize = func() int64 { return l.Size(context.Background()) }
+	n.background = append(n.background, func(ctx context.Context) {
+		for ctx.Err() == nil {
+			if err := l.Run(ctx, n.service.Changed); err != nil {
+				n.log.Error("the transparency log stands still", "error", err, "hint", "run pith fsck", "again_in", "1m")
+				select {
+				case <-time.After(time.Minute):
+				case <-ctx.Done():
+				}
+			}
+		}
+	})
+	return nil
 }
 
 // upstreams tells pages what is copied.

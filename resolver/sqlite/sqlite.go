@@ -198,6 +198,11 @@ var never = time.Time{}.Unix()
 
 const recordColumns = `suffix, number, revision, digest, size, events, state, united, event_count, replications, aliases, source, title, authors, categories, abstract, submitted, built_at`
 
+// No query here joins tables with a bound value in hand: SQLite would plan it
+// anew for each value, which takes longer than the query. It is also plain what
+// comes first.
+const bundleColumn = `, (SELECT gzip FROM bundle WHERE bundle.id = record.id)`
+
 func readRecord(stmt *sqlite.Stmt) (r resolver.Record, err error) {
 	r = resolver.Record{
 		Suffix: stmt.ColumnText(0), Number: stmt.ColumnText(1), Revision: stmt.ColumnInt64(2), Digest: digest(stmt, 3), Size: stmt.ColumnInt(4),
@@ -419,7 +424,7 @@ func (s *Store) Record(ctx context.Context, suffix string) (r resolver.Record, e
 
 // Bundle implements resolver.Store.
 func (s *Store) Bundle(ctx context.Context, suffix string) (r resolver.Record, bundle []byte, err error) {
-	err = s.one(ctx, `SELECT `+recordColumns+`, gzip FROM record JOIN bundle USING (id) WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
+	err = s.one(ctx, `SELECT `+recordColumns+bundleColumn+` FROM record WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
 		bundle = blob(stmt, 18)
 		r, err = readRecord(stmt)
 		return err
@@ -432,7 +437,7 @@ func (s *Store) Bundles(ctx context.Context, suffixes []string) ([]resolver.Stor
 	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Stored, error) {
 		r, err := readRecord(stmt)
 		return resolver.Stored{Record: r, Bundle: blob(stmt, 18)}, err
-	}, `SELECT `+recordColumns+`, gzip FROM record JOIN bundle USING (id) WHERE suffix IN (SELECT value FROM json_each(?))`, list(suffixes))
+	}, `SELECT `+recordColumns+bundleColumn+` FROM record WHERE suffix IN (SELECT value FROM json_each(?))`, list(suffixes))
 }
 
 // Resolve implements resolver.Store.
@@ -442,7 +447,7 @@ func (s *Store) Resolve(ctx context.Context, prefix string, limit int) ([]string
 
 // ByAlias implements resolver.Store.
 func (s *Store) ByAlias(ctx context.Context, kind, value string, limit int) ([]string, error) {
-	return many(ctx, s, readText, `SELECT suffix FROM alias JOIN record ON record.id = alias.record WHERE kind = ? AND value = ? ORDER BY suffix LIMIT ?`, kind, value, limit)
+	return many(ctx, s, readText, `SELECT (SELECT suffix FROM record WHERE id = alias.record) AS suffix FROM alias WHERE kind = ? AND value = ? ORDER BY 1 LIMIT ?`, kind, value, limit)
 }
 
 // ByDigest implements resolver.Store.
@@ -504,8 +509,6 @@ func (s *Store) Fingerprints(ctx context.Context, prefix string, yield func(reso
 	})
 }
 
-const eventColumns = `seq, event_id, suffix, sha256, type, signer_id, fingerprint, created_at, received_at, invalid`
-
 func readEvent(stmt *sqlite.Stmt) (resolver.Event, error) {
 	return resolver.Event{
 		Seq: stmt.ColumnInt64(0), ID: readEventID(stmt, 1), Suffix: stmt.ColumnText(2), SHA256: digest(stmt, 3), Type: stmt.ColumnText(4),
@@ -513,8 +516,8 @@ func readEvent(stmt *sqlite.Stmt) (resolver.Event, error) {
 	}, nil
 }
 
-// LEFT JOIN: an event whose record is gone is a gap that a reader must see.
-const fromEvents = `SELECT seq, event_id, coalesce(suffix, '') AS suffix, sha256, type, signer_id, fingerprint, created_at, received_at, invalid FROM event LEFT JOIN record ON record.id = event.record `
+// An event whose record is gone is a gap that a reader must see.
+const fromEvents = `SELECT seq, event_id, coalesce((SELECT suffix FROM record WHERE id = event.record), '') AS suffix, sha256, type, signer_id, fingerprint, created_at, received_at, invalid FROM event `
 
 // EventsFrom implements resolver.Store.
 func (s *Store) EventsFrom(ctx context.Context, seq int64, limit int) ([]resolver.Event, error) {
@@ -549,7 +552,7 @@ func (s *Store) Citations(ctx context.Context, kind, id string, limit int) ([]re
 		return resolver.Citation{
 			Kind: stmt.ColumnText(0), ID: stmt.ColumnText(1), Suffix: stmt.ColumnText(2), EventID: stmt.ColumnText(3), Relation: stmt.ColumnText(4), Seq: stmt.ColumnInt64(5),
 		}, nil
-	}, `SELECT kind, citation.id, suffix, event_id, relation, seq FROM citation JOIN record ON record.id = citation.record WHERE kind = ? AND citation.id = ? ORDER BY seq LIMIT ?`, kind, id, limit)
+	}, `SELECT kind, id, (SELECT suffix FROM record WHERE record.id = citation.record), event_id, relation, seq FROM citation WHERE kind = ? AND id = ? ORDER BY seq LIMIT ?`, kind, id, limit)
 }
 
 func readKey(stmt *sqlite.Stmt) (resolver.Key, error) {

@@ -65,7 +65,10 @@ type agentCheck struct {
 
 func agentChecks(list []pith.Check) []agentCheck {
 	out := []agentCheck{}
-	for _, c := range list {
+	for i, c := range list {
+		if i == maxAgentEvents {
+			break
+		}
 		asks, _, _ := pith.Explain(c.Code)
 		out = append(out, agentCheck{c.Code, c.Path, asks, c.Expected, c.Got, c.Detail})
 	}
@@ -93,7 +96,7 @@ type historyEvent struct {
 
 // Bounds on what one answer to an agent holds.
 const (
-	maxAgentEvents  = 100
+	maxAgentEvents  = 100 // events, or checks that failed
 	maxAgentPayload = 16 << 10
 )
 
@@ -217,7 +220,7 @@ func (s *Site) agentHistory(ctx context.Context, _ *mcp.CallToolRequest, in reso
 			payloads[st.EventID] = st.Payload
 		}
 	}
-	out := historyOutput{PithNumber: v.Number, Events: []historyEvent{}}
+	out := historyOutput{PithNumber: v.Number, Events: []historyEvent{}, Cut: v.Cut}
 	for i, e := range v.History {
 		if i == maxAgentEvents {
 			out.Cut = true

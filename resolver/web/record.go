@@ -254,6 +254,11 @@ func recipe(base, suffix string) string {
 func (s *Site) otherName(w http.ResponseWriter, r *http.Request) error {
 	text := r.PathValue("rest")
 	n, ok := parseName(text)
+	if id, part, more := strings.Cut(text, "/"); !ok && more {
+		if number, is := pithID(id); is {
+			return &problem{status: http.StatusNotFound, heading: "The record has no such part", text: clip(part, 80) + " is not one of bundle.json, state.json, claims.json and graph.json.", elsewhere: link{"The record itself:", "/pith/" + number}}
+		}
+	}
 	if !ok {
 		return &problem{status: http.StatusBadRequest, heading: "This is no name that a paper could have", text: "arXiv ids look like 1805.07898, 1805.07898v3 or hep-th/9309160, and DOIs like 10.48550/arXiv.1805.07898.", elsewhere: link{"Search by title, author or id:", "/search"}}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,7 @@ type recordView struct {
 	Corrections  []correctionView
 	Copies       []copyView
 	History      []eventView // newest first
+	Cut          bool        // there are older events
 	Signers      []pith.SignerSeen
 	Aliases      []alias
 	Versions     []link // other records of the same paper
@@ -337,11 +339,17 @@ func (v *recordView) history() {
 		e.Summary = firstUpper(clip(e.Summary, 240))
 		v.History = append(v.History, e)
 	}
-	for i, j := 0, len(v.History)-1; i < j; i, j = i+1, j-1 {
-		v.History[i], v.History[j] = v.History[j], v.History[i]
-	}
+	slices.Reverse(v.History)
+	// A record may hold tens of thousands of events. A page does not.
+	v.Cut = len(v.History) > maxListed
+	v.History = v.History[:min(len(v.History), maxListed)]
+	v.Attestations, v.Replications = newest(v.Attestations), newest(v.Replications)
+	v.CitedBy, v.Corrections, v.Copies = newest(v.CitedBy), newest(v.Corrections), newest(v.Copies)
 	placeEffects(v.Replications)
 }
+
+// newest keeps the last entries of a list, as many as a page shows.
+func newest[T any](list []T) []T { return list[max(0, len(list)-maxListed):] }
 
 var completenessWords = map[string][2]string{
 	"timestamps":   {"Bitcoin timestamp", "an OpenTimestamps proof that the record existed at a time"},

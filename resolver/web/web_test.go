@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -217,7 +218,7 @@ func TestRedirects(t *testing.T) {
 		"/pith/0000":                                          {400, ""},
 		"/pith/0000/bundle.json":                              {400, ""},
 		"/paper/no such paper":                                {400, ""},
-		"/pith/" + seedSuffix + "/nothing":                    {400, ""},
+		"/pith/" + seedSuffix + "/nothing":                    {404, ""},
 		"/pith/" + seedSuffix + ".exe":                        {400, ""},
 		"/pith/":                                              {400, ""},
 		"/schemas/../../go.mod":                               {307, "/go.mod"}, // ServeMux cleans paths
@@ -512,6 +513,22 @@ func TestRecordPage(t *testing.T) {
 	}
 	if strings.Contains(maths, "unknown key") {
 		t.Error("a trusted signer is shown as unknown")
+	}
+}
+
+// TestManyEvents: a record with more events than a page shows.
+func TestManyEvents(t *testing.T) {
+	b := canonicalSeed(t)
+	var payloads []any
+	for i := range maxListed + 5 {
+		payloads = append(payloads, pith.CitationSignature{Relation: "cites", Citing: pith.Work{Kind: "arxiv", ID: "2010.0" + strconv.Itoa(1000+i)}})
+	}
+	v, err := newRecordView(say(t, b, ada, 0, payloads...), labPolicy(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(v.History) != maxListed || !v.Cut || len(v.CitedBy) != maxListed || v.Events.Total != maxListed+7 || v.presence("citations").Valid != maxListed+5 {
+		t.Errorf("%d of %d events, %d citations, cut %v", len(v.History), v.Events.Total, len(v.CitedBy), v.Cut)
 	}
 }
 

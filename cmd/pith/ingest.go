@@ -1,0 +1,387 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/tlog"
+)
+
+// ingesting are the settings of pith ingest.
+type ingesting struct {
+	home
+	refused string
+	batch   int
+	again   bool
+	json    bool
+}
+
+func ingestCommand() *cobra.Command {
+	s := &ingesting{}
+	cmd := &cobra.Command{
+		Use:   "ingest FILE...",
+		Short: "Load bundles into a mirror's database",
+		Long: `ingest verifies bundles, events and key documents on all cores and lets them into
+the database of a mirror, by the same rules as the mirror itself but without
+limits on how many. A file that ends in .json holds one of them; in every other
+file, and on standard input (-), each line holds one.
+
+What was loaded before is skipped. When ingest is interrupted, the same command
+goes on where it stopped. A mirror may serve from the database meanwhile.
+
+Exit codes: 0 everything is in, 1 something was refused, 2 it could not be
+done, 3 nothing was refused, but something waits for a moderator.`,
+		Example: "  pith ingest --trust signers.json --refused refused.jsonl bundles.jsonl",
+		Args:    cobra.MinimumNArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return s.run(cmd, args) },
+	}
+	s.serviceFlags(cmd)
+	cmd.Flags().StringVar(&s.refused, "refused", "", "append what does not get in to `FILE`, one line of JSON each: where it stood and why")
+	cmd.Flags().IntVar(&s.batch, "batch", 512, "commit `N` at a time")
+	cmd.Flags().BoolVar(&s.again, "again", false, "read files from their beginning, whatever was loaded before")
+	cmd.Flags().BoolVar(&s.json, "json", false, "print the result as JSON")
+	return cmd
+}
+
+// An ingestResult is what pith ingest did.
+type ingestResult struct {
+	Submissions int            `json:"submissions"`
+	NewEvents   int            `json:"new_events"`
+	Unchanged   int            `json:"unchanged"` // held nothing that was not there
+	Queued      int            `json:"queued"`
+	Refused     int            `json:"refused"`
+	Reasons     map[string]int `json:"reasons"` // of both
+	Seconds     float64        `json:"seconds"`
+}
+
+func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
+	if s.batch < 1 {
+		return cli.Hint(fmt.Errorf("--batch %d", s.batch), "1 or more")
+	}
+	ctx, stop := context.WithCancel(cmd.Context())
+	defer stop()
+	store, err := s.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	config, err := s.config(cmd, store, slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil)))
+	if err != nil {
+		return err
+	}
+	config.Limits = resolver.Limits{Refused: -1, Queued: -1}
+	service, err := resolver.NewService(config)
+	if err != nil {
+		return err
+	}
+	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, result: ingestResult{Reasons: map[string]int{}}}
+	if s.refused != "" {
+		f, err := os.OpenFile(s.refused, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		if err != nil {
+			return cli.Hint(err, "name a file that can be written")
+		}
+		defer f.Close()
+		in.refused = f
+	}
+	started := time.Now()
+	in.bar = progress(cmd.ErrOrStderr(), paths)
+	err = in.files(ctx, cmd, paths)
+	in.bar.close()
+	if err == nil && s.db != "memory:" {
+		err = s.log(ctx, store, config.Key)
+	}
+	r := &in.result
+	r.Seconds = time.Since(started).Seconds()
+	if s.json {
+		if err := json.NewEncoder(cmd.OutOrStdout()).Encode(r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%d submissions in %.1f s (%.0f/s): %d new events, %d unchanged, %d queued, %d refused\n",
+			r.Submissions, r.Seconds, float64(r.Submissions)/r.Seconds, r.NewEvents, r.Unchanged, r.Queued, r.Refused)
+		for _, code := range slices.Sorted(maps.Keys(r.Reasons)) {
+			fmt.Fprintf(cmd.ErrOrStderr(), "  %d %s\n", r.Reasons[code], code)
+		}
+	}
+	switch {
+	case err != nil:
+		return cli.Hint(err, "what was loaded is loaded; the same command goes on from there")
+	case r.Refused > 0:
+		return cli.Exit(cli.ExitRejected)
+	case r.Queued > 0:
+		return cli.Exit(cli.ExitUntrusted)
+	}
+	return nil
+}
+
+// log brings the transparency log up with the store. A mirror that runs on it
+// does so itself and holds the log's lock: then there is nothing to do.
+func (s *ingesting) log(ctx context.Context, store resolver.Store, key *pith.PrivateKey) error {
+	l, err := tlog.Open(filepath.Join(s.data, "log"), store, key)
+	if err != nil {
+		return err
+	}
+	return l.CatchUp(ctx, 5*time.Second)
+}
+
+// ingest loads files into a store.
+type ingest struct {
+	service *resolver.Service
+	store   resolver.Store
+	batch   int
+	again   bool
+	refused io.Writer
+	bar     *bar
+	read    atomic.Int64
+	result  ingestResult
+}
+
+// A batch is some submissions of one file.
+type batch struct {
+	subs []resolver.Submission
+	end  int64 // where in the file the next one begins
+	cursor
+	done chan error // buffered
+	out  []resolver.Outcome
+}
+
+// A cursor says how far a file was loaded. It belongs to the file as it was:
+// with another size or time it is another file.
+type cursor struct {
+	key      string // of the store's small values; "" for what cannot be resumed
+	Size     int64  `json:"size"`
+	Modified int64  `json:"modified"`
+	Offset   int64  `json:"offset"`
+}
+
+// files loads files in order. While one batch is written the next are verified.
+func (in *ingest) files(ctx context.Context, cmd *cobra.Command, paths []string) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	order := make(chan *batch, runtime.GOMAXPROCS(0))
+	var readErr error
+	go func() {
+		defer close(order)
+		for _, path := range paths {
+			if readErr = in.file(ctx, cmd, path, order); readErr != nil {
+				return
+			}
+		}
+	}()
+	var failed error
+	for b := range order {
+		if err := <-b.done; err != nil {
+			failed = errors.Join(failed, err)
+			stop()
+		}
+		if failed != nil {
+			continue // let the reader end
+		}
+		if failed = in.account(ctx, b); failed != nil {
+			stop()
+		}
+	}
+	if failed != nil && ctx.Err() != nil && cmd.Context().Err() != nil {
+		return cmd.Context().Err()
+	}
+	return errors.Join(failed, readErr)
+}
+
+// file cuts one file into batches and starts them.
+func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, order chan<- *batch) error {
+	c, err := in.cursorOf(ctx, path)
+	if err != nil {
+		return err
+	}
+	f, err := open(cmd, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if c.Offset > 0 {
+		if _, err := f.(io.Seeker).Seek(c.Offset, io.SeekStart); err != nil {
+			return err
+		}
+		in.read.Add(c.Offset)
+	}
+	b := &batch{cursor: c, end: c.Offset, done: make(chan error, 1)}
+	send := func() error {
+		if len(b.subs) == 0 {
+			return nil
+		}
+		select {
+		case order <- b: // as many at once as the channel holds
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		go func(b *batch) {
+			var err error
+			b.out, err = in.service.SubmitAll(ctx, b.subs)
+			b.done <- err
+		}(b)
+		b = &batch{cursor: c, end: b.end, done: make(chan error, 1)}
+		return nil
+	}
+	if strings.HasSuffix(path, ".json") {
+		data, err := io.ReadAll(io.LimitReader(f, pith.MaxSize+1))
+		if err != nil {
+			return fmt.Errorf("read %s: %w", path, err)
+		}
+		in.read.Add(int64(len(data)))
+		b.subs, b.end = append(b.subs, resolver.Submission{Data: data, From: path, Unlimited: true}), int64(len(data))
+		return send()
+	}
+	n := 0
+	err = lines(f, &in.read, func(line []byte, size int) error {
+		n++
+		b.end += int64(size)
+		if line == nil {
+			return nil
+		}
+		from := fmt.Sprintf("%s:%d", path, n)
+		if c.Offset > 0 {
+			from = fmt.Sprintf("%s@%d", path, b.end-int64(size)) // lines before were not counted
+		}
+		if b.subs = append(b.subs, resolver.Submission{Data: line, From: from, Unlimited: true}); len(b.subs) < in.batch {
+			return nil
+		}
+		return send()
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", path, err)
+	}
+	return send()
+}
+
+// lines calls visit with a copy of every line, nil for blank ones, and the bytes
+// that it took. Of a line that is longer than the format allows it keeps one
+// byte too many, so that the reader refuses it.
+func lines(r io.Reader, read *atomic.Int64, visit func(line []byte, size int) error) error {
+	in := bufio.NewReaderSize(r, 256<<10)
+	for {
+		var line []byte
+		size, err := 0, bufio.ErrBufferFull
+		for errors.Is(err, bufio.ErrBufferFull) {
+			var part []byte
+			part, err = in.ReadSlice('\n')
+			size += len(part)
+			line = append(line, part[:min(len(part), pith.MaxSize+2-len(line))]...)
+		}
+		read.Add(int64(size))
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if size <= pith.MaxSize && len(strings.Trim(string(line), " \t\r\n")) == 0 {
+			line = nil
+		}
+		if size > 0 {
+			if err := visit(line, size); err != nil {
+				return err
+			}
+		}
+		if err != nil {
+			return nil
+		}
+	}
+}
+
+const cursorPrefix = "ingest/"
+
+// cursorOf returns how far a file was loaded.
+func (in *ingest) cursorOf(ctx context.Context, path string) (cursor, error) {
+	info, err := os.Stat(path)
+	if path == "-" || err != nil || !info.Mode().IsRegular() || strings.HasSuffix(path, ".json") {
+		return cursor{}, nil // what cannot be opened says so when it is opened
+	}
+	full, err := filepath.Abs(path)
+	if err != nil {
+		return cursor{}, err
+	}
+	sum := sha256.Sum256([]byte(full))
+	c := cursor{key: cursorPrefix + hex.EncodeToString(sum[:]), Size: info.Size(), Modified: info.ModTime().UnixNano()}
+	text, err := in.store.Meta(ctx, c.key)
+	if in.again || errors.Is(err, resolver.ErrNotFound) {
+		return c, nil
+	}
+	old := cursor{}
+	if err == nil {
+		err = json.Unmarshal(text, &old)
+	}
+	if err != nil {
+		return c, err
+	}
+	if old.Size == c.Size && old.Modified == c.Modified {
+		c.Offset = old.Offset
+	}
+	return c, nil
+}
+
+// account takes note of a batch that is in the store.
+func (in *ingest) account(ctx context.Context, b *batch) error {
+	r := &in.result
+	for i, out := range b.out {
+		r.Submissions++
+		var refusal *resolver.Refusal
+		switch {
+		case out.Err == nil:
+			r.NewEvents += out.Receipt.New
+			if out.Receipt.New == 0 {
+				r.Unchanged++
+			}
+		case errors.As(out.Err, &refusal):
+			r.Reasons[refusal.Code]++
+			if refusal.Status == resolver.Queued {
+				r.Queued++
+			} else {
+				r.Refused++
+			}
+			if in.refused != nil {
+				text, err := json.Marshal(struct {
+					From   string          `json:"from"`
+					Status resolver.Status `json:"status"`
+					Code   string          `json:"code"`
+					Detail string          `json:"detail"`
+					ID     int64           `json:"id,omitempty"`
+				}{b.subs[i].From, refusal.Status, refusal.Code, refusal.Detail, refusal.ID})
+				if err != nil {
+					return err
+				}
+				if _, err := in.refused.Write(append(text, '\n')); err != nil {
+					return err
+				}
+			}
+		default:
+			return out.Err
+		}
+	}
+	in.bar.show(in.read.Load(), r.Submissions)
+	if b.key == "" {
+		return nil
+	}
+	b.Offset = b.end
+	text, err := json.Marshal(b.cursor)
+	if err != nil {
+		return err
+	}
+	return in.store.SetMeta(ctx, b.key, text)
+}

@@ -1,0 +1,245 @@
+package resolver
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/openpith/evidence/pith"
+)
+
+// Fsck derives everything that a store holds again from its bundles: that they
+// verify, that rows of records and events are what the bundles say, that
+// look-ups find them, that keys and held submissions are whole. It reports what
+// differs and changes nothing. What the mirror alone can know, the times at
+// which something arrived, it cannot check. progress may be nil.
+func Fsck(ctx context.Context, s Store, report func(Problem), progress func(records int)) error {
+	f := &fsck{ctx: ctx, store: s, out: report}
+	if err := s.Check(ctx, f.report); err != nil {
+		return err
+	}
+	const page = 256
+	done := 0
+	for after := ""; ; {
+		records, err := s.Records(ctx, "", after, page)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			break
+		}
+		suffixes := make([]string, len(records))
+		for i, r := range records {
+			suffixes[i] = r.Suffix
+		}
+		stored, err := s.Bundles(ctx, suffixes)
+		if err != nil {
+			return err
+		}
+		if len(stored) != len(records) {
+			f.problem("records after "+after, "bundle_missing", "%d records, %d bundles", len(records), len(stored))
+		}
+		errs := make([]error, len(stored))
+		parallel(len(stored), func(i int) { errs[i] = f.record(stored[i]) })
+		if err := firstOf(errs); err != nil {
+			return err
+		}
+		after = records[len(records)-1].Suffix
+		if done += len(records); progress != nil {
+			progress(done)
+		}
+	}
+	return firstOf([]error{f.events(), f.keys(), f.held()})
+}
+
+func firstOf(errs []error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type fsck struct {
+	ctx   context.Context
+	store Store
+	mu    sync.Mutex
+	out   func(Problem)
+}
+
+func (f *fsck) report(p Problem) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.out(p)
+}
+
+func (f *fsck) problem(where, code, format string, args ...any) {
+	f.report(Problem{Where: where, Code: code, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (f *fsck) record(s Stored) error {
+	where := "record " + s.Record.Suffix
+	data, err := Gunzip(s.Bundle)
+	if err != nil {
+		f.problem(where, "bundle_damaged", "%v", err)
+		return nil
+	}
+	result, contents := pith.Inspect(data, nil)
+	if contents == nil {
+		f.problem(where, "bundle_invalid", "%v", result.Failures()[0])
+		return nil
+	}
+	if string(contents.Canonical) != string(data) {
+		f.problem(where, "bundle_form", "the bundle is not in canonical form")
+	}
+	want := recordOf(result, contents, s.Record.United)
+	want.Revision = s.Record.Revision
+	if got, expected := rowOf(s.Record), rowOf(want); got != expected {
+		f.problem(where, "record_row", "the row says %s, the bundle %s", got, expected)
+	}
+	for _, a := range want.Aliases {
+		folded := FoldAlias(a.Kind, a.Value)
+		found, err := f.store.ByAlias(f.ctx, folded.Kind, folded.Value, 1<<20)
+		if err != nil {
+			return err
+		}
+		if !slices.Contains(found, want.Suffix) {
+			f.problem(where, "alias_missing", "%s %s does not lead here", a.Kind, a.Value)
+		}
+	}
+	if suffix, err := f.store.ByDigest(f.ctx, want.Digest); err != nil || suffix != want.Suffix {
+		f.problem(where, "digest_missing", "its digest does not lead here")
+	}
+	return f.recordEvents(where, result, contents)
+}
+
+// rowOf writes a record so that two can be compared and shown.
+func rowOf(r Record) string {
+	r.Submitted, r.BuiltAt = r.Submitted.UTC(), r.BuiltAt.UTC()
+	text, err := json.Marshal(r)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// recordEvents compares the rows of events with the bundle.
+func (f *fsck) recordEvents(where string, result *pith.Result, contents *pith.Contents) error {
+	rows, err := f.store.RecordEvents(f.ctx, contents.Suffix)
+	if err != nil {
+		return err
+	}
+	bySum := map[Digest]Event{}
+	for _, e := range rows {
+		bySum[e.SHA256] = e
+	}
+	valid := map[string]bool{}
+	for i := range result.History {
+		st := &result.History[i]
+		valid[st.EventID] = valid[st.EventID] || st.Invalid == ""
+		e, ok := bySum[contents.Entries[i]]
+		if !ok {
+			f.problem(where, "event_missing", "the event %s of the bundle has no row", st.EventID)
+			continue
+		}
+		delete(bySum, e.SHA256)
+		want := eventOf(st, contents, i)
+		// Whether an event is valid can change with its neighbours; its row
+		// tells how it was when it came.
+		if e.Invalid != want.Invalid && (e.Invalid != "" && explain(pith.Code(e.Invalid)) == "") {
+			f.problem(where, "event_row", "event %d: %q is no reason", e.Seq, e.Invalid)
+		}
+		want.Invalid, want.Seq, want.ReceivedAt = e.Invalid, e.Seq, e.ReceivedAt
+		if want.CreatedAt, e.CreatedAt = want.CreatedAt.UTC(), e.CreatedAt.UTC(); e != want {
+			f.problem(where, "event_row", "event %d: the row says %+v, the bundle %+v", e.Seq, e, want)
+		}
+		if c, ok := citationOf(st, contents.Suffix); ok {
+			found, err := f.store.Citations(f.ctx, c.Kind, c.ID, 1<<20)
+			if err != nil {
+				return err
+			}
+			c.Seq = e.Seq
+			if !slices.Contains(found, c) {
+				f.problem(where, "citation_missing", "the citation %s has no row", c.EventID)
+			}
+		}
+	}
+	for _, e := range bySum { // another copy of an event that is there (spec §5.1)
+		if !valid[e.ID] {
+			f.problem(where, "event_lost", "the bundle lacks the event %d, %s", e.Seq, e.ID)
+		}
+	}
+	return nil
+}
+
+// events asks whether the order of events is without gaps, and their number is
+// the one that was counted.
+func (f *fsck) events() error {
+	next := int64(0)
+	for {
+		page, err := f.store.EventsFrom(f.ctx, next, 4096)
+		if err != nil {
+			return err
+		}
+		for _, e := range page {
+			if e.Seq != next {
+				f.problem(fmt.Sprintf("event %d", next), "event_gap", "the next event is %d", e.Seq)
+			}
+			next = e.Seq + 1
+		}
+		if len(page) == 0 {
+			break
+		}
+	}
+	counts, err := f.store.Counts(f.ctx)
+	if err == nil && counts.Events != next {
+		f.problem("counters", "counter", "%d events were counted, there are %d", counts.Events, next)
+	}
+	return err
+}
+
+func (f *fsck) keys() error {
+	for after := ""; ; {
+		keys, err := f.store.Keys(f.ctx, after, 256)
+		if err != nil || len(keys) == 0 {
+			return err
+		}
+		for _, k := range keys {
+			key, canonical, err := pith.ReadKey(k.Entry)
+			switch {
+			case err != nil:
+				f.problem("key "+k.Fingerprint, "key_damaged", "%v", err)
+			case key.Fingerprint() != k.Fingerprint || string(canonical) != string(k.Entry):
+				f.problem("key "+k.Fingerprint, "key_damaged", "the entry is of the key %s", key.Fingerprint())
+			}
+		}
+		after = keys[len(keys)-1].Fingerprint
+	}
+}
+
+func (f *fsck) held() error {
+	for _, status := range []Status{Refused, Queued, Accepted, Rejected} {
+		for after := int64(0); ; {
+			held, err := f.store.Held(f.ctx, status, after, 64)
+			if err != nil {
+				return err
+			}
+			if len(held) == 0 {
+				break
+			}
+			for _, h := range held {
+				data, err := Gunzip(h.Data)
+				if err != nil || !h.Truncated && sha256.Sum256(data) != h.Digest {
+					f.problem(fmt.Sprintf("held submission %d", h.ID), "held_damaged", "%s", cmp.Or(fmt.Sprint(err), "its data has another digest"))
+				}
+			}
+			after = held[len(held)-1].ID
+		}
+	}
+	return nil
+}

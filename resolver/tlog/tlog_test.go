@@ -1,0 +1,275 @@
+package tlog_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/transparency-dev/tessera/client"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/memstore"
+	"github.com/openpith/evidence/resolver/tlog"
+)
+
+const suffix = "CWPYLZDW7AWAX7TQ5ZRNS3OHEM"
+
+var key = func() *pith.PrivateKey {
+	k, err := pith.NewKey(make([]byte, 32), pith.Signer{ID: "m", Type: "mirror", KeyID: "m-1"})
+	if err != nil {
+		panic(err)
+	}
+	return k
+}()
+
+// fill adds n events to a store, in records of their own.
+func fill(t *testing.T, s resolver.Store, from, n int, word string) {
+	t.Helper()
+	var updates []resolver.Update
+	for i := range n {
+		name := fmt.Sprintf("AAAAAAAA%018d", from+i)
+		sum := sha256.Sum256([]byte(word + name))
+		updates = append(updates, resolver.Update{
+			Record: resolver.Record{Suffix: name, Digest: sum},
+			Events: []resolver.Event{{ID: fmt.Sprintf("sha256:%x", sum), Suffix: name, SHA256: sum}},
+		})
+	}
+	if _, err := s.Commit(t.Context(), updates); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(t *testing.T, dir string, s resolver.Store) *tlog.Log {
+	t.Helper()
+	l, err := tlog.Open(dir, s, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func catchUp(t *testing.T, l *tlog.Log) *tlog.Checkpoint {
+	t.Helper()
+	if err := l.CatchUp(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	cp, err := l.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cp
+}
+
+func problems(t *testing.T, l *tlog.Log, known ...*tlog.Checkpoint) []string {
+	t.Helper()
+	var out []string
+	if err := l.Check(t.Context(), known, func(p resolver.Problem) { out = append(out, p.Code) }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// The log grows with the store, across restarts, and its checkpoints agree.
+func TestFollowsTheStore(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 300, "x")
+	l := open(t, dir, s)
+	older := catchUp(t, l)
+	fill(t, s, 300, 700, "x")
+	l = open(t, dir, s)
+	newer := catchUp(t, l)
+	if older.Size != 300 || newer.Size != 1000 {
+		t.Fatalf("sizes %d and %d", older.Size, newer.Size)
+	}
+	files := client.FileFetcher{Root: dir}
+	if err := tlog.VerifyConsistency(t.Context(), older, newer, files.ReadTile); err != nil {
+		t.Error(err)
+	}
+	if got := problems(t, l, older); got != nil {
+		t.Errorf("a sound log: %v", got)
+	}
+	// Nothing new: nothing happens.
+	if again := catchUp(t, l); !bytes.Equal(again.Text, newer.Text) {
+		t.Error("another checkpoint of the same log")
+	}
+	// A log that is lost is written again.
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if again := catchUp(t, open(t, dir, s)); again.Root != newer.Root {
+		t.Error("the rewritten log has another root")
+	}
+}
+
+// Whoever rewrites history is found out, whatever is rewritten.
+func TestRewrittenHistory(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 300, "x")
+	honest := catchUp(t, open(t, dir, s))
+
+	forged, other := memstore.New(), t.TempDir()
+	fill(t, forged, 0, 1, "y") // the first event is another one
+	fill(t, forged, 1, 399, "x")
+	l := open(t, other, forged)
+	lie := catchUp(t, l)
+	files := client.FileFetcher{Root: other}
+	if err := tlog.VerifyConsistency(t.Context(), honest, lie, files.ReadTile); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a rewritten log is consistent: %v", err)
+	}
+	if got := problems(t, l, honest); len(got) != 1 || got[0] != "log_root" {
+		t.Errorf("problems %v", got)
+	}
+	if err := tlog.VerifyConsistency(t.Context(), lie, honest, files.ReadTile); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a log that shrank: %v", err)
+	}
+	// The store beside another's log.
+	if err := open(t, dir, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) && err != nil {
+		t.Errorf("unexpected error %v", err)
+	}
+	short := memstore.New()
+	fill(t, short, 0, 10, "x")
+	if err := open(t, dir, short).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a store that lost events: %v", err)
+	}
+}
+
+// Any byte of any file that is flipped is found.
+func TestFlippedBytes(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 600, "x")
+	l := open(t, dir, s)
+	catchUp(t, l)
+	flipped := 0
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Contains(path, ".state") {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, at := range []int{0, len(data) / 3, len(data) - 1} {
+			bad := bytes.Clone(data)
+			bad[at] ^= 1
+			if err := os.WriteFile(path, bad, 0o644); err != nil {
+				return err
+			}
+			if problems(t, l) == nil {
+				t.Errorf("%s: byte %d was flipped, and nothing found", path, at)
+			}
+			flipped++
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		// Of tiles that grew, older ones may lie around that nobody needs.
+		if problems(t, l) == nil && !strings.Contains(path, ".p") {
+			t.Errorf("%s is gone, and nothing found", path)
+		}
+		return os.WriteFile(path, data, 0o644)
+	})
+	if err != nil || flipped < 15 {
+		t.Fatalf("%d bytes flipped, %v", flipped, err)
+	}
+	if got := problems(t, l); got != nil {
+		t.Errorf("mended: %v", got)
+	}
+}
+
+func TestProofs(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 5, "x")
+	service, err := resolver.NewService(resolver.Config{Store: s, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.Submit(t.Context(), resolver.Submission{Data: seed.Bundle()}); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, dir, s)
+	mux := http.NewServeMux()
+	l.Routes(mux)
+	get := func(path string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w
+	}
+	if w := get("/pith/" + suffix + "/proof.json"); w.Code != 404 {
+		t.Errorf("a proof without a checkpoint: %d", w.Code)
+	}
+	catchUp(t, l)
+	text := get("/pith/" + suffix + "/proof.json").Body.Bytes()
+	logKey := strings.TrimSpace(get("/log/key").Body.String())
+	cp, err := tlog.VerifyInclusion(text, logKey, seed.Bundle())
+	if err != nil || cp.Size != 7 {
+		t.Fatalf("%v %+v", err, cp)
+	}
+	if w := get("/log/checkpoint"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), cp.Text) {
+		t.Errorf("checkpoint: %d", w.Code)
+	}
+	if w := get("/log/tile/0/000.p/7"); w.Code != 200 || w.Body.Len() != 7*32 {
+		t.Errorf("tile: %d, %d bytes", w.Code, w.Body.Len())
+	}
+	for _, path := range []string{"/log/tile/../checkpoint", "/log/tile/%2e%2e/.state/treeState", "/log/tile/0/..%2f..%2fcheckpoint", "/log/tile/", "/log/tile/entries"} {
+		if w := get(path); w.Code == 200 {
+			t.Errorf("%s is served", path)
+		}
+	}
+
+	var p tlog.Proof
+	if err := json.Unmarshal(text, &p); err != nil {
+		t.Fatal(err)
+	}
+	for name, damage := range map[string]func(*tlog.Proof){
+		"another place":     func(p *tlog.Proof) { p.Events[0].Seq-- },
+		"another hash":      func(p *tlog.Proof) { p.Events[0].Path[0] = strings.Repeat("0", 64) },
+		"an event less":     func(p *tlog.Proof) { p.Events = p.Events[1:] },
+		"another signature": func(p *tlog.Proof) { p.Checkpoint = strings.Replace(p.Checkpoint, "\n7\n", "\n8\n", 1) },
+	} {
+		var bad tlog.Proof
+		if err := json.Unmarshal(text, &bad); err != nil {
+			t.Fatal(err)
+		}
+		damage(&bad)
+		data, _ := json.Marshal(bad)
+		if _, err := tlog.VerifyInclusion(data, logKey, seed.Bundle()); err == nil {
+			t.Errorf("%s is believed", name)
+		}
+	}
+}
+
+// Run publishes what comes in while it runs.
+func TestRun(t *testing.T) {
+	s := memstore.New()
+	service, err := resolver.NewService(resolver.Config{Store: s, Key: key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, t.TempDir(), s)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- l.Run(ctx, service.Changed) }()
+	if _, err := service.Submit(t.Context(), resolver.Submission{Data: seed.Bundle()}); err != nil {
+		t.Fatal(err)
+	}
+	for l.Size(t.Context()) != 2 { // ends with the test's deadline at the latest
+		time.Sleep(10 * time.Millisecond)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
