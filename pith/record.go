@@ -24,11 +24,11 @@ const numberLength = 26
 // A record is a canonical record together with what follows from it.
 type record struct {
 	canon.Value
-	source, metadata canon.Value // looked up once: a record may have many other members
-	digest [sha256.Size]byte // of the canonical form
-	sha256 string            // the same in hex
-	suffix string            // the 26 characters
-	number string            // pith:YYYY:SUFFIX
+	source, metadata canon.Value       // looked up once: a record may have many other members
+	digest           [sha256.Size]byte // of the canonical form
+	sha256           string            // the same in hex
+	suffix           string            // the 26 characters
+	number           string            // pith:YYYY:SUFFIX
 }
 
 var recordFields = []field{
