@@ -459,7 +459,8 @@ func (a *answer) spell(path string) Check {
 	return check
 }
 
-// MaxFailures is how many failures of one code a result lists (spec §9.2). A
+// MaxFailures is how many failures of one code and consequence a result lists
+// (spec §9.2). A
 // stranger's bundle of 200 kB can fail 780,000 times.
 const MaxFailures = 1000
 
@@ -477,20 +478,27 @@ func (c *checks) list() []Check {
 	}
 	c.text, c.ends = text, ends
 	paths := string(text)
-	var failures map[Code]int
+	// What a failure leads to is counted apart: a thousand forgiven ones must not
+	// hide one that decides. So every verdict follows from the list.
+	type kind struct {
+		code     Code
+		ifFailed Verdict
+	}
+	var failures map[kind]int
 	listed := len(c.answers)
 	for i := range c.answers {
 		if a := &c.answers[i]; !a.ok {
 			if failures == nil {
-				failures = map[Code]int{}
+				failures = map[kind]int{}
 			}
-			if failures[a.code]++; failures[a.code] > MaxFailures {
+			k := kind{a.code, a.ifFailed}
+			if failures[k]++; failures[k] > MaxFailures {
 				listed--
 			}
 		}
 	}
 	list := make([]Check, 0, listed)
-	seen := map[Code]int{}
+	seen := map[kind]int{}
 	for i := range c.answers {
 		a := &c.answers[i]
 		from, to := path(a.at)
@@ -498,11 +506,12 @@ func (c *checks) list() []Check {
 			list = append(list, a.spell(paths[from:to]))
 			continue
 		}
-		if seen[a.code]++; seen[a.code] > MaxFailures {
+		k := kind{a.code, a.ifFailed}
+		if seen[k]++; seen[k] > MaxFailures {
 			continue
 		}
 		check := a.spell(paths[from:to])
-		if more := failures[a.code] - MaxFailures; more > 0 && seen[a.code] == MaxFailures {
+		if more := failures[k] - MaxFailures; more > 0 && seen[k] == MaxFailures {
 			check.Detail = strings.TrimSpace(fmt.Sprintf("%s (and %d more of this code, which are not listed)", check.Detail, more))
 		}
 		list = append(list, check)

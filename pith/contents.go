@@ -47,7 +47,7 @@ func (b *bundle) contents() *Contents {
 	c := &Contents{Canonical: b.root.Canonical(), Suffix: b.record.suffix}
 	hex.Decode(c.EventSet[:], []byte(b.history.digest())) // both are hex of 32 bytes by construction
 	hex.Decode(c.State[:], []byte(b.stateSHA256))
-	metadata := b.record.Get("metadata")
+	metadata := b.record.metadata
 	c.SubmittedAt, _ = parseTime(metadata.Get("submitted_at").Text())
 	c.BuiltAt, _ = parseTime(b.root.Get("built_at").Text())
 	if primary := metadata.Get("primary_cat").Text(); primary != "" {

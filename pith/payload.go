@@ -60,7 +60,7 @@ func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *r
 	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) {
 		return
 	}
-	source := rec.Get("source")
+	source := rec.source
 	c.same(CodePayloadRecord, path.at("canonical_record"), rec.Value, payload.Get("canonical_record"))
 	c.equal(CodePayloadRecord, path.at("canonical_sha256"), rec.sha256, payload.Get("canonical_sha256").Text())
 	c.same(CodePayloadRecord, path.at("source_kind"), source.Get("kind"), payload.Get("source_kind"))
@@ -116,7 +116,7 @@ func (c *checks) graphSnapshot(path place, payload canon.Value, e *event, rec *r
 	if !c.shape(CodePayloadShape, path, graph, graphFields) {
 		return
 	}
-	c.same(CodePayloadRecord, path.at("source"), rec.Get("source"), graph.Get("source"))
+	c.same(CodePayloadRecord, path.at("source"), rec.source, graph.Get("source"))
 	c.paper(path.at("paper"), graph.Get("paper"), e, rec)
 	c.snapshotDigest(path.at("claims"), graph.Get("claims"), "count", "items")
 	c.snapshotDigest(path.at("references"), graph.Get("references"), "count", "sample")
@@ -129,7 +129,7 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 	if !c.shape(CodePayloadShape, path, paper, paperFields) {
 		return
 	}
-	metadata := rec.Get("metadata")
+	metadata := rec.metadata
 
 	title := paper.Get("title").Text()
 	if len(title) > maxTitle {

@@ -24,10 +24,11 @@ const numberLength = 26
 // A record is a canonical record together with what follows from it.
 type record struct {
 	canon.Value
-	digest [sha256.Size]byte // of the canonical form
-	sha256 string            // the same in hex
-	suffix string            // the 26 characters
-	number string            // pith:YYYY:SUFFIX
+	source, metadata canon.Value       // looked up once: a record may have many other members
+	digest           [sha256.Size]byte // of the canonical form
+	sha256           string            // the same in hex
+	suffix           string            // the 26 characters
+	number           string            // pith:YYYY:SUFFIX
 }
 
 var recordFields = []field{
@@ -70,7 +71,7 @@ func (c *checks) record(path place, v canon.Value) *record {
 	suffixAt := len(text)
 	text = base32.StdEncoding.AppendEncode(text, digest[:])[:suffixAt+numberLength]
 	all := string(text)
-	return &record{Value: v, digest: digest, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
+	return &record{Value: v, source: v.Get("source"), metadata: v.Get("metadata"), digest: digest, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
 }
 
 // Number returns the Pith Number, pith:YYYY:<26 characters>, and the SHA-256 in
@@ -92,7 +93,7 @@ func Number(record []byte) (number, sha256hex string, err error) {
 // alias returns, in parts, the value that an alias of this kind must have; ok is
 // false for kinds that do not follow from the record.
 func (r *record) alias(kind string) (parts [3]string, ok bool) {
-	source := r.Get("source")
+	source := r.source
 	id := source.Get("id").Text()
 	arxiv := source.Get("kind").Is("arxiv")
 	switch kind {

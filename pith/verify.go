@@ -172,7 +172,7 @@ func (c *checks) identity(root canon.Value, rec *record) {
 	c.equal(CodeRecordDigest, c.at("canonical_sha256"), rec.sha256, root.Get("canonical_sha256").Text())
 	c.equal(CodeNumber, c.at("pith_number"), rec.number, root.Get("pith_number").Text())
 	c.equals(CodeShortNumber, c.at("short_pith_number"), root.Get("short_pith_number").Text(), "pith:", rec.suffix[:8])
-	c.same(CodeSource, c.at("source"), rec.Get("source"), root.Get("source"))
+	c.same(CodeSource, c.at("source"), rec.source, root.Get("source"))
 	c.aliases(c.at("source_aliases"), root.Get("source_aliases"), rec)
 	c.locators(c.at("links"), root.Get("links"), rec)
 	i := 0

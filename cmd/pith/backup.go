@@ -20,9 +20,7 @@ func backupCommand() *cobra.Command {
 		Long: `backup writes a copy of the database as it is at one moment. pith serve may go on
 meanwhile. To restore, stop pith serve and put the file in the place of the
 database; pith fsck checks it. The log is made again from the database, so the
-copy is enough, together with the mirror's key.
-
-It is for SQLite; Postgres has pg_dump.`,
+copy is enough, together with the mirror's key.`,
 		Example: "  pith backup /mnt/backup/pith.db",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -38,7 +36,7 @@ It is for SQLite; Postgres has pg_dump.`,
 				Backup(ctx context.Context, path string) error
 			})
 			if !ok {
-				return cli.Hint(fmt.Errorf("%s cannot be copied into a file", redact(h.db)), "for Postgres: pg_dump --format=custom")
+				return cli.Hint(fmt.Errorf("%s cannot be copied into a file", h.db), "name a store with --db sqlite:FILE")
 			}
 			return cli.Hint(b.Backup(cmd.Context(), args[0]), "name a file in a directory that you may write to")
 		},

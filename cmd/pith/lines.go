@@ -181,16 +181,38 @@ var (
 	errOtherPolicy = errors.New("these are results under another policy")
 )
 
+// maxResult is far above any result: they list a thousand failures of a code.
+const maxResult = 64 << 20
+
+// resultLine is ReadBytes to the end of a line, with a bound on its length.
+func resultLine(in *bufio.Reader) (line []byte, err error) {
+	err = bufio.ErrBufferFull
+	for errors.Is(err, bufio.ErrBufferFull) {
+		var part []byte
+		part, err = in.ReadSlice('\n')
+		if line = append(line, part...); len(line) > maxResult {
+			return nil, errors.New("longer than any result")
+		}
+	}
+	return line, err
+}
+
 // readEarlier reads the results in f, cuts off a last line that was not finished,
 // and leaves f where writing goes on.
 func readEarlier(f *os.File, policy string) (*earlier, error) {
+	// A device has no end, and nothing can be cut off it.
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("not a file but a device or a pipe")
+	}
 	e := newEarlier()
 	end := int64(0)
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
-		line, err := in.ReadBytes('\n')
+		line, err := resultLine(in)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, err
+			return nil, fmt.Errorf("line %d: %w", e.lines+1, err)
 		}
 		if !bytes.HasPrefix(line, resultStart[:min(len(line), len(resultStart))]) {
 			return nil, fmt.Errorf("line %d is no result", e.lines+1) // nor the start of one: whose file is it?

@@ -19,6 +19,7 @@ import (
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver/archive"
+	"github.com/openpith/evidence/resolver/mirror"
 )
 
 // pithIn runs pith as a process of its own, with a data directory of its own.
@@ -89,6 +90,30 @@ func (d *daemon) kill() {
 	}
 }
 
+// logged waits until the signed checkpoint covers everything that was put.
+func (d *daemon) logged(t testing.TB) {
+	t.Helper()
+	for tries := 0; ; tries++ {
+		resp, err := http.Get(d.url + "/_health")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var h mirror.Health
+		err = json.NewDecoder(resp.Body).Decode(&h)
+		resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.LogSize == h.Cursor {
+			return
+		}
+		if tries == 1000 {
+			t.Fatalf("the log stands at %d of %d events", h.LogSize, h.Cursor)
+		}
+		time.Sleep(10 * time.Millisecond) // the log follows in its own time
+	}
+}
+
 // put sends bundles to a running mirror.
 func (d *daemon) put(t testing.TB, bundles ...[]byte) {
 	t.Helper()
@@ -150,8 +175,10 @@ func TestTwoMirrors(t *testing.T) {
 	if out := must(t, 1, homes[0], "compare", a.url, b.url); strings.Count(out, "<") < 10 || strings.Count(out, "!") == 0 {
 		t.Errorf("before copying compare says:\n%s", out)
 	}
-	must(t, 0, homes[0], "mirror", "add", "--no-log", "--all", b.url)
-	must(t, 0, homes[1], "mirror", "add", "--no-log", "--all", a.url)
+	a.logged(t)
+	b.logged(t)
+	must(t, 0, homes[0], "mirror", "add", "--all", b.url)
+	must(t, 0, homes[1], "mirror", "add", "--all", a.url)
 
 	// The partition: a cannot reach b, says so, and loses nothing.
 	b.kill()
@@ -181,7 +208,9 @@ func TestTwoMirrors(t *testing.T) {
 		}
 	}
 	t.Logf("killed %d times", crashes)
+	a.logged(t)
 	must(t, 0, homes[1], "mirror", "sync")
+	b.logged(t)
 	must(t, 0, homes[0], "mirror", "sync")
 	out := must(t, 0, homes[0], "compare", "--json", a.url, b.url)
 	var sums struct {
@@ -302,5 +331,25 @@ func TestMirrorCommandsRefuse(t *testing.T) {
 		if _, errs, code := done(t, home, tt.args...); code != tt.code || !strings.Contains(errs, tt.want) || !strings.Contains(errs, "hint:") {
 			t.Errorf("pith %s: exit code %d, %q; want %d, %q and a hint", strings.Join(tt.args, " "), code, errs, tt.code, tt.want)
 		}
+	}
+}
+
+// TestKeyChangeIsNoticed: a mirror that shows another log key than before is not
+// copied on.
+func TestKeyChangeIsNoticed(t *testing.T) {
+	home := t.TempDir()
+	a := startServe(t, t.TempDir(), "--unknown", "accepted")
+	a.put(t, testBundle(t, 0, ""))
+	a.logged(t)
+	must(t, 0, home, "mirror", "add", "--all", a.url)
+	must(t, 0, home, "mirror", "sync")
+	must(t, 0, home, "mirror", "add", "--all", a.url) // the same again changes nothing
+	a.kill()
+	b := startServe(t, t.TempDir(), "--listen", strings.TrimPrefix(a.url, "http://"))
+	if _, errs, code := done(t, home, "mirror", "add", b.url); code != 1 || !strings.Contains(errs, "log key") {
+		t.Errorf("another key at the same address: exit code %d, %s", code, errs)
+	}
+	if _, errs, code := done(t, home, "mirror", "sync"); code != 1 || !strings.Contains(errs, mirror.ErrUnsigned.Error()) {
+		t.Errorf("sync: exit code %d, %s", code, errs)
 	}
 }

@@ -187,7 +187,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		listener.Close()
 		return err
 	}
-	log.Info("serving", "address", listener.Addr().String(), "db", redact(s.db), "fingerprint", config.Key.Public().Fingerprint())
+	log.Info("serving", "address", listener.Addr().String(), "db", s.db, "fingerprint", config.Key.Public().Fingerprint())
 	if len(s.autocert) == 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", listener.Addr())
 	} else {
@@ -209,14 +209,6 @@ func (s *serving) run(cmd *cobra.Command) error {
 	}
 	log.Info("ended")
 	return nil
-}
-
-// redact leaves the password out of a database's address.
-func redact(dsn string) string {
-	if at := strings.LastIndexByte(dsn, '@'); strings.HasPrefix(dsn, "postgres") && at >= 0 {
-		return "postgres://…" + dsn[at:]
-	}
-	return dsn
 }
 
 // A node is a running mirror: its parts, wired.

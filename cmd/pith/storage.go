@@ -29,7 +29,7 @@ type home struct {
 
 // storeFlags are those of commands that only read.
 func (h *home) storeFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE, postgres://… or memory: (default sqlite:pith.db in the data directory)")
+	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE or memory: (default sqlite:pith.db in the data directory)")
 	cmd.Flags().StringVar(&h.data, "data", "", "keep database, log, key and certificates in `DIR` (default $PITH_DATA, then pith in your directory for data)")
 }
 

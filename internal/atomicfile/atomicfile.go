@@ -50,6 +50,9 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 
 // place writes a temporary file and lets take give it its name.
 func place(path string, fill func(io.Writer) error, perm fs.FileMode, take func(temporary, path string) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return through(path, fill)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*.tmp")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, cause(err))
@@ -79,6 +82,19 @@ func place(path string, fill func(io.Writer) error, perm fs.FileMode, take func(
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// through writes into a device or a pipe: it is no content to be replaced, and a
+// rename would put a file in its place.
+func through(path string, fill func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err == nil {
+		err = errors.Join(fill(f), f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, cause(err))
+	}
+	return nil
 }
 
 // syncDir makes the new name itself durable: without it a power cut may bring

@@ -78,3 +78,18 @@ func TestFailedWriteLeavesNothingBehind(t *testing.T) {
 		t.Errorf("left behind: %v", entries)
 	}
 }
+
+// TestDevicesStayDevices: what is no file is written to, not replaced.
+func TestDevicesStayDevices(t *testing.T) {
+	if _, err := os.Stat(os.DevNull); err != nil {
+		t.Skip("no null device")
+	}
+	for name, write := range map[string]func(string, []byte, fs.FileMode) error{"Write": Write, "Create": Create} {
+		if err := write(os.DevNull, []byte("gone"), 0o600); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+			t.Fatalf("%s replaced the null device: %v, %v", name, info, err)
+		}
+	}
+}

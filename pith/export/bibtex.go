@@ -146,6 +146,11 @@ func formula(s string) (piece, rest string) {
 			rest = after
 		default:
 			switch r {
+			case '^':
+				// TeX reads ^^5c as a backslash, before anything else.
+				if strings.HasPrefix(rest, "^^") {
+					return signs['$'], s[1:]
+				}
 			case '{':
 				depth++
 			case '}':

@@ -226,6 +226,16 @@ func Write(ctx context.Context, dir string, o Options, after func(suffix string)
 	case m.Complete:
 		return m, fmt.Errorf("%s: %w", dir, ErrComplete)
 	}
+	// What a killed run was writing.
+	torn, err := filepath.Glob(filepath.Join(dir, ".pack-*.tmp"))
+	if err != nil {
+		return m, err
+	}
+	for _, name := range torn {
+		if err := os.Remove(name); err != nil {
+			return m, err
+		}
+	}
 	last := ""
 	if n := len(m.Packs); n > 0 {
 		last = m.Packs[n-1].Last

@@ -181,8 +181,15 @@ func TestWriteGoesOnAfterInterruption(t *testing.T) {
 		if _, err := Open(dir); !errors.Is(err, ErrIncomplete) {
 			t.Fatalf("error %v, want ErrIncomplete", err)
 		}
+		torn := filepath.Join(dir, "."+packName(1)+".123.tmp") // as a run leaves that is killed
+		if err := os.WriteFile(torn, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if _, err := Write(context.Background(), dir, options(), from(fixture())); err != nil {
 			t.Fatal(err)
+		}
+		if _, err := os.Stat(torn); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", torn, err)
 		}
 		for _, name := range []string{ManifestName, packName(0), packName(1), packName(2)} {
 			if !bytes.Equal(contents(t, want, name), contents(t, dir, name)) {

@@ -2,8 +2,7 @@
 // mirror that runs on one machine.
 //
 // Readers never wait for the writer (write-ahead log). There is one writer at a
-// time; commits that wait for it share a transaction, and so the time that the
-// disk takes to be sure.
+// time, and every commit waits until the disk is sure: batches make loading fast.
 package sqlite
 
 import (
