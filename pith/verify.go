@@ -132,11 +132,11 @@ func (c *checks) bundle(root canon.Value) *bundle {
 			return nil
 		}
 	}
+	start := len(c.answers)
 	c.shape(CodeBundleShape, c.root(), root, bundleFields)
 	if name, found := unknown(root, bundleFields); found {
 		c.fail(CodeMember, c.at(name), "not a member of bundles of version 1.0")
 	}
-	start := len(c.answers)
 	c.proofs = proofBudget
 	b := &bundle{root: root, record: c.record(c.at("canonical_record"), root.Get("canonical_record"))}
 	b.keys = c.keyring(c.at("public_keys"), root.Get("public_keys"))

@@ -25,8 +25,14 @@ func FoldAlias(kind, value string) Alias {
 // maxWords bounds the work that one search can ask for.
 const maxWords = 16
 
+// QueryWords are the words of a query, the first sixteen.
+func QueryWords(query string) []string {
+	words := SearchWords(query)
+	return words[:min(len(words), maxWords)]
+}
+
 // SearchWords cuts a text into the words that search compares: runs of letters
-// and digits, in lower case. A query has at most 16.
+// and digits, in lower case.
 func SearchWords(text string) []string {
 	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }

@@ -55,7 +55,7 @@ func newNetwork(t *testing.T, activation func(*Node) *Node) *network.Model {
 	init := model.MustNewExec(backend, store, func(scope *model.Scope, x *Node) *Node {
 		return net(scope, nil, []*Node{x})[0]
 	})
-	init.MustExec(batch.Inputs[0])
+	init.MustCall(batch.Inputs[0])
 	m, err := network.New(backend, store, net, loss.SparseCategoricalCrossEntropyLogits, network.CorrectClasses, []network.Batch{batch})
 	if err != nil {
 		t.Fatal(err)

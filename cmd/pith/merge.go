@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -219,11 +218,17 @@ code 0: the same events and the same state; 1: not.`,
 				bundle []byte
 				events []pith.Statement
 			}{{"<", a, d.OnlyA}, {">", b, d.OnlyB}} {
-				judged := pith.Verify(side.bundle, trust).History
+				// Of invalid events several may claim one id, and nobody is
+				// trusted with any of them.
+				judged := map[string]pith.Statement{}
+				for _, j := range pith.Verify(side.bundle, trust).History {
+					if j.Invalid == "" {
+						judged[j.EventID] = j
+					}
+				}
 				for _, s := range side.events {
-					at := slices.IndexFunc(judged, func(j pith.Statement) bool { return j.EventID == s.EventID && j.Invalid == s.Invalid })
-					if at >= 0 {
-						s = judged[at]
+					if j, ok := judged[s.EventID]; ok && s.Invalid == "" {
+						s = j
 					}
 					fmt.Fprintf(out, "%s %s\n", side.sign, eventLine(s))
 				}

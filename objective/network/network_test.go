@@ -63,7 +63,7 @@ func newModel(t *testing.T, fn train.ModelFn) *network.Model {
 	init := model.MustNewExec(backend, store, func(scope *model.Scope, x *Node) *Node {
 		return fn(scope, nil, []*Node{x})[0]
 	})
-	init.MustExec(batches[0].Inputs[0])
+	init.MustCall(batches[0].Inputs[0])
 	m, err := network.New(backend, store, fn, loss.SparseCategoricalCrossEntropyLogits, network.CorrectClasses, batches)
 	if err != nil {
 		t.Fatal(err)

@@ -163,7 +163,7 @@ func fieldsOf(t *testing.T, entry string) (names []string) {
 	body, ok := strings.CutPrefix(entry, "@misc{pith-CWPYLZDW,\n")
 	for ok && body != "}\n" {
 		var name string
-		name, body, ok = strings.Cut(body, " = {")
+		name, body, _ = strings.Cut(body, " = {")
 		names = append(names, strings.TrimSpace(name))
 		depth, end := 1, 0
 		for ; end < len(body) && depth > 0; end++ {

@@ -229,7 +229,7 @@ func (s *Store) ByDigest(_ context.Context, digest resolver.Digest) (string, err
 // Search implements resolver.Store. All words must be found; records that are
 // newer come first.
 func (s *Store) Search(_ context.Context, query string, limit, offset int) ([]resolver.Record, int, error) {
-	words := resolver.SearchWords(query)
+	words := resolver.QueryWords(query)
 	if len(words) == 0 {
 		return nil, 0, nil
 	}

@@ -460,7 +460,7 @@ func (s *Store) ByDigest(ctx context.Context, digest resolver.Digest) (suffix st
 
 // Search implements resolver.Store.
 func (s *Store) Search(ctx context.Context, query string, limit, offset int) (found []resolver.Record, total int, err error) {
-	words := resolver.SearchWords(query)
+	words := resolver.QueryWords(query)
 	if len(words) == 0 {
 		return nil, 0, nil
 	}

@@ -253,10 +253,6 @@ func claims(v *recordView) ([]byte, error) {
 	return indent(out)
 }
 
-// state is the member of the bundle, which the verifier has compared with the
-// replay of the events.
-func state(v *recordView) ([]byte, error) { return v.bundle.State, nil }
-
 // offers lists the forms that this record has.
 func (v *recordView) offers() []offer {
 	var out []offer

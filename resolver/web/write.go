@@ -65,14 +65,13 @@ const (
 
 // document is an answer that is wholly in memory.
 type document struct {
-	body    []byte
-	media   string
-	etag    string   // without quotes; "" for the digest of the body
-	vary    []string // varyEncoding if nil
-	links   []string // Link headers
-	status  int      // 200 if 0
-	cache   []string // cacheMinute if nil
-	noStore bool
+	body   []byte
+	media  string
+	etag   string   // without quotes; "" for the digest of the body
+	vary   []string // varyEncoding if nil
+	links  []string // Link headers
+	status int      // 200 if 0
+	cache  []string // cacheMinute if nil
 }
 
 // respond sends a document: with a strong entity tag, as 304 to those who have
