@@ -54,6 +54,7 @@ func printRecord(w io.Writer, r *pith.Result) {
 		fmt.Fprintf(w, "authors in alphabetical order, not that of the paper: %s\n", printable(authors))
 	}
 	fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict())
+	printWithdrawals(w, r)
 	for _, s := range r.Signers {
 		fmt.Fprintf(w, "  %s\n", signerLine(s))
 	}
@@ -69,6 +70,30 @@ func printRecord(w io.Writer, r *pith.Result) {
 	}
 	for _, c := range r.Notes() {
 		fmt.Fprintf(w, "note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
+	}
+}
+
+// printWithdrawals says first what a reader of the paper must not miss: that
+// somebody takes it back. Whoever that is may lie; whether the policy trusts them
+// is said beside it.
+func printWithdrawals(w io.Writer, r *pith.Result) {
+	for _, s := range r.History {
+		if s.Superseded {
+			continue
+		}
+		typed, ok := s.Typed()
+		if !ok {
+			continue
+		}
+		c, ok := typed.(*pith.Correction)
+		if !ok || c.Kind != "retraction" && c.Kind != "withdrawal" {
+			continue
+		}
+		who := "trusted"
+		if !s.Trusted {
+			who = "not trusted"
+		}
+		fmt.Fprintf(w, "  %s by %s (%s), %s: %s\n", strings.ToUpper(c.Kind), printable(s.Signer.ID), who, s.CreatedAt.Format(time.DateOnly), printable(c.Text))
 	}
 }
 

@@ -116,6 +116,7 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+printable(r.Title), " "))
 	}
 	if r.Verdict() <= pith.Untrusted {
+		printWithdrawals(w, r)
 		fmt.Fprintf(w, "  %s, state %s…\n", plural(r.Events.Valid, "valid event"), r.StateSHA256[:16])
 		for _, s := range r.Signers {
 			fmt.Fprintf(w, "  signed by %s\n", signerLine(s))
