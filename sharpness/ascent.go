@@ -33,10 +33,10 @@ func (m Ascent) Name() string {
 }
 
 func (m Ascent) measure(ctx context.Context, p *point) (*Result, error) {
-	defaultTo(&m.Rho, 0.05)
-	if m.Adaptive && m.Rho == 0.05 {
-		m.Rho = 0.5
+	if m.Adaptive {
+		defaultTo(&m.Rho, 0.5)
 	}
+	defaultTo(&m.Rho, 0.05)
 	if err := positive("rho", m.Rho); err != nil {
 		return nil, err
 	}

@@ -203,6 +203,10 @@ func TestAscent(t *testing.T) {
 	want = g[0]*e[0] + g[1]*e[1] + (e[0]*e[0]+4*e[1]*e[1])/2
 	r = run(t, sharpness.Ascent{Rho: rho, Adaptive: true}, b, w)
 	near(t, "ASAM", r.Value, want, 1e-5)
+	// A rho that was asked for is not the default, even where it is SAM's.
+	if r := run(t, sharpness.Ascent{Rho: 0.05, Adaptive: true}, b, w); r.Settings.(sharpness.Ascent).Rho != 0.05 {
+		t.Errorf("rho 0.05 became %v", r.Settings)
+	}
 	if r.Measure != "asam-sharpness" {
 		t.Errorf("name %q", r.Measure)
 	}

@@ -144,7 +144,7 @@ func runSharpness(cmd *cobra.Command, dir experiment.Dir, f sharpnessFlags) erro
 	if path == "" {
 		path = dir.Path(sharpnessName)
 	}
-	if err := takeOver(file, path, f.seed); err != nil {
+	if err := takeOver(file, path); err != nil {
 		return err
 	}
 
@@ -185,7 +185,7 @@ func writeSharpness(file *sharpness.File, path string) error {
 
 // takeOver keeps the results that a file already has, if they are of the same
 // weights and data; those of others are replaced.
-func takeOver(file *sharpness.File, path string, drawn int64) error {
+func takeOver(file *sharpness.File, path string) error {
 	old, err := sharpness.LoadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
