@@ -52,7 +52,7 @@ var rules = map[string]rule{
 	"pith/seed":              {},
 	"spec/schema":            {},
 
-	"resolver":           {may: []string{"pith", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":           {may: []string{"pith", "golang.org/x/time/rate", "golang.org/x/text/unicode/norm", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/sqlite":    {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
