@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -187,7 +188,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		listener.Close()
 		return err
 	}
-	log.Info("serving", "address", listener.Addr().String(), "db", s.db, "fingerprint", config.Key.Public().Fingerprint())
+	log.Info("serving", "address", listener.Addr().String(), "db", shown(s.db), "fingerprint", config.Key.Public().Fingerprint())
 	if len(s.autocert) == 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", listener.Addr())
 	} else {
@@ -223,6 +224,7 @@ type node struct {
 
 	requests   *prometheus.HistogramVec
 	logSize    func() int64 // of the newest checkpoint, -1 without a log
+	logTrouble atomic.Pointer[trouble]
 	background []func(context.Context)
 	close      func()
 }

@@ -21,9 +21,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	logformat "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/client"
@@ -188,9 +190,21 @@ func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
 	return err
 }
 
-// locked runs f with the appender, of which there is one at a time.
+// locked runs f with the appender, of which there is one at a time: one for the
+// store, by its lock, and one for the directory, by a file. A lock of a database
+// can be lost with its connection; the file keeps the next one out until the one
+// before has ended, since two of them would write the same event twice.
 func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) error) error {
-	return l.store.Lock(ctx, "log", func(ctx context.Context) error {
+	return l.store.Lock(ctx, "log", func(ctx context.Context) (err error) {
+		state := filepath.Join(l.dir, ".state")
+		if err := os.MkdirAll(state, 0o755); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		file := flock.New(filepath.Join(state, "writer.lock"))
+		if _, err := file.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
 		// What was begun is brought to its end when the context ends.
 		work, end := context.WithCancel(context.WithoutCancel(ctx))
 		defer end()
@@ -222,9 +236,6 @@ const (
 )
 
 func (l *Log) open(ctx context.Context) (*appender, error) {
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
-		return nil, err
-	}
 	driver, err := posix.New(ctx, posix.Config{Path: l.dir})
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)
