@@ -164,7 +164,7 @@ func (l *Log) checkFiles(ctx context.Context, t *tree, size int64, problem func(
 			problem(path, "log_unreadable", "%v", err)
 			return nil
 		}
-		if d.IsDir() {
+		if d.IsDir() || isLeftover(d.Name()) {
 			return nil
 		}
 		rel, err := filepath.Rel(base, path)

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -205,6 +206,9 @@ func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) err
 			return fmt.Errorf("log: %w", err)
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
+		if err := l.removeLeftovers(); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
 		// What was begun is brought to its end when the context ends.
 		work, end := context.WithCancel(context.WithoutCancel(ctx))
 		defer end()
@@ -218,6 +222,24 @@ func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) err
 		}
 		return errors.Join(err, l.remember(work))
 	})
+}
+
+// isLeftover reports whether a file of the log is one that a crash left half
+// written: Tessera writes to the name of the tile with a random number behind it,
+// and then renames. Names of tiles have three digits at the most.
+func isLeftover(name string) bool { return len(name) > 3 && strings.Trim(name, "0123456789") == "" }
+
+func (l *Log) removeLeftovers() error {
+	err := filepath.WalkDir(filepath.Join(l.dir, "tile"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !isLeftover(d.Name()) {
+			return err
+		}
+		return os.Remove(path)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there are no tiles yet
+	}
+	return err
 }
 
 // An appender adds to the log.
