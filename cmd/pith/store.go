@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -17,6 +18,9 @@ import (
 func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		s, err := sqlite.Open(ctx, path)
+		if errors.Is(err, resolver.ErrFull) {
+			return nil, cli.Hint(err, "make room on the disk; nothing is lost")
+		}
 		if err != nil {
 			return nil, cli.Hint(err, "name a file in a directory that you may write to: --db sqlite:FILE")
 		}

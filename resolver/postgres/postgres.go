@@ -271,9 +271,13 @@ const countQuery = `SELECT records, events, keys, refused, queued, revision FROM
 
 // Counts implements resolver.Store.
 func (s *Store) Counts(ctx context.Context) (resolver.Counts, error) {
-	return one(ctx, s.pool, func(row pgx.CollectableRow) (c resolver.Counts, err error) {
+	c, err := one(ctx, s.pool, func(row pgx.CollectableRow) (c resolver.Counts, err error) {
 		return c, row.Scan(&c.Records, &c.Events, &c.Keys, &c.Refused, &c.Queued, &c.Revision)
 	}, countQuery)
+	if errors.Is(err, resolver.ErrNotFound) {
+		err = nil // the row was deleted: nothing can be written, fsck tells
+	}
+	return c, err
 }
 
 // Record implements resolver.Store.

@@ -14,9 +14,7 @@ import (
 // migrate brings a database to the newest schema. A step that fails, or that a
 // crash interrupts, leaves the database as it was before the step.
 func migrate(ctx context.Context, conn *sqlite.Conn) error {
-	err := conn.CreateFunction("pith_words", &sqlite.FunctionImpl{NArgs: 1, Deterministic: true, Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
-		return sqlite.TextValue(words(args[0].Text())), nil
-	}})
+	err := register(conn)
 	if err == nil {
 		err = sqlitemigration.Migrate(ctx, conn, schema)
 	}
@@ -29,6 +27,13 @@ func migrate(ctx context.Context, conn *sqlite.Conn) error {
 		err = fmt.Errorf("%w: its schema is %d, this program knows %d", resolver.ErrNewer, version, len(schema.Migrations))
 	}
 	return err
+}
+
+// register gives a connection the functions that steps use.
+func register(conn *sqlite.Conn) error {
+	return conn.CreateFunction("pith_words", &sqlite.FunctionImpl{NArgs: 1, Deterministic: true, Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+		return sqlite.TextValue(words(args[0].Text())), nil
+	}})
 }
 
 // words is a text as the search index takes it.
