@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"text/template"
 	"time"
@@ -22,9 +23,10 @@ import (
 // is: a signed record is never replaced, whatever happened to the files since.
 func (s *session) conclude() (*Result, error) {
 	dir := s.opts.Dir
-	// Every run is done and its checkpoint gone; a directory that holds
-	// something else stays.
-	_ = os.Remove(dir.Path("checkpoints"))
+	// Every run is done and gone from here; a directory that holds something
+	// stays.
+	_ = os.Remove(filepath.Join(dir.Path(study.WorkName), "runs"))
+	_ = os.Remove(dir.Path(study.WorkName))
 	if _, err := os.Stat(dir.Path("bundle.json")); err == nil {
 		return Check(dir, nil)
 	}
@@ -50,6 +52,9 @@ func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error
 	runs := make([]study.Run, len(files))
 	for i, f := range files {
 		runs[i] = f.Run
+	}
+	if err := sameConfigs(p, runs); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	res, err := p.Judge(runs)
 	return files, res, err
