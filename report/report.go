@@ -74,26 +74,12 @@ type record struct {
 // plan.json, runs/ and results.json; record.json is shown when it is there.
 // Results that do not follow from plan and runs are an error.
 func HTML(dir study.Dir) ([]byte, error) {
-	p, err := dir.Plan()
+	d, err := readStudy(dir)
 	if err != nil {
 		return nil, err
 	}
-	res, err := dir.Results()
-	if err != nil {
-		return nil, err
-	}
-	files, err := dir.Runs(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := follows(res, p, files); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
+	p, res := d.plan, d.results
 	rec, err := readRecord(dir.Path("record.json"))
-	if err != nil {
-		return nil, err
-	}
-	d, err := newDrawing(p, res, files)
 	if err != nil {
 		return nil, err
 	}
@@ -150,6 +136,26 @@ func HTML(dir study.Dir) ([]byte, error) {
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// readStudy reads the files of a study and makes sure that they belong together.
+func readStudy(dir study.Dir) (*drawing, error) {
+	p, err := dir.Plan()
+	if err != nil {
+		return nil, err
+	}
+	res, err := dir.Results()
+	if err != nil {
+		return nil, err
+	}
+	files, err := dir.Runs(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := follows(res, p, files); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return newDrawing(p, res, files)
 }
 
 // follows makes sure that the results are those of the plan and the runs: what

@@ -373,23 +373,14 @@ func (d *drawing) measured() string {
 // well each goes with it, then run by run.
 func (d *drawing) correlations() (figures []Figure) {
 	plt := newPlot("Kendall's rank correlation with the generalisation gap", "")
-	table := Table{Head: []string{"measure", "runs", "Kendall's τ", "95 % interval", "Pearson's r", "95 % interval", "of"}}
+	table := d.correlationsTable()
 	var names []string
 	n := 0
 	for _, c := range d.results.Correlations {
-		row := []string{c.Measure, strconv.Itoa(c.N), "–", "–", "–", "–", "the measure"}
-		if c.Logarithm {
-			row[6] = "its logarithm"
-		}
-		if k := c.Kendall; k != nil {
-			row[2], row[3] = fmt.Sprintf("%+.2f", k.Value), fmt.Sprintf("%+.2f to %+.2f", k.Low, k.High)
+		if c.Kendall != nil {
 			names = append(names, c.Measure)
 		}
-		if r := c.Pearson; r != nil {
-			row[4], row[5] = fmt.Sprintf("%+.2f", r.Value), fmt.Sprintf("%+.2f to %+.2f", r.Low, r.High)
-		}
 		n = max(n, c.N)
-		table.Rows = append(table.Rows, row)
 	}
 	if len(names) > 0 {
 		for _, c := range d.results.Correlations {
@@ -417,6 +408,24 @@ func (d *drawing) correlations() (figures []Figure) {
 		}
 	}
 	return figures
+}
+
+func (d *drawing) correlationsTable() Table {
+	table := Table{Head: []string{"measure", "runs", "Kendall's τ", "95 % interval", "Pearson's r", "95 % interval", "of"}}
+	for _, c := range d.results.Correlations {
+		row := []string{c.Measure, strconv.Itoa(c.N), "–", "–", "–", "–", "the measure"}
+		if c.Logarithm {
+			row[6] = "its logarithm"
+		}
+		if k := c.Kendall; k != nil {
+			row[2], row[3] = fmt.Sprintf("%+.2f", k.Value), fmt.Sprintf("%+.2f to %+.2f", k.Low, k.High)
+		}
+		if r := c.Pearson; r != nil {
+			row[4], row[5] = fmt.Sprintf("%+.2f", r.Value), fmt.Sprintf("%+.2f to %+.2f", r.Low, r.High)
+		}
+		table.Rows = append(table.Rows, row)
+	}
+	return table
 }
 
 func (d *drawing) gapFigure(m int, c study.Correlation) (Figure, bool) {

@@ -28,8 +28,8 @@ import (
 
 type replicateFlags struct {
 	plan, out, data, sweep, key, bundle, signer string
-	trust                                []string
-	workers                              int
+	trust                                       []string
+	workers                                     int
 	resume, keep                                bool
 }
 
@@ -134,12 +134,18 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	if signed && idle {
 		fmt.Fprintln(stderr, "smoothout: this study was already finished; nothing was run")
 	}
-	page, err := report.HTML(dir)
-	if err != nil {
-		return err
-	}
-	if err := dir.Write("report.html", page); err != nil {
-		return err
+	// What people read is made from the files, and made again every time.
+	for _, f := range []struct {
+		name string
+		make func(study.Dir) ([]byte, error)
+	}{{"runs.csv", report.RunsCSV}, {"README.md", report.Readme}, {"report.html", report.HTML}} {
+		text, err := f.make(dir)
+		if err != nil {
+			return err
+		}
+		if err := dir.Write(f.name, text); err != nil {
+			return err
+		}
 	}
 	printResult(cmd.OutOrStdout(), dir, res)
 	return nil
