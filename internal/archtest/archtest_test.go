@@ -80,9 +80,9 @@ var rules = map[string]rule{
 		may:  []string{"ML", "compute", "internal/atomicfile", "internal/provenance", "internal/stats", "internal/tensorboard", "rivals", "objective/network", "internal/seed", "github.com/gofrs/flock", "golang.org/x/sync/errgroup", "GoMLX"},
 		free: []string{"backends", "pith", "drawing", "SQL", "cobra"},
 	},
-	"replicate/study": {may: []string{"pith", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
+	"replicate/study": {may: []string{"pith", "sharpness", "internal/atomicfile", "internal/stats"}, free: []string{"GoMLX", "compute", "drawing", "HTTP", "SQL"}},
 	"replicate": {
-		may:  []string{"ML", "compute", "gonum", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock", "golang.org/x/sync/errgroup"},
+		may:  []string{"experiment", "sharpness", "objective", "compute", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
 	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
