@@ -114,7 +114,9 @@ type Epoch struct {
 	InputSeconds float64 `json:"input_seconds,omitempty"`
 }
 
-// An Outcome is the result of a run. All metrics are at clean weights.
+// An Outcome is the result of a run. All metrics are at clean weights, which are
+// the stored ones: those of the methods that leave noise in the weights,
+// anti-pgd and noisy-sgd, hold the noise of the last step.
 type Outcome struct {
 	Recipe          Recipe  `json:"recipe"`
 	Parameters      int     `json:"parameters"`        // trained numbers
