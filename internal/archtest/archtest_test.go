@@ -52,9 +52,9 @@ var rules = map[string]rule{
 	"pith/seed":              {},
 	"spec/schema":            {},
 
-	"resolver":           {may: []string{"pith", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":           {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/web":       {may: []string{"resolver", "pith", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":       {may: []string{"resolver", "pith", "internal/lru", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/sqlite":    {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
 	"resolver/tlog":      {may: []string{"resolver", "pith", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "k8s.io/klog/v2"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
@@ -114,7 +114,7 @@ var rules = map[string]rule{
 	"bench/pith":       {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/gen":   {may: []string{"pith", "pith/seed", "bench/pith/plain"}, free: []string{"GoMLX", "compute", "HTTP"}},
 	"bench/pith/plain": {},
-	"bench/mirror":     {may: []string{"bench/pith/plain", "pith", "pith/seed", "resolver/..."}, free: []string{"GoMLX", "compute", "cobra"}},
+	"bench/mirror":     {may: []string{"bench/pith/plain", "internal/httpserve", "pith", "pith/seed", "resolver/..."}, free: []string{"GoMLX", "compute", "cobra"}},
 
 	"conformance":           {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
@@ -128,6 +128,7 @@ var rules = map[string]rule{
 	"internal/keyfile":     {may: []string{"pith", "internal/atomicfile", "filippo.io/age"}, free: []string{"GoMLX", "HTTP", "SQL", "cobra"}},
 	"internal/provenance":  {},
 	"internal/safetensors": {},
+	"internal/lru":         {},
 	"internal/seed":        {},
 	"internal/stats":       {may: []string{"gonum"}},
 	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
