@@ -54,6 +54,7 @@ func init() { // here, as lowerings refer to the compiler that refers to them
 	lowerings = map[opcode]lowering{
 		opProgram:                                 lowerProgram,
 		opRandomNext:                              lowerRandomNext,
+		opFilterNoise:                             lowerFilterNoise,
 		opBatchNormCoefficients:                   lowerCoefficients,
 		opcode(compute.OpTypeDotGeneral):          lowerDot,
 		opcode(compute.OpTypeConvGeneral):         lowerConv,

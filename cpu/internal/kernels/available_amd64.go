@@ -36,6 +36,8 @@ func newAVX512() *Set {
 		Philox:      philoxAvx512,
 		Uniform:     uniformAvx512,
 		Noise:       noiseAvx512,
+		StripNorms:  stripNormsAvx512,
+		StripAdd:    stripAddAvx512,
 		Vec:         portableVec,
 	}
 	for op, f := range map[Op]Vec{
@@ -86,6 +88,8 @@ func newAVX2() *Set {
 		Philox:      philoxAvx2,
 		Uniform:     uniformAvx2,
 		Noise:       noiseAvx2,
+		StripNorms:  stripNormsAvx2,
+		StripAdd:    stripAddAvx2,
 		Vec:         portableVec,
 	}
 	for op, f := range map[Op]Vec{

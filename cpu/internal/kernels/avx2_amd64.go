@@ -130,3 +130,9 @@ func uniformAvx2(dst *float32, d *Draw, n int)
 
 //go:noescape
 func noiseAvx2(dst *float32, d *Draw, n int, w *float32)
+
+//go:noescape
+func stripNormsAvx2(u *float32, d *Draw, w *float32, sums *float32, rows int, stride int)
+
+//go:noescape
+func stripAddAvx2(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)

@@ -196,3 +196,9 @@ func uniformAvx512(dst *float32, d *Draw, n int)
 
 //go:noescape
 func noiseAvx512(dst *float32, d *Draw, n int, w *float32)
+
+//go:noescape
+func stripNormsAvx512(u *float32, d *Draw, w *float32, sums *float32, rows int, stride int)
+
+//go:noescape
+func stripAddAvx512(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)

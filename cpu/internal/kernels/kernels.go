@@ -119,7 +119,20 @@ type Set struct {
 	Philox  func(dst *uint32, d *Draw, n int)
 	Uniform func(dst *float32, d *Draw, n int)
 	Noise   func(dst *float32, d *Draw, n int, w *float32)
+
+	// The two halves of noise that is measured against norms of columns, for a
+	// strip of StripWidth columns of a matrix w. StripNorms draws a row of numbers
+	// u for each row, from counters that are d.Step apart, and adds the squares of
+	// u and of w to sums, [2][StripWidth]; u is dense, and d.Low moves on. StripAdd
+	// computes dst = u*factor + w with a factor per column. Rows of w and of dst
+	// are stride elements apart.
+	StripNorms func(u *float32, d *Draw, w, sums *float32, rows, stride int)
+	StripAdd   func(dst, u, w, factor *float32, rows, stride int)
 }
+
+// StripWidth is the number of columns that strip kernels take: the words of 32
+// counters.
+const StripWidth = 128
 
 // A Draw says which random words to draw: Philox4x32-10 under a key, from a
 // 128-bit counter on, and how numbers are made of words:
@@ -131,6 +144,7 @@ type Draw struct {
 	Keys                        [10][2]uint32 // of the rounds, see [RoundKeys]
 	Low, High                   uint64        // halves of the counter
 	Limit, Scale, Shift, Factor float32
+	Step                        uint64 // counters from one row to the next
 }
 
 // RoundKeys derives the keys of the rounds.

@@ -404,6 +404,65 @@ func TestPhilox(t *testing.T) {
 	})
 }
 
+func TestStrips(t *testing.T) {
+	forEachSet(t, func(t *testing.T, s *Set) {
+		const stride = StripWidth + 24
+		rng := rand.New(rand.NewPCG(15, 16))
+		for _, rows := range []int{0, 1, 5} {
+			d := Draw{Keys: RoundKeys(99), Low: math.MaxUint32 - 40, High: 3, Limit: 0x1p32, Scale: 0x1p-31, Shift: -1, Step: 38}
+			low := d.Low
+			w, factor := floats(rng, max(rows, 1)*stride, false), floats(rng, StripWidth, false)
+			u, sums := make([]float32, rows*StripWidth+1), floats(rng, 2*StripWidth, false)
+			want := make([]float64, len(sums))
+			for i, v := range sums {
+				want[i] = float64(v)
+			}
+			u[rows*StripWidth] = 77
+			s.StripNorms(ptr(u), &d, ptr(w), ptr(sums), rows, stride)
+			if d.Low != low+uint64(rows)*d.Step {
+				t.Fatalf("the counter is at %d after %d rows from %d", d.Low, rows, low)
+			}
+			for i := range rows {
+				for j := range StripWidth {
+					word := Philox4x32(99, low+uint64(i)*d.Step+uint64(j/4), 3)[j%4]
+					x := float32(float64(float32(word))*0x1p-31 - 1)
+					if got := u[i*StripWidth+j]; got != x {
+						t.Fatalf("row %d of %d, column %d: %g, want %g", i, rows, j, got, x)
+					}
+					want[j] += float64(x) * float64(x)
+					want[StripWidth+j] += float64(w[i*stride+j]) * float64(w[i*stride+j])
+				}
+			}
+			for j, v := range sums {
+				if math.Abs(float64(v)-want[j]) > 1e-5*(1+math.Abs(want[j])) {
+					t.Fatalf("%d rows, sum %d is %g, want %g", rows, j, v, want[j])
+				}
+			}
+			dst := make([]float32, max(rows, 1)*stride)
+			for i := range dst {
+				dst[i] = 77
+			}
+			s.StripAdd(ptr(dst), ptr(u), ptr(w), ptr(factor), rows, stride)
+			for i, got := range dst {
+				r, j := i/stride, i%stride
+				if r >= rows || j >= StripWidth {
+					if got != 77 {
+						t.Fatalf("%d rows: wrote to row %d, column %d", rows, r, j)
+					}
+					continue
+				}
+				sum := float64(u[r*StripWidth+j])*float64(factor[j]) + float64(w[i])
+				if math.Abs(float64(got)-sum) > 1e-6*(1+math.Abs(sum)) {
+					t.Fatalf("row %d of %d, column %d: %g, want %g", r, rows, j, got, sum)
+				}
+			}
+			if u[rows*StripWidth] != 77 {
+				t.Fatalf("wrote beyond %d rows", rows)
+			}
+		}
+	})
+}
+
 // BenchmarkPeak measures the ceilings: fused multiply-adds from registers and
 // the first cache level, and copying through main memory.
 func BenchmarkPeak(b *testing.B) {

@@ -24,6 +24,7 @@ func newPortable() *Set {
 		Philox:     philox,
 		Uniform:    uniform,
 		Noise:      noise,
+		StripNorms: stripNorms, StripAdd: stripAdd,
 	}
 	for p := 1; p <= 4; p++ {
 		s.Tile16 = append(s.Tile16, func(t *Tile) { tile16(t, p) })
@@ -283,6 +284,33 @@ func uniform(dst *float32, d *Draw, n int) {
 func noise(dst *float32, d *Draw, n int, w *float32) {
 	out, x := slice(dst, 4*n), slice(w, 4*n)
 	d.words(n, func(i int, w uint32) { out[i] = d.number(w)*d.Factor + x[i] })
+}
+
+func stripNorms(u *float32, d *Draw, w, sums *float32, rows, stride int) {
+	squares := slice(sums, 2*StripWidth)
+	for i := range rows {
+		to, from := row(u, i, StripWidth, StripWidth), row(w, i, stride, StripWidth)
+		d.words(StripWidth/4, func(j int, word uint32) {
+			v := d.number(word)
+			to[j] = v
+			squares[j] += v * v
+			squares[StripWidth+j] += from[j] * from[j]
+		})
+		before := d.Low
+		if d.Low += d.Step; d.Low < before {
+			d.High++
+		}
+	}
+}
+
+func stripAdd(dst, u, w, factor *float32, rows, stride int) {
+	f := slice(factor, StripWidth)
+	for i := range rows {
+		to, from, x := row(dst, i, stride, StripWidth), row(u, i, StripWidth, StripWidth), row(w, i, stride, StripWidth)
+		for j := range to {
+			to[j] = from[j]*f[j] + x[j]
+		}
+	}
 }
 
 // Philox4x32 is the ten-round generator of Salmon et al., "Parallel Random
