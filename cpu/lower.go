@@ -153,6 +153,7 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 	e.plan.scratchSize = c.scratch
 	e.plan.loopImages(results)
 	e.plan.placeValues(g, c.slots)
+	e.plan.takeParams()
 	e.plan.slots = len(c.slots)
 	if b.opts.dump {
 		e.dumpPlan()
