@@ -52,6 +52,7 @@ type frame struct {
 type workerState struct {
 	tile  kernels.Tile
 	draw  kernels.Draw
+	span  kernels.Span
 	lanes [kernels.Lanes]float32
 	// Where this worker finds tensors, by slot: memory holds the elements from
 	// origin on. They differ from the frame's for tensors that live only between

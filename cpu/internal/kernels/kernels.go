@@ -7,7 +7,11 @@ package kernels
 
 //go:generate go run ../asmgen .
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
+)
 
 // Lanes is the granularity of lengths.
 const Lanes = 16
@@ -128,7 +132,24 @@ type Set struct {
 	// are stride elements apart.
 	StripNorms func(u *float32, d *Draw, w, sums *float32, rows, stride int)
 	StripAdd   func(dst, u, w, factor *float32, rows, stride int)
+
+	// The transforms of package winograd, by algorithm and index there.
+	Winograd [len(winograd.Algorithms)][winograd.Count]SpanFunc
 }
+
+// A Span describes the tiles that a transform of Winograd's convolution runs over:
+// where their elements, vectors of Lanes numbers each, lie. Strides are in bytes.
+// The kernel uses up Tiles.
+type Span struct {
+	DstRow, DstCol, DstTile int
+	SrcRow, SrcCol, SrcTile int
+	Tiles                   int
+	Lanes                   int // numbers per element, a multiple of 16
+	count                   int
+}
+
+// A SpanFunc computes dst = L src Lᵀ for the tiles of a span.
+type SpanFunc func(dst, src *float32, s *Span)
 
 // StripWidth is the number of columns that strip kernels take: the words of 32
 // counters.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // Every kernel of every instruction set is compared with float64 arithmetic on
@@ -458,6 +460,54 @@ func TestStrips(t *testing.T) {
 			}
 			if u[rows*StripWidth] != 77 {
 				t.Fatalf("wrote beyond %d rows", rows)
+			}
+		}
+	})
+}
+
+// Each transform is what its matrix says, for tiles that overlap and have gaps.
+func TestWinogradTransforms(t *testing.T) {
+	forEachSet(t, func(t *testing.T, s *Set) {
+		rng := rand.New(rand.NewPCG(17, 18))
+		for i := range len(winograd.Algorithms) * winograd.Count {
+			algorithm, which := i/winograd.Count, i%winograd.Count
+			transform := winograd.Algorithms[algorithm].Transforms[which]
+			l := transform.Matrix
+			rows, size := len(l), len(l[0])
+			const lanes, tiles = 2 * Lanes, 3
+			const srcCol, srcRow, srcTile = lanes, 9 * lanes, 2*lanes + 16
+			const dstCol, dstRow, dstTile = lanes + 16, 11 * lanes, 100 * lanes
+			x := floats(rng, size*srcRow+tiles*srcTile, false)
+			got := make([]float32, tiles*dstTile)
+			span := Span{DstRow: 4 * dstRow, DstCol: 4 * dstCol, DstTile: 4 * dstTile, SrcRow: 4 * srcRow, SrcCol: 4 * srcCol, SrcTile: 4 * srcTile,
+				Tiles: tiles, Lanes: lanes}
+			s.Winograd[algorithm][which](ptr(got), ptr(x), &span)
+			written := 0
+			for tile := range tiles {
+				for r := range rows {
+					for c := range rows {
+						for lane := range lanes {
+							var want, size1 float64
+							for k := range size {
+								for j := range size {
+									v := l[r][k] * l[c][j] * float64(x[tile*srcTile+k*srcRow+j*srcCol+lane])
+									want, size1 = want+v, size1+math.Abs(v)
+								}
+							}
+							at := tile*dstTile + r*dstRow + c*dstCol + lane
+							if math.Abs(float64(got[at])-want) > 1e-6*(1e-6+size1) {
+								t.Fatalf("%s: tile %d, element %d, %d, lane %d is %g, want %g", transform.Name, tile, r, c, lane, got[at], want)
+							}
+							got[at] = 0
+							written++
+						}
+					}
+				}
+			}
+			for at, v := range got {
+				if v != 0 {
+					t.Fatalf("%s: wrote to %d", transform.Name, at)
+				}
 			}
 		}
 	})

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // Portable is the set for processors without assembly here, and the reference
@@ -30,6 +32,11 @@ func newPortable() *Set {
 		s.Tile16 = append(s.Tile16, func(t *Tile) { tile16(t, p) })
 	}
 	s.Vec = portableVec
+	for i, a := range winograd.Algorithms {
+		for j, t := range a.Transforms {
+			s.Winograd[i][j] = sandwich(t.Matrix)
+		}
+	}
 	return s
 }
 
@@ -328,4 +335,46 @@ func philox4x32(keys *[10][2]uint32, low, high uint64) [4]uint32 {
 		x = [4]uint32{h1 ^ x[1] ^ k[0], l1, h0 ^ x[3] ^ k[1], l0}
 	}
 	return x
+}
+
+// sandwich makes the kernel of dst = L src Lᵀ.
+func sandwich(l [][]float64) SpanFunc {
+	rows, size := len(l), len(l[0])
+	const most = 8
+	var m [most][most]float32
+	for i := range rows {
+		for j, v := range l[i] {
+			m[i][j] = float32(v)
+		}
+	}
+	return func(dst, src *float32, s *Span) {
+		for tile := range s.Tiles {
+			for lane := range s.Lanes {
+				var x [most][most]float32 // src
+				for i := range size {
+					for j := range size {
+						x[i][j] = *pixel(src, tile*s.SrcTile+i*s.SrcRow+j*s.SrcCol, lane)
+					}
+				}
+				for i := range rows {
+					var t [most]float32 // a row of L src
+					for k := range size {
+						if m[i][k] != 0 {
+							for j := range size {
+								t[j] += m[i][k] * x[k][j]
+							}
+						}
+					}
+					for c := range rows {
+						var v float32
+						for j := range size {
+							v += m[c][j] * t[j]
+						}
+						*pixel(dst, tile*s.DstTile+i*s.DstRow+c*s.DstCol, lane) = v
+					}
+				}
+			}
+		}
+		s.Tiles = 0
+	}
 }
