@@ -198,9 +198,9 @@ func lowerConv(c *compiler, n *node) (step, int) {
 	flops := 2 * g.n * g.oh * g.ow * g.co * g.kh * g.kw * (g.ci / g.groups)
 	if algorithm := winogradFor(&g); algorithm >= 0 && !c.backend.opts.direct {
 		if g.gradient {
-			return newWinogradGradStep(c, n, g, algorithm), flops
+			return newWinogradGradStep(c, n, g, algorithm)
 		}
-		return newWinogradStep(c, n, g, algorithm), flops
+		return newWinogradStep(c, n, g, algorithm)
 	}
 	if g.gradient {
 		return newConvGradStep(c, n, g), flops

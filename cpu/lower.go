@@ -151,7 +151,7 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 		results[c.slot(r)] = true
 	}
 	e.plan.scratchSize = c.scratch
-	e.plan.loopImages(results)
+	e.plan.loopImages(results, c.slot)
 	e.plan.placeValues(g, c.slots)
 	e.plan.takeParams()
 	e.plan.slots = len(c.slots)

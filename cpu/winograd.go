@@ -69,6 +69,9 @@ func newWinogradTiling(set *kernels.Set, g convGeometry, algorithm int) winograd
 // elements of a transformed tile.
 func (t *winogradTiling) elements() int { return t.size * t.size }
 
+// flops of the products; the transforms are not counted.
+func (t *winogradTiling) flops() int { return 2 * t.n * t.th * t.tw * t.elements() * t.ci * t.co }
+
 // scratch is the memory of a worker: the padded image, the transformed batch and its
 // results, and a row of tiles.
 func (t *winogradTiling) scratch() int { return t.room + t.elements()*(t.v+t.m) + t.staged }
@@ -104,14 +107,14 @@ type winogradStep struct {
 	kernel     winogradKernel
 }
 
-func newWinogradStep(c *compiler, n *node, g convGeometry, algorithm int) *winogradStep {
+func newWinogradStep(c *compiler, n *node, g convGeometry, algorithm int) (step, int) {
 	s := &winogradStep{winogradTiling: newWinogradTiling(c.backend.opts.isa, g, algorithm),
 		x: c.slot(n.inputs[0]), k: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
 	s.panels = g.co / s.width
 	s.u = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.elements(), s.panels, g.ci, s.width)))
 	s.kernel.winogradStep = s
 	c.needScratch(max(s.scratch(), g.kh*g.kw*g.ci*s.width))
-	return s
+	return s, s.flops()
 }
 
 // A winogradKernel is the task that transforms the kernel, a panel per part.
@@ -211,7 +214,7 @@ type winogradGradStep struct {
 	back           winogradBack
 }
 
-func newWinogradGradStep(c *compiler, n *node, g convGeometry, algorithm int) *winogradGradStep {
+func newWinogradGradStep(c *compiler, n *node, g convGeometry, algorithm int) (step, int) {
 	s := &winogradGradStep{winogradTiling: newWinogradTiling(c.backend.opts.isa, g, algorithm),
 		x: c.slot(n.inputs[0]), dy: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
 	s.perPart = imagesPerPart(g.n)
@@ -219,7 +222,7 @@ func newWinogradGradStep(c *compiler, n *node, g convGeometry, algorithm int) *w
 	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts, s.elements(), g.ci, g.co)))
 	s.adding.winogradGradStep, s.back.winogradGradStep = s, s
 	c.needScratch(s.scratch())
-	return s
+	return s, s.flops()
 }
 
 func (s *winogradGradStep) run(x *frame) error {
