@@ -145,7 +145,7 @@ type Span struct {
 	SrcRow, SrcCol, SrcTile int
 	Tiles                   int
 	Lanes                   int // numbers per element, a multiple of 16
-	count                   int
+	_                       int // the kernel counts here
 }
 
 // A SpanFunc computes dst = L src Lᵀ for the tiles of a span.

@@ -152,14 +152,12 @@ func tile16(t *Tile, rows int) {
 		for o := range t.KO {
 			a := unsafe.Add(t.A, p*t.AP+o*t.AO)
 			b := unsafe.Add(t.B, o*t.BO)
-			for range t.KI {
-				x := *(*float32)(a)
-				row := (*[16]float32)(b)
+			for k := range t.KI { // no pointer moves beyond the last element
+				x := *(*float32)(unsafe.Add(a, k*t.AK))
+				row := (*[16]float32)(unsafe.Add(b, k*t.BK))
 				for j := range acc {
 					acc[j] += x * row[j]
 				}
-				a = unsafe.Add(a, t.AK)
-				b = unsafe.Add(b, t.BK)
 			}
 		}
 		*c = acc
