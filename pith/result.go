@@ -229,8 +229,7 @@ func (r *Result) describe(b *bundle) {
 		return
 	}
 	r.PithNumber = rec.number
-	source := rec.source
-	r.Source = source.Get("kind").Text() + ":" + source.Get("id").Text() + "v" + string(source.Get("version").Canonical())
+	r.Source = rec.kind.Text() + ":" + rec.id.Text() + "v" + string(rec.version.Canonical())
 	r.BuiltAt = b.root.Get("built_at").Text()
 	r.Events = EventCounts{
 		Total:         len(h.applied) + len(h.invalid),
