@@ -216,6 +216,10 @@ type SweepOptions struct {
 	Options      // of each run; its Progress is not called
 	Workers  int // runs made at the same time
 	Progress func(SweepProgress)
+	// After, if not nil, is called when the run of a row is there, by the worker
+	// that made it and before it counts as done. The fraction of Progress knows
+	// nothing of the time it takes. Its error stops the sweep.
+	After func(ctx context.Context, row Row, dir Dir, r *Result) error
 }
 
 // SweepProgress tells how far a table is.
@@ -287,12 +291,18 @@ func (t *Table) Run(ctx context.Context, dir string, opts SweepOptions) error {
 						report(i, p.Step, p.First, p.Steps, nil)
 					}
 				}
-				r, err := RunDir(dir, row).Run(ctx, row.Config, o)
-				switch {
-				case errors.Is(err, ErrBusy):
+				at := RunDir(dir, row)
+				r, err := at.Run(ctx, row.Config, o)
+				if errors.Is(err, ErrBusy) {
 					continue
-				case errors.Is(err, train.ErrDiverged):
-				case err != nil:
+				}
+				if errors.Is(err, train.ErrDiverged) {
+					err = nil
+				}
+				if err == nil && opts.After != nil {
+					err = opts.After(ctx, row, at, r)
+				}
+				if err != nil {
 					return fmt.Errorf("%s: %w", row.Name(), err)
 				}
 				if of == 0 { // nothing was trained

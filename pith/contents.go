@@ -17,6 +17,9 @@ type Contents struct {
 	SubmittedAt time.Time         // of the paper, as its record says; zero if it does not
 	BuiltAt     time.Time
 	Categories  []string // of the record, the primary one first
+	// Authors and Abstract are the texts of the newest description
+	// (graph_snapshot) that stands, whoever signed it.
+	Authors, Abstract string
 	Aliases     []Alias
 	Keys        []KeyEntry
 	// Entries are the digests of the events' whole canonical forms
@@ -60,6 +63,12 @@ func (b *bundle) contents() *Contents {
 	}
 	for v := range b.root.Get("public_keys").Children() {
 		c.Keys = append(c.Keys, KeyEntry{v.Get("fingerprint_sha256_hex").Text(), v.Canonical()})
+	}
+	for _, e := range b.history.applied {
+		if e.kind == TypeGraphSnapshot && !e.superseded {
+			paper := e.value.Get("payload").Get("graph_snapshot").Get("paper")
+			c.Authors, c.Abstract = paper.Get("authors_text").Text(), paper.Get("abstract_excerpt").Text()
+		}
 	}
 	for _, list := range [][]*event{b.history.applied, b.history.invalid} {
 		for _, e := range list {

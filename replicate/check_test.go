@@ -13,6 +13,7 @@ import (
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/sharpness"
 )
 
 // signedStudy runs a tiny study once and hands every test its own copy.
@@ -71,10 +72,12 @@ func TestCheckReadsTheWholeRecord(t *testing.T) {
 		"statement": func(p map[string]any) { p["statement"] = "Outcome: successful. +50 points." },
 		"outcome":   func(p map[string]any) { p["outcome"] = "successful" },
 		"claim":     func(p map[string]any) { p["claim"].(map[string]any)["text"] = "Everything improves." },
-		"data":      func(p map[string]any) { p["data"].(map[string]any)["name"] = "imagenet" },
-		"runs":      func(p map[string]any) { p["runs"] = []any{} },
-		"more":      func(p map[string]any) { p["endorsed_by"] = "everyone" },
-		"less":      func(p map[string]any) { delete(p, "arms") },
+		"setting": func(p map[string]any) {
+			p["arms"].([]any)[0].(map[string]any)["config"].(map[string]any)["data"].(map[string]any)["name"] = "imagenet"
+		},
+		"runs": func(p map[string]any) { p["runs"] = []any{} },
+		"more": func(p map[string]any) { p["endorsed_by"] = "everyone" },
+		"less": func(p map[string]any) { delete(p, "arms") },
 	}
 	if res.Results.Outcome == study.Successful {
 		delete(change, "outcome")
@@ -184,18 +187,38 @@ func TestASignedStudyIsNotSignedAgain(t *testing.T) {
 	}
 }
 
-// An overflow under a probe of flatness costs that probe, not the run.
-func TestOverflowOfAProbeKeepsTheRun(t *testing.T) {
+// A run says which configuration was trained; one of another is not the plan's.
+func TestCheckComparesTheConfigurations(t *testing.T) {
+	opts, _ := signedStudy(t)
+	plan, err := opts.Dir.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := opts.Dir.ReadRun(plan, "smoothout", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Run.ConfigSHA256 = strings.Repeat("0", 64)
+	if err := opts.Dir.WriteRun(plan, f.Run, f.Timing, f.Code); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(opts.Dir, nil); !errors.Is(err, study.ErrRunFile) || !strings.Contains(err.Error(), "smoothout-seed1") {
+		t.Errorf("error %v, want ErrRunFile that names the run", err)
+	}
+}
+
+// A measure that finds no number costs its value, not the run.
+func TestAMeasureThatFailsKeepsTheRun(t *testing.T) {
 	p := tinyPlan()
-	p.Flatness.SmoothOut = []float64{0.05, 1e38}
+	p.Measures.List = choices(sharpness.Noise{Strength: 0.05, Draws: 2}, sharpness.Noise{Strength: 1e38, Draws: 2})
 	opts := testOptions(t)
 	res, err := Run(context.Background(), p, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range res.Results.Runs {
-		if r.Status != study.StatusDone || len(r.Final.LossRise) != 2 {
-			t.Fatalf("%s seed %d is %s with %d probes, want done with 2", r.Arm, r.Seed, r.Status, len(r.Final.LossRise))
+		if r.Status != study.StatusDone || r.Measures[0].Error != "" || r.Measures[1].Error == "" {
+			t.Fatalf("%s seed %d is %s with %+v", r.Arm, r.Seed, r.Status, r.Measures)
 		}
 	}
 }

@@ -2,14 +2,12 @@ package replicate
 
 import (
 	"bytes"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
-	"text/template"
+	"path/filepath"
 	"time"
 
 	"github.com/openpith/evidence/internal/provenance"
@@ -22,9 +20,10 @@ import (
 // is: a signed record is never replaced, whatever happened to the files since.
 func (s *session) conclude() (*Result, error) {
 	dir := s.opts.Dir
-	// Every run is done and its checkpoint gone; a directory that holds
-	// something else stays.
-	_ = os.Remove(dir.Path("checkpoints"))
+	// Every run is done and gone from here; a directory that holds something
+	// stays.
+	_ = os.Remove(filepath.Join(dir.Path(study.WorkName), "runs"))
+	_ = os.Remove(dir.Path(study.WorkName))
 	if _, err := os.Stat(dir.Path("bundle.json")); err == nil {
 		return Check(dir, nil)
 	}
@@ -50,6 +49,9 @@ func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error
 	runs := make([]study.Run, len(files))
 	for i, f := range files {
 		runs[i] = f.Run
+	}
+	if err := sameConfigs(p, runs); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
 	res, err := p.Judge(runs)
 	return files, res, err
@@ -83,16 +85,11 @@ func (s *session) sign(res *study.Results, files []study.RunFile) error {
 		return err
 	}
 	trust := pith.TrustFor(key.Public(), []string{pith.TypeReplicationRecord}, true)
-	readme, err := studyReadme(s.plan, res, ids[0], key.Public().Fingerprint())
-	if err != nil {
-		return err
-	}
 	// bundle.json comes last: while it is missing, the study is not concluded.
 	for _, f := range []struct {
 		name string
 		data []byte
 	}{
-		{"README.md", readme},
 		{"key.pub", pub},
 		{"trust.json", trust.JSON()},
 		{"record.json", event},
@@ -145,8 +142,8 @@ var ErrCheck = errors.New("the study does not check out")
 // run belongs to the plan, the results follow from plan and runs, the bundle
 // verifies, and it holds a valid record, trusted and not superseded, that says
 // exactly what plan, runs and results say. record.json and key.pub must be
-// those of the bundle. The report and the README are made from these files and
-// are not checked.
+// those of the bundle. The report, the README and runs.csv are made from these
+// files and are not checked, and no landscape is.
 //
 // The bundle is verified under trust or, if trust is nil, under the study's own
 // trust.json: then the answer is only that the files agree with one another and
@@ -316,28 +313,4 @@ func firstFailure(res *pith.Result) string {
 		return ": " + f[0].String()
 	}
 	return ""
-}
-
-//go:embed study_readme.gotmpl
-var readmeText string
-
-var readmeTemplate = template.Must(template.New("README.md").Funcs(template.FuncMap{"text": markdownText}).Parse(readmeText))
-
-// markdownText keeps the words of a plan words: nothing in them becomes a link,
-// markup or a table cell.
-func markdownText(s string) string {
-	return markdownSpecial.ReplaceAllString(s, `\$0`)
-}
-
-var markdownSpecial = regexp.MustCompile("[\\\\`*_{}\\[\\]<>#|!&]")
-
-func studyReadme(p *study.Plan, res *study.Results, eventID, fingerprint string) ([]byte, error) {
-	var b bytes.Buffer
-	err := readmeTemplate.Execute(&b, struct {
-		Plan        *study.Plan
-		Results     *study.Results
-		EventID     string
-		Fingerprint string
-	}{p, res, eventID, fingerprint})
-	return b.Bytes(), err
 }

@@ -1,6 +1,11 @@
 package replicate
 
-import "github.com/openpith/evidence/replicate/study"
+import (
+	"github.com/openpith/evidence/experiment"
+	"github.com/openpith/evidence/objective"
+	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/sharpness"
+)
 
 // smoothOutPaper is the record of arXiv:1805.07898v3.
 const smoothOutPaper = "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM"
@@ -12,8 +17,16 @@ var builtin = []struct {
 	make func(haveMNIST func() bool) *study.Plan
 }{
 	{"quick", quick},
-	{"mnist-f1", func(func() bool) *study.Plan { return mnistF1() }},
-	{"mnist-f1-part", func(func() bool) *study.Plan { return mnistF1Part() }},
+	{"mnist-f1", always(mnistF1)},
+	{"mnist-f1-part", always(mnistF1Part)},
+	{"fashion-f1", always(fashionF1)},
+	{"fashion-f1-part", always(fashionF1Part)},
+	{"cifar10-c1", always(cifar10C1)},
+	{"cifar10-c1-part", always(cifar10C1Part)},
+}
+
+func always(make func() *study.Plan) func(func() bool) *study.Plan {
+	return func(func() bool) *study.Plan { return make() }
 }
 
 // PlanNames lists the built-in plans.
@@ -36,108 +49,175 @@ func BuiltinPlan(name string, haveMNIST func() bool) *study.Plan {
 	return nil
 }
 
-// claim is the sentence of the abstract that every built-in plan tests: noise
-// in the weights against plain SGD, at the same large batch.
-func claim() study.Claim {
-	return study.Claim{
-		PithNumber: smoothOutPaper,
-		ID:         "noise-improves-generalization",
-		Text:       "With large batches, perturbing the weights with uniform noise while training (SmoothOut, AdaSmoothOut) gives better test accuracy than plain SGD.",
-		Source:     "arXiv:1805.07898v3, abstract",
+// plan is what all built-in plans share: the sentence of the abstract that they
+// test, noise in the weights against plain SGD at the same large batch, and the
+// rule.
+func plan(name, title string, minimumEffect float64) *study.Plan {
+	return &study.Plan{
+		Schema: study.PlanSchema, Name: name, Title: title,
+		Claim: study.Claim{
+			PithNumber: smoothOutPaper,
+			ID:         "noise-improves-generalization",
+			Text:       "With large batches, perturbing the weights with uniform noise while training (SmoothOut, AdaSmoothOut) gives better test accuracy than plain SGD.",
+			Source:     "arXiv:1805.07898v3, abstract",
+		},
+		Outcome: study.Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: minimumEffect},
 	}
 }
 
-// arms compares plain SGD with both forms of the method.
-func arms(a, s float64) []study.Arm {
-	return []study.Arm{
-		{Name: "sgd", Label: "SGD", Method: study.MethodSGD},
-		{Name: "smoothout", Label: "SmoothOut", Method: study.MethodSmoothOut, Strength: a},
-		{Name: "adasmoothout", Label: "AdaSmoothOut", Method: study.MethodAdaSmoothOut, Strength: s},
+// set makes settings of pairs of name and value.
+func set(pairs ...string) map[string]any {
+	m := map[string]any{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		m[pairs[i]] = pairs[i+1]
 	}
+	return m
 }
 
-// rule is the same for every built-in plan.
-func rule(minimumEffect float64) study.Outcome {
-	return study.Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: minimumEffect}
+func choices(ms ...sharpness.Measure) []sharpness.Choice {
+	var out []sharpness.Choice
+	for _, m := range ms {
+		out = append(out, sharpness.Choice{Measure: sharpness.Filled(m)})
+	}
+	return out
 }
 
 // quick is what runs without any flags: the network F1 of the reference on a few
 // digits, sized for two minutes on two cores.
 func quick(haveMNIST func() bool) *study.Plan {
-	p := &study.Plan{
-		Schema:  study.PlanSchema,
-		Name:    "quick",
-		Title:   "Quick replication of SmoothOut on generated digits",
-		Claim:   claim(),
-		Data:    study.Data{Name: Glyphs, Train: 2048, Validation: 1000, Test: 4000},
-		Network: study.Network{Name: "f1", Width: 512},
-		Training: study.Training{
-			Batch: 512, Ghost: 128, Epochs: 20,
-			LearningRate: 0.1, Scaling: "sqrt", Milestones: []study.Milestone{{Epoch: 13, LearningRate: 0.01}},
-			Momentum: 0.9, WeightDecay: 1e-4, ClipNorm: 5, BatchNorm: study.Recalibrated,
+	p := plan("quick", "Quick replication of SmoothOut on generated digits", 0.002)
+	p.Sweep = study.Sweep{
+		Schema: study.SweepSchema, Recipe: experiment.DefaultRecipe,
+		Arms: []study.SweepArm{
+			{Name: "sgd", Set: set()},
+			{Name: "smoothout", Set: set("method", "smoothout", "strength", "0.04")},
+			{Name: "adasmoothout", Set: set("method", "adasmoothout", "strength", "0.2")},
 		},
-		Arms:     arms(0.04, 0.2),
+		Seeds:    []int64{1, 2, 3, 4, 5, 6, 7, 8},
 		Baseline: "sgd",
-		Seeds:    []uint64{1, 2, 3, 4, 5, 6, 7, 8},
-		Outcome:  rule(0.002),
-		Flatness: study.Flatness{
-			Samples: 1024, Draws: 2,
-			SmoothOut:    []float64{0.01, 0.02, 0.05, 0.1},
-			AdaSmoothOut: []float64{0.1, 0.2, 0.5, 1},
-		},
-		Notes: []string{
-			"The reference's network F1, but far less than its experiments: 2048 training images, batches of 512, 20 epochs. A verdict here says little about the paper.",
-			"Strengths were chosen on validation images of the generated digits with seeds 101 to 104, by mean accuracy, from a in {0.005, 0.01, 0.02, 0.04, 0.06, 0.08} and s in {0.05, 0.1, 0.2, 0.4}. They are used for MNIST as they are.",
-		},
+	}
+	p.Comparisons = []string{"smoothout", "adasmoothout"}
+	p.Measures = study.Measures{Examples: 500, Seed: 1, List: choices(
+		sharpness.Noise{Strength: 0.05, Draws: 4},
+		sharpness.Noise{Strength: 0.5, Norm: objective.Filter, Draws: 4},
+		sharpness.Keskar{Epsilon: 1e-3},
+		sharpness.Ascent{},
+	)}
+	p.Notes = []string{
+		"The reference's network F1, but far less than its experiments: 2048 training images, batches of 512, 20 epochs. A verdict here says little about the paper.",
+		"Strengths were chosen on validation images of the generated digits with seeds 101 to 104, by mean accuracy, from a in {0.005, 0.01, 0.02, 0.04, 0.06, 0.08} and s in {0.05, 0.1, 0.2, 0.4}. They are used for MNIST as they are.",
 	}
 	if haveMNIST() {
-		p.Data.Name = "mnist"
+		p.Sweep.Set = set("dataset", "mnist", "train-samples", "2048", "test", "4000")
 		p.Title = "Quick replication of SmoothOut on a little of MNIST"
 	}
 	return p
 }
 
-// mnistF1 is the reference's setting for F1 on MNIST: batch 4096 as ghost
-// batches of 128, 50 epochs, the learning rate of its regime scaled by the
-// square root of the batch multiple.
-func mnistF1() *study.Plan {
-	return &study.Plan{
-		Schema:  study.PlanSchema,
-		Name:    "mnist-f1",
-		Title:   "SmoothOut for F1 on MNIST with batches of 4096",
-		Claim:   claim(),
-		Data:    study.Data{Name: "mnist", Validation: 5000},
-		Network: study.Network{Name: "f1", Width: 512},
-		Training: study.Training{
-			Batch: 4096, Ghost: 128, Epochs: 50,
-			LearningRate: 0.1, Scaling: "sqrt",
-			Milestones: []study.Milestone{{Epoch: 10, LearningRate: 0.01}, {Epoch: 20, LearningRate: 0.001}, {Epoch: 30, LearningRate: 0.0001}},
-			Momentum:   0.9, WeightDecay: 1e-4, ClipNorm: 5, BatchNorm: study.Recalibrated,
-		},
-		Arms:     arms(0.005, 0.1),
-		Baseline: "sgd",
-		Seeds:    []uint64{1, 2, 3, 4, 5},
-		Outcome:  rule(0.001),
-		Flatness: study.Flatness{
-			Samples: 4096, Draws: 4,
-			SmoothOut:    []float64{0.01, 0.02, 0.05, 0.1},
-			AdaSmoothOut: []float64{0.1, 0.2, 0.5, 1},
-		},
-		Notes: []string{
-			"The reference's setting for F1: regime, batch, ghost batches, clipping, square-root scaling. It differs where the reference is not to be copied: digits are not mirrored or shifted, the last epoch is taken instead of the best on the test set, batch-norm statistics are recalibrated at clean weights, and 5000 training images are held out.",
-			"Strengths were chosen on the held-out validation images with seeds 101 and 102 and 12 epochs, by mean accuracy, from a in {0.005, 0.01, 0.02} and s in {0.05, 0.1, 0.2}; the strengths of the paper are not known to us.",
-		},
+// strengths of the methods, as they were chosen on validation samples.
+type strengths struct{ smoothout, adasmoothout, sam, lpf string }
+
+// arms of one batch size: plain SGD and each method that has a strength.
+func (s strengths) arms(prefix string, common ...string) []study.SweepArm {
+	out := []study.SweepArm{{Name: prefix + "-sgd", Set: set(common...)}}
+	for _, m := range [][2]string{{"smoothout", s.smoothout}, {"adasmoothout", s.adasmoothout}, {"sam", s.sam}, {"lpf-sgd", s.lpf}} {
+		if m[1] != "" {
+			out = append(out, study.SweepArm{Name: prefix + "-" + m[0], Set: set(append([]string{"method", m[0], "strength", m[1]}, common...)...)})
+		}
 	}
+	return out
 }
 
-// mnistF1Part is a stated fraction of mnist-f1 for machines without its hours:
-// two fifths of the epochs, the regime compressed in proportion.
+// reference makes a plan of the reference's setting: small batches beside large ones,
+// five seeds.
+func reference(name, title, recipe string, settings map[string]any, arms ...[]study.SweepArm) *study.Plan {
+	p := plan(name, title, 0.001)
+	p.Sweep = study.Sweep{Schema: study.SweepSchema, Recipe: recipe, Set: settings, Seeds: []int64{1, 2, 3, 4, 5}, Baseline: "lb-sgd"}
+	for _, a := range arms {
+		p.Sweep.Arms = append(p.Sweep.Arms, a...)
+	}
+	p.Comparisons = []string{"lb-smoothout", "lb-adasmoothout"}
+	p.Measures = study.Measures{Examples: 1000, Seed: 1, List: choices(
+		sharpness.Keskar{Epsilon: 1e-3},
+		sharpness.Keskar{Epsilon: 5e-4},
+		sharpness.Noise{Strength: 0.01, Draws: 10},
+		sharpness.Noise{Strength: 0.2, Norm: objective.Filter, Draws: 10},
+		sharpness.Ascent{},
+		sharpness.Ascent{Adaptive: true},
+		sharpness.Eigenvalues{N: 1, Iterations: 30, Tolerance: 1e-2},
+		sharpness.Trace{Draws: 10},
+	)}
+	return p
+}
+
+// Words that several plans need.
+const (
+	notCopied = "The reference's network and regime, with its clipping, ghost batches and square-root scaling. It differs where the reference is not to be copied: digits are not mirrored or shifted, " +
+		"the last epoch is taken instead of the best on the test set, batch-norm statistics are recalibrated at clean weights, and part of the training images is held out for every choice."
+	chosenF1 = "Strengths were chosen on the held-out MNIST images, by mean validation accuracy over seeds 101 and 102 (batches of 128: seed 101 alone) after 5 epochs with the regime compressed in proportion, " +
+		"from a in {0.0025, 0.005, 0.01}, s in {0.05, 0.1, 0.2}, rho in {0.02, 0.05, 0.1} and gamma in {0.00025, 0.0005, 0.001}; where the best was the smallest tried, a smaller one might do better. The strengths of the paper are not known to us."
+	chosenC1 = "Strengths are those that were chosen for F1 on MNIST; none were tried on C1. The strengths of the paper are not known to us."
+)
+
+var (
+	smallF1 = strengths{"0.0025", "0.05", "0.05", "0.0005"}
+	largeF1 = strengths{"0.005", "0.05", "0.02", "0.0005"}
+	largeC1 = strengths{"0.005", "0.05", "", ""}
+)
+
+func f1(name, title string, settings map[string]any) *study.Plan {
+	p := reference(name, title, "paper/f1-lb", settings, smallF1.arms("sb", "batch", "128"), largeF1.arms("lb"))
+	p.Notes = []string{notCopied, chosenF1}
+	return p
+}
+
+// mnistF1 is the reference's setting for F1 on MNIST: batch 4096 as ghost
+// batches of 128, 50 epochs.
+func mnistF1() *study.Plan {
+	return f1("mnist-f1", "SmoothOut and its rivals: F1 on MNIST, batches of 4096 and of 128", set("test", "all"))
+}
+
+// mnistF1Part is a stated fraction of it for machines without its hours.
 func mnistF1Part() *study.Plan {
-	p := mnistF1()
-	p.Name = "mnist-f1-part"
-	p.Title = "SmoothOut for F1 on MNIST with batches of 4096, two fifths of the epochs"
-	p.Training.Epochs = 20
-	p.Training.Milestones = []study.Milestone{{Epoch: 4, LearningRate: 0.01}, {Epoch: 8, LearningRate: 0.001}, {Epoch: 12, LearningRate: 0.0001}}
-	p.Notes = append(p.Notes, "Two fifths of the reference's 50 epochs, its milestones in proportion.")
+	p := f1("mnist-f1-part", "SmoothOut and its rivals: F1 on MNIST, batches of 4096 and of 128, 20 of 50 epochs", set("epochs", "20", "test", "all"))
+	return compressed(p, "20 of the reference's 50 epochs", "At batches of 4096 an epoch is 13 steps; the rate falls first after 4 epochs, 52 steps.")
+}
+
+func fashionF1() *study.Plan {
+	p := f1("fashion-f1", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128", set("dataset", "fashion-mnist", "test", "all"))
+	p.Notes = append(p.Notes, "Fashion-MNIST is not among the data sets of the paper; network, regime and strengths are those of MNIST.")
+	return p
+}
+
+func fashionF1Part() *study.Plan {
+	p := f1("fashion-f1-part", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128, 10 of 50 epochs", set("dataset", "fashion-mnist", "epochs", "10", "test", "all"))
+	p.Notes = append(p.Notes, "Fashion-MNIST is not among the data sets of the paper; network, regime and strengths are those of MNIST.")
+	return compressed(p, "10 of the reference's 50 epochs", "At batches of 4096 an epoch is 13 steps; the rate falls first after 2 epochs, 26 steps.")
+}
+
+func cifar10C1() *study.Plan {
+	p := reference("cifar10-c1", "SmoothOut: C1 on CIFAR-10, batches of 4096 and of 128", "paper/c1-lb", set("test", "all"), strengths{}.arms("sb", "batch", "128"), largeC1.arms("lb"))
+	p.Measures.Examples = 250
+	p.Notes = []string{notCopied, chosenC1}
+	return p
+}
+
+func cifar10C1Part() *study.Plan {
+	p := reference("cifar10-c1-part", "SmoothOut: C1 on a tenth of CIFAR-10, batches of 768 and of 128, 20 of 200 epochs", "paper/c1-lb",
+		set("dataset", "cifar-10-part", "epochs", "20", "validation", "800", "test", "all"),
+		strengths{}.arms("sb", "batch", "128"), largeC1.arms("lb", "batch", "768"))
+	p.Measures.Examples = 250
+	p.Notes = []string{notCopied, chosenC1,
+		"A part of CIFAR-10, with batches of 768 instead of 4096, so that an epoch has steps at all."}
+	return compressed(p, "20 of the reference's 200 epochs", "")
+}
+
+// compressed says what was cut.
+func compressed(p *study.Plan, epochs, more string) *study.Plan {
+	note := epochs + ", the milestones of the learning rate in proportion. Every arm is trained less than the reference trains it."
+	if more != "" {
+		note += " " + more
+	}
+	p.Notes = append(p.Notes, note)
 	return p
 }

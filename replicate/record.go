@@ -27,12 +27,11 @@ type Record struct {
 	PlanName      string                 `json:"plan_name"`
 	PlanSHA256    string                 `json:"plan_sha256"`
 	ResultsSHA256 string                 `json:"results_sha256"`
-	Data          study.Data             `json:"data"`
-	Network       study.Network          `json:"network"`
-	Training      study.Training         `json:"training"`
 	Rule          study.Outcome          `json:"rule"`
+	Baseline      string                 `json:"baseline"`
 	Arms          []RecordArm            `json:"arms"`
 	Comparisons   []study.Comparison     `json:"comparisons"`
+	Correlations  []study.Correlation    `json:"correlations"`
 	Runs          []RecordRun            `json:"runs"`
 	Code          []study.Code           `json:"code"` // every program that made a run; more than one when a study was continued
 	Environment   provenance.Environment `json:"environment"`
@@ -48,25 +47,23 @@ type RecordClaim struct {
 	Source string `json:"source"`
 }
 
-// RecordArm is one method and its numbers over the complete runs.
+// RecordArm is one way to train, in full, and its numbers over the complete
+// runs.
 type RecordArm struct {
-	Name              string                  `json:"name"`
-	Label             string                  `json:"label"`
-	Method            string                  `json:"method"`
-	Strength          float64                 `json:"strength"`
-	Done              int                     `json:"done"`
-	Failed            int                     `json:"failed"`
-	TestAccuracy      *study.Summary          `json:"test_accuracy,omitempty"`
-	TrainLoss         *study.Summary          `json:"train_loss,omitempty"`
-	GeneralizationGap *study.Summary          `json:"generalization_gap,omitempty"`
-	LossRise          []study.LossRiseSummary `json:"loss_rise"`
+	study.Arm
+	Done              int                    `json:"done"`
+	Failed            int                    `json:"failed"`
+	TestAccuracy      *study.Summary         `json:"test_accuracy,omitempty"`
+	TrainLoss         *study.Summary         `json:"train_loss,omitempty"`
+	GeneralizationGap *study.Summary         `json:"generalization_gap,omitempty"`
+	Measures          []study.MeasureSummary `json:"measures"`
 }
 
 // RecordRun is one run with its clean-weight metrics, or the reason why it has
 // none.
 type RecordRun struct {
 	Arm               string   `json:"arm"`
-	Seed              uint64   `json:"seed"`
+	Seed              int64    `json:"seed"`
 	Status            string   `json:"status"`
 	Error             string   `json:"error,omitempty"`
 	TestAccuracy      *float64 `json:"test_accuracy,omitempty"`
@@ -87,19 +84,18 @@ func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env pro
 		PlanName:      p.Name,
 		PlanSHA256:    p.SHA256(),
 		ResultsSHA256: res.SHA256(),
-		Data:          p.Data,
-		Network:       p.Network,
-		Training:      p.Training,
 		Rule:          p.Outcome,
+		Baseline:      p.Baseline(),
 		Comparisons:   res.Comparisons,
+		Correlations:  res.Correlations,
 		Environment:   env,
 		FinishedAt:    finished.UTC().Format(time.RFC3339),
 	}
 	for i, a := range p.Arms {
 		s := res.Arms[i]
 		r.Arms = append(r.Arms, RecordArm{
-			Name: a.Name, Label: a.Label, Method: a.Method, Strength: a.Strength, Done: s.Done, Failed: s.Failed,
-			TestAccuracy: s.TestAccuracy, TrainLoss: s.TrainLoss, GeneralizationGap: s.Gap, LossRise: s.LossRise,
+			Arm: a, Done: s.Done, Failed: s.Failed,
+			TestAccuracy: s.TestAccuracy, TrainLoss: s.TrainLoss, GeneralizationGap: s.Gap, Measures: s.Measures,
 		})
 	}
 	for _, run := range res.Runs {
@@ -113,8 +109,10 @@ func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env pro
 		r.Runs = append(r.Runs, rr)
 	}
 	for _, f := range files {
-		if !slices.Contains(r.Code, f.Code) {
-			r.Code = append(r.Code, f.Code)
+		for _, c := range f.Code {
+			if !slices.Contains(r.Code, c) {
+				r.Code = append(r.Code, c)
+			}
 		}
 		if _, err := time.Parse(time.RFC3339, f.Timing.StartedAt); err != nil {
 			return nil, fmt.Errorf("%s: started_at: %w", study.RunName(f.Run.Arm, f.Run.Seed), err)

@@ -1,11 +1,12 @@
 // Package replicate re-runs a paper's claim and signs what was seen.
 //
-// [Run] is the whole chain: it verifies the paper's bundle, loads the data and
-// fixes the plan, trains every arm with every seed, judges the results by the
-// plan's rule, signs a replication_record and appends it to the bundle, and
-// verifies the bundle it made. Every step leaves its file in the study's
-// directory, so that a study can be interrupted anywhere and continued, and so
-// that a reader can check each link of the chain.
+// [Run] is the whole chain: it verifies the paper's bundle, fixes the plan with
+// the data it is about, makes the table of runs with package experiment,
+// measures every minimum, judges the results by the plan's rule, signs a
+// replication_record and appends it to the bundle, and verifies the bundle it
+// made. Every step leaves its file in the study's directory, so that a study can
+// be interrupted anywhere and continued, and so that a reader can check each
+// link of the chain.
 package replicate
 
 import (
@@ -13,22 +14,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"os"
-	"sync"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/gomlx/compute"
-	"golang.org/x/sync/errgroup"
-	"gonum.org/v1/gonum/stat"
 
-	"github.com/openpith/evidence/internal/provenance"
-	"github.com/openpith/evidence/nets"
+	"github.com/openpith/evidence/experiment"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/replicate/study"
-	"github.com/openpith/evidence/smoothout"
-	"github.com/openpith/evidence/train"
+	"github.com/openpith/evidence/sharpness"
 )
 
 // Errors of a replication, beside those of the packages it uses.
@@ -44,6 +40,12 @@ var (
 type Options struct {
 	Dir     study.Dir
 	DataDir string // where data sets lie; empty looks in the usual places
+	// Sweep is the directory of a sweep over the same table: runs that it has
+	// are taken over if their configuration is the plan's, runs that it lacks are
+	// made there, and all stay. Empty makes them in the study's directory, where
+	// each is removed when its numbers are taken, unless Keep.
+	Sweep string
+	Keep  bool
 	// Bundle is the paper's bundle, and Trust the policy it must satisfy.
 	Bundle []byte
 	Trust  *pith.Trust
@@ -62,13 +64,11 @@ type Options struct {
 
 // Progress is how far the study has come.
 type Progress struct {
-	Run        string // the run that moved: "smoothout seed 3"
-	Steps      int    // optimizer steps done over all runs, including earlier sessions
-	TotalSteps int
-	NewSteps   int // done by this call of Run: what a rate should be taken from
-	Runs       int // finished
-	TotalRuns  int
-	JustDone   *study.Run // set when the run that moved has just ended
+	Fraction    float64 // of all training done, earlier sessions included
+	NewFraction float64 // done by this call of Run: what a rate should be taken from
+	Runs        int     // finished: trained and measured
+	TotalRuns   int
+	JustDone    *study.Run // set when a run has just ended
 }
 
 // A Result is a finished study.
@@ -83,24 +83,16 @@ type Result struct {
 // that is already there is continued; a finished one is only read and verified.
 //
 // Errors: [ErrBundle], [ErrBusy], [ErrInterrupted]; [study.ErrPlan],
-// [study.ErrOtherStudy] and [study.ErrRunFile] name the file to look at.
+// [study.ErrOtherStudy] and [study.ErrRunFile] name the file to look at;
+// [experiment.ErrOtherRun] says how a run of opts.Sweep differs from the plan's.
 func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	if err := verifyPaper(plan, opts); err != nil {
 		return nil, err
 	}
-	if _, err := nets.ByName(plan.Network.Name, nets.Options{Width: plan.Network.Width}); err != nil {
-		return nil, fmt.Errorf("%w: network.name: %w", study.ErrPlan, err)
-	}
-	data, err := loadData(plan.Data, opts.DataDir)
+	plan, table, err := begin(plan, opts.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	resolved := *plan
-	resolved.Data = data.resolved
-	if err := resolved.Validate(); err != nil {
-		return nil, err
-	}
-	plan = &resolved
 	unlock, err := lock(opts.Dir)
 	if err != nil {
 		return nil, err
@@ -111,8 +103,8 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	}
 	opts.Dir.Sweep()
 
-	s := &session{plan: plan, opts: opts, data: data, code: study.Code(provenance.CurrentCode(opts.BackendName))}
-	if err := s.train(ctx); err != nil {
+	s := &session{plan: plan, opts: opts}
+	if err := s.run(ctx, table); err != nil {
 		return nil, err
 	}
 	return s.conclude()
@@ -131,8 +123,8 @@ func verifyPaper(plan *study.Plan, opts Options) error {
 	return nil
 }
 
-// lock keeps two processes from training the same runs. The lock is released
-// when the process ends, however it ends.
+// lock keeps two processes from working on the same study. The lock is
+// released when the process ends, however it ends.
 func lock(dir study.Dir) (unlock func(), err error) {
 	if err := os.MkdirAll(string(dir), 0o755); err != nil {
 		return nil, err
@@ -152,226 +144,174 @@ func lock(dir study.Dir) (unlock func(), err error) {
 type session struct {
 	plan *study.Plan
 	opts Options
-	data *splits
-	code study.Code
-
-	mu       sync.Mutex
-	steps    map[job]int // optimizer steps done per run
-	perRun   int         // optimizer steps of a whole run
-	newSteps int
-	finished int
 }
 
-// A job is a run that is still to be made.
-type job struct {
-	arm  study.Arm
-	seed uint64
-}
-
-func (j job) String() string { return fmt.Sprintf("%s seed %d", j.arm.Name, j.seed) }
-
-// train makes the runs that are not there yet, seed by seed, so that whatever
-// an interruption leaves behind is made of complete pairs.
-func (s *session) train(ctx context.Context) error {
-	s.perRun = s.plan.Training.Epochs * (s.data.train.Len() / s.plan.Training.Batch)
-	s.steps = map[job]int{}
-	var pending []job
-	for _, seed := range s.plan.Seeds {
-		for _, arm := range s.plan.Arms {
-			j := job{arm, seed}
-			_, err := s.opts.Dir.ReadRun(s.plan, arm.Name, seed)
-			switch {
-			case err == nil:
-				s.finished++
-				s.steps[j] = s.perRun
-			case errors.Is(err, fs.ErrNotExist):
-				pending = append(pending, j)
-			default:
-				return err
-			}
+// run makes and measures the runs that are not there yet.
+func (s *session) run(ctx context.Context, table *experiment.Table) error {
+	pending := &experiment.Table{Baseline: table.Baseline}
+	finished := 0
+	for _, row := range table.Rows {
+		_, err := s.opts.Dir.ReadRun(s.plan, row.Arm, row.Seed)
+		switch {
+		case err == nil:
+			finished++
+		case errors.Is(err, fs.ErrNotExist):
+			pending.Rows = append(pending.Rows, row)
+		default:
+			return err
 		}
 	}
-	jobs := make(chan job, len(pending))
-	for _, j := range pending {
-		jobs <- j
+	if len(pending.Rows) == 0 {
+		return nil
 	}
-	close(jobs)
-
-	group, ctx := errgroup.WithContext(ctx)
-	for range min(max(1, s.opts.Workers), len(pending)) {
-		group.Go(func() error {
-			backend, err := s.opts.Backend()
-			if err != nil {
-				return err
-			}
-			defer backend.Finalize()
-			for j := range jobs {
-				if err := s.run(ctx, backend, j); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
-}
-
-// run makes one run and keeps it. A run that diverges is a result like any
-// other; everything else that goes wrong stops the study, which can then be
-// continued.
-func (s *session) run(ctx context.Context, backend compute.Backend, j job) error {
-	started := time.Now()
-	run, seconds, err := s.measure(ctx, backend, j)
-	switch {
-	case errors.Is(err, train.ErrInterrupted), ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
-		// err also says if the state could not be saved.
-		return fmt.Errorf("%w: %s: %w", ErrInterrupted, j, err)
-	case errors.Is(err, train.ErrDiverged):
-		run = &study.Run{Status: study.StatusFailed, Error: err.Error(), Epochs: []study.Epoch{}}
-	case err != nil:
-		return fmt.Errorf("%s: %w", j, err)
-	}
-	run.PlanSHA256, run.Arm, run.Seed = s.plan.SHA256(), j.arm.Name, j.seed
-	timing := study.Timing{StartedAt: started.UTC().Format(time.RFC3339), Seconds: seconds}
-	if err := s.opts.Dir.WriteRun(s.plan, *run, timing, s.code); err != nil {
-		return err
-	}
-	// The run is safe now; its checkpoint has served.
-	if err := os.Remove(s.opts.Dir.Path(study.CheckpointName(j.arm.Name, j.seed))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.finished++
-	s.advance(j, s.perRun, run)
-	return nil
-}
-
-// advance records that a run has done so many steps and tells the observer.
-// The caller holds the lock.
-func (s *session) advance(j job, steps int, done *study.Run) {
-	s.steps[j] = steps
-	if s.opts.Progress == nil {
-		return
-	}
-	total := 0
-	for _, n := range s.steps {
-		total += n
-	}
-	runs := len(s.plan.Arms) * len(s.plan.Seeds)
-	s.opts.Progress(Progress{
-		Run: j.String(), Steps: total, TotalSteps: runs * s.perRun, NewSteps: s.newSteps,
-		Runs: s.finished, TotalRuns: runs, JustDone: done,
-	})
-}
-
-// measure trains one network and takes its numbers. seconds are those spent in
-// training steps, over all sessions of the run.
-func (s *session) measure(ctx context.Context, backend compute.Backend, j job) (run *study.Run, seconds float64, err error) {
-	net, err := nets.ByName(s.plan.Network.Name, nets.Options{Width: s.plan.Network.Width, Classes: s.data.train.Classes()})
-	if err != nil {
-		return nil, 0, err
-	}
-	data := train.Data{Train: s.data.train, Validation: s.data.validation, Test: s.data.test}
-	out, err := train.Run(ctx, backend, net, data, recipe(s.plan, j), train.Options{
-		Checkpoint: s.opts.Dir.Path(study.CheckpointName(j.arm.Name, j.seed)),
-		// Another program or backend rounds differently: it may not go on with
-		// this one's state.
-		Identity: fmt.Sprintf("%s, %s, revision %s, backend %s", s.plan.SHA256(), j, s.code.Revision, s.code.Backend),
-		Progress: func(p train.Progress) {
-			if p.Done != nil {
+	total := len(table.Rows)
+	share := float64(len(pending.Rows)) / float64(total) // of the training, not done before
+	err := pending.Run(ctx, s.sweepDir(), experiment.SweepOptions{
+		Options: experiment.Options{DataDir: s.opts.DataDir, Backend: s.opts.Backend, BackendName: s.opts.BackendName},
+		Workers: s.opts.Workers,
+		After:   s.finish,
+		Progress: func(p experiment.SweepProgress) {
+			if s.opts.Progress == nil {
 				return
 			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.newSteps++
-			s.advance(j, p.Step, nil)
+			u := Progress{Fraction: 1 - share + share*p.Fraction, NewFraction: share * p.NewFraction, Runs: finished + p.Runs, TotalRuns: total}
+			if p.Done != nil {
+				if f, err := s.opts.Dir.ReadRun(s.plan, p.Row.Arm, p.Row.Seed); err == nil {
+					u.JustDone = &f.Run
+				}
+			}
+			s.opts.Progress(u)
 		},
 	})
-	if err != nil {
-		return nil, 0, err
+	if err != nil && ctx.Err() != nil && (errors.Is(err, experiment.ErrInterrupted) || errors.Is(err, context.Cause(ctx))) {
+		return fmt.Errorf("%w: %w", ErrInterrupted, err)
 	}
-	run = &study.Run{
-		Status:        study.StatusDone,
-		WeightsSHA256: out.Weights,
-		Final: &study.Final{
-			TrainLoss: out.Train.Loss, TrainAccuracy: out.Train.Accuracy,
-			ValidationLoss: out.Validation.Loss, ValidationAccuracy: out.Validation.Accuracy,
-			TestLoss: out.Test.Loss, TestAccuracy: out.Test.Accuracy,
-		},
-	}
-	for _, e := range out.History {
-		run.Epochs = append(run.Epochs, study.Epoch{
-			Epoch: e.Epoch, LearningRate: e.LearningRate, TrainLoss: e.TrainingLoss,
-			ValidationLoss: e.Validation.Loss, ValidationAccuracy: e.Validation.Accuracy,
-		})
-	}
-	run.Final.LossRise, err = s.lossRise(ctx, out.Model, j.seed)
-	return run, out.Seconds, err
+	return err
 }
 
-// recipe translates the plan into what the trainer follows.
-func recipe(p *study.Plan, j job) train.Recipe {
-	t := p.Training
-	r := train.Recipe{
-		Batch: t.Batch, Ghost: t.Ghost, Epochs: t.Epochs,
-		LearningRate: t.LearningRate, Scaling: t.Scaling,
-		Momentum: t.Momentum, WeightDecay: t.WeightDecay, ClipNorm: t.ClipNorm,
-		SmoothOut: noise(j.arm.Method, j.arm.Strength),
-		Seed:      int64(j.seed), // plans keep seeds below 2^53
+// sweepDir is the directory below which the runs lie.
+func (s *session) sweepDir() string {
+	if s.opts.Sweep != "" {
+		return s.opts.Sweep
 	}
-	for _, m := range t.Milestones {
-		r.Milestones = append(r.Milestones, train.Milestone{Epoch: float64(m.Epoch), LearningRate: m.LearningRate})
-	}
-	if t.BatchNorm == study.Recalibrated {
-		r.Recalibrate = -1 // from the whole training set
-	}
-	return r
+	return s.opts.Dir.Path(study.WorkName)
 }
 
-func noise(method string, strength float64) smoothout.Config {
-	c := smoothout.Config{Strength: strength, Adapt: smoothout.None, Noise: smoothout.Uniform}
-	if method == study.MethodAdaSmoothOut {
-		c.Adapt = smoothout.Filter
+// finish measures a trained run and keeps its numbers. A run that diverged is a
+// result like any other.
+func (s *session) finish(ctx context.Context, row experiment.Row, dir experiment.Dir, r *experiment.Result) error {
+	run := study.Run{
+		PlanSHA256: s.plan.SHA256(), Arm: row.Arm, Seed: row.Seed, ConfigSHA256: r.ConfigSHA256,
+		Status: study.StatusDone, Epochs: []study.Epoch{}, Measures: []study.Measured{},
 	}
-	return c
+	timing := study.Timing{Seconds: r.Timing.Seconds}
+	if r.Status == experiment.Diverged {
+		run.Status, run.Error = study.StatusFailed, r.Error
+	} else {
+		var err error
+		if run.Epochs, err = epochs(dir); err != nil {
+			return err
+		}
+		run.BatchNorm, run.WeightsSHA256 = r.BatchNorm, r.WeightsSHA256
+		run.Final = &study.Final{
+			TrainLoss: r.Train.Loss, TrainAccuracy: r.Train.Accuracy, TrainSamples: r.Train.Samples,
+			ValidationLoss: r.Validation.Loss, ValidationAccuracy: r.Validation.Accuracy, ValidationSamples: r.Validation.Samples,
+			TestLoss: r.Test.Loss, TestAccuracy: r.Test.Accuracy, TestSamples: r.Test.Samples,
+		}
+		start := time.Now()
+		if run.Measures, err = s.measure(ctx, dir); err != nil {
+			return err
+		}
+		timing.MeasureSeconds = time.Since(start).Seconds()
+	}
+	code := []study.Code{study.Code(experiment.CurrentCode(s.opts.BackendName))}
+	for i, session := range slices.Backward(dir.Sessions()) {
+		if c := study.Code(session.Code); !slices.Contains(code, c) {
+			code = append(code, c)
+		}
+		if i == 0 {
+			timing.StartedAt = session.StartedAt
+		}
+	}
+	slices.Reverse(code)
+	if err := s.opts.Dir.WriteRun(s.plan, run, timing, code); err != nil {
+		return err
+	}
+	if s.opts.Sweep != "" || s.opts.Keep {
+		return nil
+	}
+	return os.RemoveAll(string(dir)) // it has served
 }
 
-// lossRise measures how much the training loss grows when the final weights
-// are shaken. The draws depend on the seed and not on the arm, so arms are
-// shaken in the same directions.
-func (s *session) lossRise(ctx context.Context, m *train.Model, seed uint64) ([]study.LossRise, error) {
-	f := s.plan.Flatness
-	sample := head(s.data.train, f.Samples)
-	clean, err := m.Evaluate(ctx, sample)
+// epochs is the learning curve of a run.
+func epochs(dir experiment.Dir) ([]study.Epoch, error) {
+	lines, err := dir.Lines()
 	if err != nil {
 		return nil, err
 	}
-	out := []study.LossRise{}
-	for _, probe := range f.Probes() {
-		cfg := noise(probe.Noise, probe.Strength)
-		cfg.Seed = int64(seed)
-		rises := make([]float64, f.Draws)
-		finite := true
-		for d := range rises {
-			noisy, err := m.EvaluateNoisy(ctx, sample, cfg, int64(d))
-			if err != nil {
-				return nil, err
+	out := []study.Epoch{}
+	for _, l := range lines {
+		if l.Kind != "epoch" {
+			continue
+		}
+		e := study.Epoch{Epoch: int(l.Epoch)}
+		for _, x := range []struct {
+			to   *float64
+			from *float64
+		}{{&e.LearningRate, l.LearningRate}, {&e.TrainLoss, l.TrainLossNoisy}, {&e.ValidationLoss, l.ValidationLoss}, {&e.ValidationAccuracy, l.ValidationAccuracy}} {
+			if x.from == nil {
+				return nil, fmt.Errorf("%s: epoch %d lacks a number", dir.Path(experiment.MetricsFile), e.Epoch)
 			}
-			rises[d] = noisy.Loss - clean.Loss
-			finite = finite && math.Abs(rises[d]) <= maxRise
+			*x.to = *x.from
 		}
-		if !finite {
-			continue // the run stands; at this strength there is nothing to tell
-		}
-		l := study.LossRise{Noise: probe.Noise, Strength: probe.Strength, Mean: rises[0]}
-		if len(rises) > 1 {
-			l.Mean, l.SD = stat.MeanStdDev(rises, nil)
-		}
-		out = append(out, l)
+		out = append(out, e)
 	}
 	return out, nil
 }
 
-// maxRise bounds a rise that is a measurement and not an overflow under way.
-const maxRise = 1e6
+// measure takes the sharpness of the final weights of a run.
+func (s *session) measure(ctx context.Context, dir experiment.Dir) ([]study.Measured, error) {
+	out := []study.Measured{}
+	m := s.plan.Measures
+	if len(m.List) == 0 {
+		return out, nil
+	}
+	backend, err := s.opts.Backend()
+	if err != nil {
+		return nil, err
+	}
+	defer backend.Finalize()
+	run, err := experiment.Open(dir, s.opts.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	model, err := run.Model(backend, "final")
+	if err != nil {
+		return nil, err
+	}
+	if got, err := model.Digest(); err != nil || got != run.Result.WeightsSHA256 {
+		return nil, errors.Join(err, fmt.Errorf("%s: %w: the weights have SHA-256 %s, the result says %s", dir.Path(experiment.FinalFile), study.ErrRunFile, got, run.Result.WeightsSHA256))
+	}
+	loss, _, err := run.Objective(backend, model, "train", m.Examples, m.Seed)
+	if err != nil {
+		return nil, err
+	}
+	defer loss.Finalize()
+	w := loss.Start()
+	for _, c := range m.List {
+		r, err := sharpness.Run(ctx, c.Measure, loss, w, sharpness.Options{Seed: m.Seed})
+		got := study.Measured{Measure: sharpness.Label(c.Measure)}
+		switch {
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case err != nil:
+			got.Error = err.Error()
+		case !study.Usable(r.Value, r.StandardError):
+			got.Error = fmt.Sprintf("%v is no number to keep", r.Value)
+		default:
+			got.Value, got.StandardError = r.Value, r.StandardError
+		}
+		out = append(out, got)
+	}
+	return out, nil
+}

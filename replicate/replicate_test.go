@@ -3,9 +3,9 @@ package replicate
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -15,20 +15,20 @@ import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/gobackend"
 
+	"github.com/openpith/evidence/experiment"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/sharpness"
 )
 
 // tinyPlan trains in a fraction of a second.
 func tinyPlan() *study.Plan {
 	p := quick(func() bool { return false })
 	p.Name = "tiny"
-	p.Data = study.Data{Name: Glyphs, Train: 64, Validation: 20, Test: 40}
-	p.Network.Width = 8
-	p.Training.Batch, p.Training.Ghost, p.Training.Epochs, p.Training.Milestones = 32, 16, 2, nil
-	p.Seeds = []uint64{1, 2, 3, 4, 5}
-	p.Flatness = study.Flatness{Samples: 32, Draws: 2, SmoothOut: []float64{0.05}, AdaSmoothOut: []float64{0.5}}
+	p.Sweep.Set = set("width", "8", "train-samples", "64", "validation", "20", "test", "40", "batch", "32", "ghost", "16", "epochs", "2")
+	p.Sweep.Seeds = []int64{1, 2, 3, 4, 5}
+	p.Measures = study.Measures{Examples: 32, Seed: 1, List: choices(sharpness.Noise{Strength: 0.05, Draws: 2}, sharpness.Ascent{})}
 	return p
 }
 
@@ -54,8 +54,14 @@ func TestBuiltinPlansAreValid(t *testing.T) {
 			if err := p.Validate(); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if len(p.Seeds) < study.MinimumPairs {
-				t.Errorf("%s: %d seeds cannot give a verdict", name, len(p.Seeds))
+			if c, err := configs(p); err != nil || len(c) != len(p.Sweep.Arms) {
+				t.Errorf("%s: %d configurations, %v", name, len(c), err)
+			}
+			if _, err := study.ParsePlan(p.JSON()); err != nil {
+				t.Errorf("%s as a file: %v", name, err)
+			}
+			if len(p.Seeds()) < study.MinimumPairs {
+				t.Errorf("%s: %d seeds cannot give a verdict", name, len(p.Seeds()))
 			}
 		}
 	}
@@ -117,7 +123,7 @@ func TestRecordFollowsItsSpecification(t *testing.T) {
 // its comparison is inconclusive. The study goes on and is signed.
 func TestDivergedRunsAreListed(t *testing.T) {
 	p := tinyPlan()
-	p.Arms[1].Strength = 1e38 // the perturbed weights overflow at once
+	p.Sweep.Arms[1].Set["strength"] = "1e38" // the perturbed weights overflow at once
 	opts := testOptions(t)
 	res, err := Run(context.Background(), p, opts)
 	if err != nil {
@@ -174,8 +180,8 @@ func TestCancelledStudyContinues(t *testing.T) {
 	}
 	trained := map[string]int{}
 	opts.Progress = func(p Progress) {
-		if p.JustDone != nil {
-			trained[p.Run]++
+		if r := p.JustDone; r != nil {
+			trained[study.RunName(r.Arm, r.Seed)]++
 		}
 	}
 	if _, err := Run(context.Background(), tinyPlan(), opts); err != nil {
@@ -188,12 +194,10 @@ func TestCancelledStudyContinues(t *testing.T) {
 
 func TestOneProcessAtATime(t *testing.T) {
 	opts := testOptions(t)
-	data, err := loadData(tinyPlan().Data, "")
+	p, _, err := begin(tinyPlan(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := tinyPlan()
-	p.Data = data.resolved
 	if err := opts.Dir.Create(p); err != nil {
 		t.Fatal(err)
 	}
@@ -210,32 +214,116 @@ func TestOneProcessAtATime(t *testing.T) {
 	}
 }
 
-// No image may serve two purposes.
-func TestSplitsAreDisjoint(t *testing.T) {
-	s, err := loadData(study.Data{Name: Glyphs, Train: 200, Validation: 50, Test: 50}, "")
+// A study over the runs of a sweep trains nothing and comes to the same
+// results as one that trained them itself; runs of another configuration are
+// refused.
+func TestRunsOfASweepAreTakenOver(t *testing.T) {
+	opts := testOptions(t)
+	res, err := Run(context.Background(), tinyPlan(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[[32]byte]string{}
-	for name, split := range map[string]interface {
-		Len() int
-		Fill([]int, []float32, []int32)
-	}{"train": s.train, "validation": s.validation, "test": s.test} {
-		x, y := make([]float32, 28*28), make([]int32, 1)
-		for i := range split.Len() {
-			split.Fill([]int{i}, x, y)
-			var b bytes.Buffer
-			for _, v := range x {
-				b.WriteByte(byte(v*127 + 128))
-			}
-			sum := sha256.Sum256(b.Bytes())
-			if other, ok := seen[sum]; ok && other != name {
-				t.Fatalf("a sample of %s is also in %s", name, other)
-			}
-			seen[sum] = name
+	if _, err := os.Stat(opts.Dir.Path(study.WorkName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the weights of the runs stayed: %v", err)
+	}
+
+	dir := t.TempDir()
+	text, err := json.Marshal(tinyPlan().Sweep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sweep, err := experiment.ParseSweep(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := sweep.Table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Run(context.Background(), dir, experiment.SweepOptions{Options: experiment.Options{Backend: opts.Backend, BackendName: opts.BackendName, Monitor: 16}}); err != nil {
+		t.Fatal(err)
+	}
+	over := testOptions(t)
+	over.Sweep = dir
+	over.Progress = func(p Progress) {
+		if p.NewFraction > 0 {
+			t.Error("something was trained")
 		}
 	}
-	if len(seen) != 300 {
-		t.Errorf("%d different samples, want 300", len(seen))
+	again, err := Run(context.Background(), tinyPlan(), over)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.Results.SHA256() != res.Results.SHA256() {
+		t.Errorf("results %s, trained by the study itself %s", again.Results.SHA256(), res.Results.SHA256())
+	}
+	if _, err := os.Stat(experiment.RunDir(dir, table.Rows[0]).Path(experiment.FinalFile)); err != nil {
+		t.Errorf("the sweep lost its weights: %v", err)
+	}
+
+	other := testOptions(t)
+	other.Sweep = dir
+	p := tinyPlan()
+	p.Sweep.Set["epochs"] = "3"
+	if _, err := Run(context.Background(), p, other); !errors.Is(err, experiment.ErrOtherRun) || !strings.Contains(err.Error(), "recipe.epochs is 2, not 3") {
+		t.Errorf("runs of another plan: %v", err)
+	}
+	// Weights that are not those of the result are not measured.
+	rows := table.Rows
+	if err := os.Rename(experiment.RunDir(dir, rows[0]).Path(experiment.FinalFile), experiment.RunDir(dir, rows[1]).Path(experiment.FinalFile)); err != nil {
+		t.Fatal(err)
+	}
+	wrong := testOptions(t)
+	wrong.Sweep, wrong.Workers = dir, 1
+	if _, err := Run(context.Background(), tinyPlan(), wrong); err == nil {
+		t.Error("the weights of another run were measured")
+	}
+}
+
+// The arms of a plan that was begun are what counts, not what this program
+// makes of the names in its sweep.
+func TestABegunPlanStandsOnItsOwn(t *testing.T) {
+	begun, _, err := begin(tinyPlan(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !Continues(tinyPlan(), begun) || !Continues(begun, begun) {
+		t.Error("a plan does not continue what began with it")
+	}
+	other := tinyPlan()
+	other.Sweep.Arms[1].Set["strength"] = "0.05"
+	if Continues(other, begun) {
+		t.Error("another strength continues it")
+	}
+	begun.Sweep.Recipe = "a recipe of tomorrow"
+	again, table, err := begin(begun, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again.SHA256() != begun.SHA256() || len(table.Rows) != 15 {
+		t.Errorf("%d runs, another plan: %v", len(table.Rows), again.SHA256() != begun.SHA256())
+	}
+	begun.Arms[2].Config = bytes.Replace(begun.Arms[2].Config, []byte(`"test_sha256": "`), []byte(`"test_sha256": "0`), 1)
+	if _, _, err := begin(begun, ""); !errors.Is(err, experiment.ErrData) {
+		t.Errorf("other samples: %v", err)
+	}
+}
+
+func TestPlansThatCannotBeJudgedAreRefused(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*study.Plan)
+		want   string
+	}{
+		"no test set":        {func(p *study.Plan) { p.Sweep.Set["test"] = "none" }, "test set"},
+		"no validation":      {func(p *study.Plan) { p.Sweep.Set["validation"] = "0" }, "validation"},
+		"another test set":   {func(p *study.Plan) { p.Sweep.Arms[1].Set["test"] = "30" }, "other test samples"},
+		"an unknown setting": {func(p *study.Plan) { p.Sweep.Set["speed"] = "11" }, "speed"},
+		"an unknown recipe":  {func(p *study.Plan) { p.Sweep.Recipe = "stew" }, "stew"},
+	} {
+		p := tinyPlan()
+		c.change(p)
+		if _, _, err := begin(p, ""); !errors.Is(err, study.ErrPlan) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want ErrPlan about %q", name, err, c.want)
+		}
 	}
 }

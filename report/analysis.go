@@ -37,17 +37,20 @@ func Landscape(name string, g *landscape.Grid) ([]Figure, error) {
 		return nil, fmt.Errorf("%w: no cell of %s has a loss", ErrNothing, name)
 	}
 	caption := landscapeCaption(name, g, measured)
+	var figures []Figure
 	if len(g.Coordinates) == 1 {
-		figures := []Figure{lineFigure(g, "Loss along a line", "loss (nats)", caption, func(g *landscape.Grid, s, i int) float64 { return g.Values[s][i].Loss }, true)}
+		figures = []Figure{lineFigure(g, "Loss along a line", "loss (nats)", caption, func(g *landscape.Grid, s, i int) float64 { return g.Values[s][i].Loss }, true)}
 		if accuracies(g) {
 			figures = append(figures, lineFigure(g, "Accuracy along a line", "accuracy (%)", caption,
 				func(g *landscape.Grid, s, i int) float64 { return 100 * g.Values[s][i].Accuracy }, false))
 		}
-		return figures, nil
+	} else {
+		for s := range g.Series {
+			figures = append(figures, mapFigure(g, s, caption), surfaceFigure(g, s, caption))
+		}
 	}
-	var figures []Figure
-	for s := range g.Series {
-		figures = append(figures, mapFigure(g, s, caption), surfaceFigure(g, s, caption))
+	for i := range figures {
+		figures[i].stamp(g.Note["command"])
 	}
 	return figures, nil
 }
@@ -71,9 +74,6 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 		have = fmt.Sprintf("%d of %d points have a loss, the others are not measured yet or have none, as where extrapolated variances of batch norm fall below 0", measured, all)
 	}
 	parts = append(parts, strings.Join(data, ", "), have)
-	if c := g.Note["command"]; c != "" {
-		parts = append(parts, "made by “"+c+"”")
-	}
 	return name + ". " + strings.Join(parts, "; ") + "."
 }
 

@@ -98,7 +98,7 @@ func TestAnalysisPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Analysis of &lt;b&gt;", "least loss measured", "τ = &#43;1.00", "made by “smoothout landscape &lt;dir&gt;”"} {
+	for _, want := range []string{"Analysis of &lt;b&gt;", "least loss measured", "τ = &#43;1.00", ">smoothout landscape &lt;dir&gt;</text>"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page does not say %q", want)
 		}

@@ -1,5 +1,5 @@
 // Package report turns the files of a study into one page that a person can
-// read anywhere: self-contained, without scripts, in light and dark, on a
+// read anywhere: self-contained, complete without scripts, in light and dark, on a
 // phone and on paper, with the numbers behind every picture.
 //
 // It reads files only ([study.Dir]); it knows nothing of how they were made.
@@ -14,9 +14,12 @@ import (
 	"html/template"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/openpith/evidence/landscape"
 	"github.com/openpith/evidence/replicate/study"
 )
 
@@ -27,18 +30,24 @@ var pageTemplate = template.Must(template.New("report").Parse(page))
 
 // A view is everything the page prints; the template only arranges it.
 type view struct {
-	Plan     *study.Plan
-	Results  *study.Results
-	Record   *record
-	Verdicts []verdict
-	Effects  []Figure
-	Curves   []Figure
-	Flatness []Figure
-	Setting  [][2]string
-	Digests  [][2]string
-	Runs     Table
-	Failures []string
-	Colors   []string
+	Plan         *study.Plan
+	Results      *study.Results
+	Base         string // label of the baseline
+	Record       *record
+	Verdicts     []verdict
+	Arms         Table
+	Effects      []Figure
+	Sharpness    []Figure
+	Correlations []Figure
+	Landscapes   []Figure
+	Curves       []Figure
+	Cost         []Figure
+	Setting      [][2]string
+	Digests      [][2]string
+	Runs         Table
+	Failures     []string
+	Colors       []string
+	Script       template.JS
 }
 
 // A verdict is one comparison as a sentence.
@@ -65,33 +74,43 @@ type record struct {
 // plan.json, runs/ and results.json; record.json is shown when it is there.
 // Results that do not follow from plan and runs are an error.
 func HTML(dir study.Dir) ([]byte, error) {
-	p, err := dir.Plan()
+	d, err := readStudy(dir)
 	if err != nil {
 		return nil, err
 	}
-	res, err := dir.Results()
-	if err != nil {
-		return nil, err
-	}
-	files, err := dir.Runs(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := follows(res, p, files); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
+	p, res := d.plan, d.results
 	rec, err := readRecord(dir.Path("record.json"))
 	if err != nil {
 		return nil, err
 	}
 	v := view{
-		Plan: p, Results: res, Record: rec,
-		Effects:  []Figure{accuracyFigure(p, res), effectFigure(p, res)},
-		Curves:   curves(p, res),
-		Flatness: flatness(p, res),
-		Setting:  setting(p, files, rec),
-		Digests:  digests(p, res),
-		Runs:     runsTable(p, files),
+		Plan: p, Results: res, Base: p.Arm(p.Baseline()).Label, Record: rec,
+		Arms:         d.armsTable(),
+		Effects:      []Figure{d.effectFigure()},
+		Sharpness:    d.sharpness(),
+		Correlations: d.correlations(),
+		Curves:       d.curves(),
+		Setting:      d.settings(rec),
+		Digests:      d.digests(),
+		Runs:         d.runsTable(),
+	}
+	if f, ok := d.armsFigure("Test accuracy", "test accuracy (%)", "The test set was read once per run, at clean weights.", false,
+		func(f study.RunFile) (float64, bool) { return 100 * f.Run.Final.TestAccuracy, true }); ok {
+		v.Effects = append([]Figure{f}, v.Effects...)
+	}
+	if f, ok := d.costFigure(); ok {
+		v.Cost = append(v.Cost, f)
+	}
+	if v.Landscapes, err = landscapes(dir); err != nil {
+		return nil, err
+	}
+	if len(v.Landscapes) > 0 {
+		v.Script = template.JS(turning) //nolint:gosec // our own, embedded
+	}
+	for _, figures := range [][]Figure{v.Effects, v.Sharpness, v.Correlations, v.Curves, v.Cost} {
+		for i := range figures {
+			figures[i].stamp("smoothout replicate --plan " + p.Name)
+		}
 	}
 	for _, c := range res.Comparisons {
 		text := "no complete pair of runs"
@@ -117,6 +136,26 @@ func HTML(dir study.Dir) ([]byte, error) {
 		return nil, fmt.Errorf("report: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// readStudy reads the files of a study and makes sure that they belong together.
+func readStudy(dir study.Dir) (*drawing, error) {
+	p, err := dir.Plan()
+	if err != nil {
+		return nil, err
+	}
+	res, err := dir.Results()
+	if err != nil {
+		return nil, err
+	}
+	files, err := dir.Runs(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := follows(res, p, files); err != nil {
+		return nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	return newDrawing(p, res, files)
 }
 
 // follows makes sure that the results are those of the plan and the runs: what
@@ -154,44 +193,90 @@ func readRecord(path string) (*record, error) {
 	return &r, nil
 }
 
-func curves(p *study.Plan, res *study.Results) []Figure {
-	band := fmt.Sprintf("Line: mean over %s; band: lowest to highest seed.", seeds(p))
-	return []Figure{
-		curveFigure(p, res, "Validation accuracy", "validation accuracy (%)",
-			"At clean weights, with running batch-norm statistics. "+band, 100,
-			func(e study.Epoch) float64 { return e.ValidationAccuracy }),
-		curveFigure(p, res, "Training loss as training saw it", "loss (nats)",
-			"At perturbed weights where the method perturbs them, so the arms measure different things here. "+band, 1,
-			func(e study.Epoch) float64 { return e.TrainLoss }),
+// LandscapeFolder is where a study keeps the files of smoothout landscape that
+// its page shows.
+const LandscapeFolder = "landscapes"
+
+// landscapes draws the surveys that lie beside the study.
+func landscapes(dir study.Dir) ([]Figure, error) {
+	paths, err := filepath.Glob(dir.Path(LandscapeFolder + "/*.jsonl"))
+	if err != nil {
+		return nil, err
 	}
+	var figures []Figure
+	for _, path := range paths {
+		g, err := landscape.Load(path)
+		if err != nil {
+			return nil, err
+		}
+		fs, err := Landscape(strings.TrimSuffix(filepath.Base(path), ".jsonl"), g)
+		if errors.Is(err, ErrNothing) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		figures = append(figures, fs...)
+	}
+	return figures, nil
 }
 
-func flatness(p *study.Plan, res *study.Results) []Figure {
-	trained := func(method string) float64 {
-		for _, a := range p.Arms {
-			if a.Method == method {
-				return a.Strength
+// armsTable is every arm with its numbers, judged or not.
+func (d *drawing) armsTable() Table {
+	base := d.plan.Arm(d.plan.Baseline()).Label
+	t := Table{Head: []string{"arm", "strength", "runs", "test acc. %", "train acc. %", "gap", "test loss", "against " + base + " (95 %)"}}
+	difference := map[string]study.Difference{}
+	for _, c := range d.results.Comparisons {
+		difference[c.Arm] = c.Difference
+	}
+	for _, c := range d.results.Reported {
+		difference[c.Arm] = c
+	}
+	for i, a := range d.plan.Arms {
+		s := d.results.Arms[i]
+		runs := strconv.Itoa(s.Done)
+		if s.Failed > 0 {
+			runs += fmt.Sprintf(" (%d failed)", s.Failed)
+		}
+		strength := "–"
+		if a.Strength > 0 {
+			strength = significant(a.Strength)
+		}
+		row := []string{a.Label, strength, runs, "–", "–", "–", "–", "–"}
+		if s.TestAccuracy != nil {
+			row[3], row[4] = meanSD(s.TestAccuracy, 100, "%.2f"), meanSD(s.TrainAccuracy, 100, "%.2f")
+			row[5], row[6] = meanSD(s.Gap, 100, "%+.2f"), meanSD(s.TestLoss, 1, "%.4f")
+		}
+		if e := difference[a.Name].Effect; e != nil {
+			row[7] = points(e.Mean)
+			if e.N > 1 {
+				row[7] += fmt.Sprintf(" (%s to %s)", points(e.Low), points(e.High))
 			}
 		}
-		return 0
+		t.Rows = append(t.Rows, row)
 	}
-	var out []Figure
-	if f, ok := riseFigure(p, res, study.MethodSmoothOut, "Loss under uniform noise", "a", "every weight moves by up to a", trained(study.MethodSmoothOut)); ok {
-		out = append(out, f)
-	}
-	if f, ok := riseFigure(p, res, study.MethodAdaSmoothOut, "Loss under filter-relative noise", "s", "every filter moves by s times its norm", trained(study.MethodAdaSmoothOut)); ok {
-		out = append(out, f)
-	}
-	return out
+	return t
 }
 
-// setting lists what was run, for the table at the end.
-func setting(p *study.Plan, files []study.RunFile, rec *record) [][2]string {
-	t := p.Training
+func meanSD(s *study.Summary, scale float64, form string) string {
+	mean := fmt.Sprintf(form, scale*s.Mean)
+	if s.N < 2 {
+		return mean
+	}
+	return mean + " ± " + fmt.Sprintf(strings.Replace(form, "+", "", 1), scale*s.SD)
+}
+
+// settings lists what was run, for the table at the end: the baseline's
+// setting; arms differ from it as their settings say.
+func (d *drawing) settings(rec *record) [][2]string {
+	p := d.plan
+	base := d.index(p.Baseline())
+	c := d.setting[base]
+	t := c.Recipe
 	rate := fmt.Sprintf("%v", t.LearningRate)
 	var drops []string
 	for _, m := range t.Milestones {
-		drops = append(drops, fmt.Sprintf("%v after %d epochs", m.LearningRate, m.Epoch))
+		drops = append(drops, fmt.Sprintf("%v after %v epochs", m.LearningRate, m.Epoch))
 	}
 	if len(drops) > 0 {
 		rate += ", " + strings.Join(drops, ", ")
@@ -205,27 +290,49 @@ func setting(p *study.Plan, files []study.RunFile, rec *record) [][2]string {
 			strengths = append(strengths, fmt.Sprintf("%s %v", a.Label, a.Strength))
 		}
 	}
+	data := c.Data.Name
+	for _, f := range d.files {
+		if n := f.Run.Final; n != nil {
+			data += fmt.Sprintf(": %d training, %d validation, %d test samples", n.TrainSamples, n.ValidationSamples, n.TestSamples)
+			break
+		}
+	}
+	network := c.Network.Name
+	if c.Network.Width > 0 {
+		network += fmt.Sprintf(", width %d", c.Network.Width)
+	}
+	batch := fmt.Sprintf("%d", t.Batch)
+	if t.Ghost > 0 && t.Ghost != t.Batch {
+		batch += fmt.Sprintf(", as ghost batches of %d", t.Ghost)
+	}
 	out := [][2]string{
-		{"Data", fmt.Sprintf("%s: %d training, %d validation, %d test samples", p.Data.Name, p.Data.Train, p.Data.Validation, p.Data.Test)},
-		{"Network", fmt.Sprintf("%s, width %d", p.Network.Name, p.Network.Width)},
-		{"Batches", fmt.Sprintf("%d, as ghost batches of %d", t.Batch, t.Ghost)},
+		{"Baseline", p.Arms[base].Label},
+		{"Data", data},
+		{"Network", network},
+		{"Batches", batch},
 		{"Epochs", strconv.Itoa(t.Epochs)},
 		{"Learning rate", rate},
 		{"Optimizer", fmt.Sprintf("SGD, momentum %v, weight decay %v, gradient clipped at norm %v", t.Momentum, t.WeightDecay, t.ClipNorm)},
-		{"Noise strength", strings.Join(strengths, ", ")},
-		{"Batch-norm statistics", t.BatchNorm},
+		{"Strengths", strings.Join(strengths, "; ")},
+		{"Measures", strings.Join(p.Measures.Labels(), "; ")},
 		{"Rule", fmt.Sprintf("%s, alpha %v with Holm's correction, smallest improvement %s points, at least %d pairs",
 			p.Outcome.Test, p.Outcome.Alpha, points(p.Outcome.MinimumEffect), study.MinimumPairs)},
 	}
-	if len(files) > 0 {
-		c := files[0].Code
-		seconds := 0.0
-		for _, f := range files {
-			seconds += f.Timing.Seconds
+	seconds, measuring := 0.0, 0.0
+	var code []string
+	for _, f := range d.files {
+		seconds, measuring = seconds+f.Timing.Seconds, measuring+f.Timing.MeasureSeconds
+		for _, c := range f.Code {
+			text := fmt.Sprintf("%s, revision %s%s, %s, GoMLX %s, backend %s", c.Module, c.Revision, map[bool]string{true: " with changes"}[c.Modified], c.Go, c.GoMLX, c.Backend)
+			if !slices.Contains(code, text) {
+				code = append(code, text)
+			}
 		}
+	}
+	if len(d.files) > 0 {
 		out = append(out,
-			[2]string{"Program", fmt.Sprintf("%s, revision %s%s, %s, GoMLX %s, backend %s", c.Module, c.Revision, map[bool]string{true: " with changes"}[c.Modified], c.Go, c.GoMLX, c.Backend)},
-			[2]string{"Training time", fmt.Sprintf("%.0f s over %d runs", seconds, len(files))})
+			[2]string{"Program", strings.Join(code, "; ")},
+			[2]string{"Time", fmt.Sprintf("%.0f s of training and %.0f s of measuring over %d runs, added up", seconds, measuring, len(d.files))})
 	}
 	if rec != nil {
 		e := rec.Payload.Environment
@@ -234,21 +341,22 @@ func setting(p *study.Plan, files []study.RunFile, rec *record) [][2]string {
 	return out
 }
 
-func digests(p *study.Plan, res *study.Results) [][2]string {
+func (d *drawing) digests() [][2]string {
+	data := d.setting[d.index(d.plan.Baseline())].Data
 	return [][2]string{
-		{"plan.json", p.SHA256()},
-		{"results.json", res.SHA256()},
-		{"training samples", p.Data.TrainSHA256},
-		{"validation samples", p.Data.ValidationSHA256},
-		{"test samples", p.Data.TestSHA256},
+		{"plan.json", d.plan.SHA256()},
+		{"results.json", d.results.SHA256()},
+		{"training samples", data.TrainSHA256},
+		{"validation samples", data.ValidationSHA256},
+		{"test samples", data.TestSHA256},
 	}
 }
 
-func runsTable(p *study.Plan, files []study.RunFile) Table {
-	t := Table{Head: []string{"method", "seed", "test acc. %", "train acc. %", "gap", "test loss", "train loss", "seconds", "weights"}}
-	for _, f := range files {
+func (d *drawing) runsTable() Table {
+	t := Table{Head: []string{"arm", "seed", "test acc. %", "train acc. %", "gap", "test loss", "train loss", "seconds", "weights"}}
+	for _, f := range d.files {
 		r := f.Run
-		row := []string{p.Arm(r.Arm).Label, strconv.FormatUint(r.Seed, 10)}
+		row := []string{d.plan.Arm(r.Arm).Label, strconv.FormatInt(r.Seed, 10)}
 		if r.Final == nil {
 			row = append(row, "failed", "–", "–", "–", "–")
 		} else {

@@ -2,6 +2,9 @@ package report
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
 	"image"
 	_ "image/png"
 	"math"
@@ -9,47 +12,51 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
+	"github.com/openpith/evidence/landscape"
+	"github.com/openpith/evidence/objective"
 	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/sharpness"
 )
 
-// exampleStudy writes a concluded study with three arms, five seeds, curves
-// and loss rises, and lets the test change the plan and the runs before.
+// exampleStudy writes a concluded study with three judged methods at one batch
+// size, plain SGD at another, five seeds, curves and measures, and lets the test
+// change the plan and the runs before.
 func exampleStudy(t *testing.T, change func(*study.Plan, []study.Run)) study.Dir {
 	t.Helper()
 	p := &study.Plan{
 		Schema: study.PlanSchema, Name: "example", Title: "A study of nothing",
-		Claim:    study.Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "Noise helps.", Source: "abstract"},
-		Data:     study.Data{Name: "glyphs", Train: 512, Validation: 128, Test: 128},
-		Network:  study.Network{Name: "f1", Width: 16},
-		Training: study.Training{Batch: 64, Ghost: 32, Epochs: 4, LearningRate: 0.1, Scaling: "sqrt", Momentum: 0.9, BatchNorm: study.Recalibrated},
-		Arms: []study.Arm{
-			{Name: "sgd", Label: "SGD", Method: study.MethodSGD},
-			{Name: "so", Label: "SmoothOut", Method: study.MethodSmoothOut, Strength: 0.01},
-			{Name: "ada", Label: "AdaSmoothOut", Method: study.MethodAdaSmoothOut, Strength: 0.1},
-		},
-		Baseline: "sgd", Seeds: []uint64{1, 2, 3, 4, 5},
-		Outcome:  study.Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.002},
-		Flatness: study.Flatness{Samples: 100, Draws: 2, SmoothOut: []float64{0.01, 0.1}, AdaSmoothOut: []float64{0.1, 1}},
-		Notes:    []string{"A note about the setting."},
+		Claim:       study.Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "Noise helps.", Source: "abstract"},
+		Sweep:       study.Sweep{Schema: study.SweepSchema, Recipe: "quick", Seeds: []int64{1, 2, 3, 4, 5}, Baseline: "sgd"},
+		Comparisons: []string{"so", "ada"},
+		Outcome:     study.Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.002},
+		Measures: study.Measures{Examples: 100, Seed: 1, List: []sharpness.Choice{
+			{Measure: sharpness.Filled(sharpness.Noise{Strength: 0.01, Draws: 2})}, {Measure: sharpness.Filled(sharpness.Keskar{})},
+		}},
+		Notes: []string{"A note about the setting."},
+	}
+	for _, a := range []struct {
+		name, label, method string
+		strength            float64
+		batch               int
+	}{{"sgd", "SGD, batch 64", "sgd", 0, 64}, {"so", "SmoothOut, batch 64", "smoothout", 0.01, 64}, {"ada", "AdaSmoothOut, batch 64", "adasmoothout", 0.1, 64}, {"small", "SGD, batch 8", "sgd", 0, 8}} {
+		p.Sweep.Arms = append(p.Sweep.Arms, study.SweepArm{Name: a.name, Set: map[string]any{"batch": fmt.Sprint(a.batch)}})
+		p.Arms = append(p.Arms, study.Arm{Name: a.name, Label: a.label, Method: a.method, Strength: a.strength, Config: json.RawMessage(fmt.Sprintf(
+			`{"network": {"name": "f1", "width": 16}, "data": {"name": "glyphs"}, "recipe": {"batch": %d, "ghost": 8, "epochs": 4, "learning_rate": 0.1, "milestones": [{"epoch": 2.5, "learning_rate": 0.01}]}}`, a.batch))})
 	}
 	var runs []study.Run
 	for i, a := range p.Arms {
-		for k, s := range p.Seeds {
+		for k, s := range p.Seeds() {
 			acc := 0.9 + 0.01*float64(i) + 0.002*float64(k*k%5)
-			r := study.Run{Arm: a.Name, Seed: s, Status: study.StatusDone, WeightsSHA256: strings.Repeat("ab", 32),
-				Final: &study.Final{TrainAccuracy: 0.99, TrainLoss: 0.05, ValidationAccuracy: acc, ValidationLoss: 0.3, TestAccuracy: acc, TestLoss: 0.31}}
+			r := study.Run{Arm: a.Name, Seed: s, Status: study.StatusDone, ConfigSHA256: strings.Repeat("cd", 32), WeightsSHA256: strings.Repeat("ab", 32),
+				Final: &study.Final{TrainAccuracy: 0.99, TrainLoss: 0.05, TrainSamples: 512, ValidationAccuracy: acc, ValidationLoss: 0.3, ValidationSamples: 128, TestAccuracy: acc, TestLoss: 0.31, TestSamples: 128}}
 			for e := 1; e <= 4; e++ {
 				r.Epochs = append(r.Epochs, study.Epoch{Epoch: e, LearningRate: 0.1, TrainLoss: 2 / math.Pow(float64(e), 2+float64(i)), ValidationLoss: 0.5, ValidationAccuracy: acc - 0.3/float64(e)})
 			}
-			for _, x := range []float64{0.01, 0.1} {
-				r.Final.LossRise = append(r.Final.LossRise, study.LossRise{Noise: study.MethodSmoothOut, Strength: x, Mean: x * x * float64(30-10*i)})
-			}
-			for _, x := range []float64{0.1, 1} {
-				r.Final.LossRise = append(r.Final.LossRise, study.LossRise{Noise: study.MethodAdaSmoothOut, Strength: x, Mean: x * x * float64(3-i)})
+			for m, label := range p.Measures.Labels() {
+				r.Measures = append(r.Measures, study.Measured{Measure: label, Value: math.Pow(10, float64(m+3)-30*(acc-0.9)), StandardError: 0.1})
 			}
 			runs = append(runs, r)
 		}
@@ -63,7 +70,7 @@ func exampleStudy(t *testing.T, change func(*study.Plan, []study.Run)) study.Dir
 	}
 	for i := range runs {
 		runs[i].PlanSHA256 = p.SHA256()
-		if err := d.WriteRun(p, runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, study.Code{Module: "m", Revision: "r"}); err != nil {
+		if err := d.WriteRun(p, runs[i], study.Timing{StartedAt: "2026-01-01T00:00:00Z", Seconds: 1.5}, []study.Code{{Module: "m", Revision: "r"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -88,11 +95,17 @@ func mustHTML(t *testing.T, d study.Dir) string {
 
 func TestPageStandsAlone(t *testing.T) {
 	page := mustHTML(t, exampleStudy(t, nil))
-	if n := strings.Count(page, "<svg "); n != 6 {
-		t.Errorf("%d pictures, want 6", n)
+	// Accuracy, effect; two measures; their correlations, together and each; two
+	// curves for two batch sizes; cost.
+	const pictures = 2 + 2 + 3 + 4 + 1
+	if n := strings.Count(page, "<svg "); n != pictures {
+		t.Errorf("%d pictures, want %d", n, pictures)
 	}
-	if n := strings.Count(page, `role="img" aria-label="`); n != 6 {
-		t.Errorf("%d pictures say what they show, want 6", n)
+	if n := strings.Count(page, `role="img" aria-label="`); n != pictures {
+		t.Errorf("%d pictures say what they show, want %d", n, pictures)
+	}
+	if n := strings.Count(page, ">smoothout replicate --plan example</text>"); n != pictures {
+		t.Errorf("%d pictures say what made them, want %d", n, pictures)
 	}
 	for _, banned := range []string{"<script", "<link", "<img", "@import", "url("} {
 		if strings.Contains(page, banned) {
@@ -103,7 +116,8 @@ func TestPageStandsAlone(t *testing.T) {
 	if fixed := regexp.MustCompile(`style="[^"]*(fill|stroke):#`).FindString(page); fixed != "" {
 		t.Errorf("a picture has a fixed colour: %s", fixed)
 	}
-	for _, want := range []string{"A study of nothing", "Noise helps.", "A note about the setting.", `class="badge successful"`, "This study is not signed.", "prefers-color-scheme: dark"} {
+	for _, want := range []string{"A study of nothing", "Noise helps.", "A note about the setting.", `class="badge successful"`, "This study is not signed.", "prefers-color-scheme: dark",
+		"<title>SGD, batch 8, seed 2: 93.2</title>", "Over 20 runs τ = ", "SGD, batch 8</td><td>–</td><td>5</td>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -114,17 +128,17 @@ func TestPageStandsAlone(t *testing.T) {
 // are those of the results.
 func TestPageListsEveryRun(t *testing.T) {
 	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
-		runs[7] = study.Run{Arm: "so", Seed: 3, Status: study.StatusFailed, Error: "the loss is not a number at step 3", Epochs: []study.Epoch{}}
+		runs[7] = study.Run{Arm: "so", Seed: 3, ConfigSHA256: strings.Repeat("cd", 32), Status: study.StatusFailed, Error: "the loss is not a number at step 3", Epochs: []study.Epoch{}}
 	})
 	page := mustHTML(t, d)
-	for _, label := range []string{"SGD", "SmoothOut", "AdaSmoothOut"} {
+	for _, label := range []string{"SGD, batch 64", "SmoothOut, batch 64", "AdaSmoothOut, batch 64", "SGD, batch 8"} {
 		for _, seed := range []string{"1", "2", "3", "4", "5"} {
 			if !strings.Contains(page, "<tr><td>"+label+"</td><td>"+seed+"</td>") {
 				t.Errorf("run %s seed %s is not listed", label, seed)
 			}
 		}
 	}
-	if !strings.Contains(page, "SmoothOut, seed 3: the loss is not a number at step 3") {
+	if !strings.Contains(page, "SmoothOut, batch 64, seed 3: the loss is not a number at step 3") {
 		t.Error("the failed run is not explained")
 	}
 	if !strings.Contains(page, `<td class="inconclusive">inconclusive</td>`) || !strings.Contains(page, `class="badge mixed"`) {
@@ -135,7 +149,7 @@ func TestPageListsEveryRun(t *testing.T) {
 func TestPageOfOnlyFailures(t *testing.T) {
 	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
 		for i, r := range runs {
-			runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
+			runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, ConfigSHA256: r.ConfigSHA256, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
 		}
 	})
 	if page := mustHTML(t, d); !strings.Contains(page, "no complete pair of runs") {
@@ -159,52 +173,83 @@ func TestPageEscapes(t *testing.T) {
 	}
 }
 
-// The columns of a table keep to their method also where one has no numbers.
+// The columns of a table keep to their arm also where one has no numbers.
 func TestTablesOfAFailedArm(t *testing.T) {
 	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
 		for i, r := range runs {
 			if r.Arm == "so" {
-				runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
+				runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, ConfigSHA256: r.ConfigSHA256, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
 			}
 		}
 		p.Arms[0], p.Arms[1] = p.Arms[1], p.Arms[0] // the failed one first
+		p.Sweep.Arms[0], p.Sweep.Arms[1] = p.Sweep.Arms[1], p.Sweep.Arms[0]
 	})
 	p, _ := d.Plan()
 	res, err := d.Results()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range append(flatness(p, res), curves(p, res)...) {
+	files, err := d.Runs(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := newDrawing(p, res, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures := w.curves()
+	if len(figures) != 4 {
+		t.Fatalf("%d pictures of curves, want 4", len(figures))
+	}
+	for _, f := range figures {
 		for _, row := range f.Table.Rows {
-			if len(row) != len(f.Table.Head) || row[1] != "–" || row[2] == "–" || row[3] == "–" {
+			if len(row) != len(f.Table.Head) || row[len(row)-1] == "–" || f.Table.Head[1] == "SmoothOut, batch 64" && (row[1] != "–" || row[2] == "–") {
 				t.Errorf("%s: %q under %q", f.Title, row, f.Table.Head)
 			}
 		}
 	}
-	if got := flatness(p, res)[0].Table.Rows[1]; !slices.Equal(got, []string{"0.1", "–", "0.3", "0.1"}) {
-		t.Errorf("the rises at 0.1 are %q", got)
-	}
 	mustHTML(t, d)
 }
 
-// A strength that one arm's summary lacks does not move the others.
-func TestRisesAreFoundByStrength(t *testing.T) {
+// Landscapes that lie beside a study are on its page, which then carries the
+// one script that turns surfaces.
+func TestLandscapesOfAStudy(t *testing.T) {
 	d := exampleStudy(t, nil)
-	p, _ := d.Plan()
-	res, err := d.Results()
-	if err != nil {
+	slice := &landscape.Slice{Kind: "random", Names: []string{"a", "b"}, Origin: []float32{0, 0}, Directions: [][]float32{{1, 0}, {0, 1}}}
+	if err := os.MkdirAll(d.Path(LandscapeFolder), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	res.Arms[1].LossRise = slices.DeleteFunc(res.Arms[1].LossRise, func(l study.LossRiseSummary) bool { return l.Strength == 0.01 })
-	f := flatness(p, res)[0]
-	want := [][]string{{"0.01", "0.003", "–", "0.001"}, {"0.1", "0.3", "0.2", "0.1"}}
-	if !slices.EqualFunc(f.Table.Rows, want, slices.Equal[[]string]) {
-		t.Errorf("rows %q, want %q", f.Table.Rows, want)
+	axis := landscape.Axis{From: -1, To: 1, N: 5}
+	if _, err := landscape.Measure(t.Context(), slice, []landscape.Axis{axis, axis}, []landscape.Series{{Name: "train", Func: bowl{}}}, d.Path(LandscapeFolder+"/plane.jsonl"),
+		landscape.Options{Note: map[string]string{"command": "smoothout landscape <dir>"}}); err != nil {
+		t.Fatal(err)
 	}
-	if want := "At a = 0.01 the loss rises 0.33 times as much with AdaSmoothOut as with SGD."; f.Answer != want {
-		t.Errorf("the answer is %q, want %q", f.Answer, want)
+	page := mustHTML(t, d)
+	for _, want := range []string{"Loss on a plane (train)", ">smoothout landscape &lt;dir&gt;</text>", "data-surface="} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	if n := strings.Count(page, "<script"); n != 1 {
+		t.Errorf("%d scripts, want 1", n)
 	}
 }
+
+// bowl is L(w) = 1 + |w|².
+type bowl struct{}
+
+func (bowl) Layout() *objective.Layout {
+	return objective.NewLayout(objective.Tensor{Path: "w", Shape: []int{2}, Role: objective.Weight})
+}
+func (bowl) Examples() int { return 1 }
+func (bowl) Loss(_ context.Context, w []float32) (objective.Value, error) {
+	return objective.Value{Loss: 1 + float64(w[0]*w[0]+w[1]*w[1]), Accuracy: math.NaN()}, nil
+}
+func (bowl) Gradient(context.Context, []float32, []float32) (objective.Value, error) {
+	panic("a landscape needs no gradient")
+}
+func (bowl) Parts() int                { return 1 }
+func (b bowl) Part(int) objective.Func { return b }
 
 // Colours and fonts are replaced in the drawing, not in what people wrote.
 func TestLabelsStayAsTheyAre(t *testing.T) {
@@ -286,6 +331,11 @@ func TestPageInABrowser(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "report.html")
 	page := []byte(mustHTML(t, exampleStudy(t, nil)))
+	if dir := os.Getenv("REPORT_PAGES"); dir != "" { // to look at
+		if err := os.WriteFile(dir+"/study.html", page, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(file, page, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -140,7 +140,6 @@ func readDeclaration(data []byte) (pith.PublicKey, Key, error) {
 // gives no rights. A rotation or revocation changes the policy, so it waits for
 // who keeps the policy.
 func (s *Service) readDocument(ctx context.Context, j *job) {
-	j.document = true
 	if bytesKind(j.Data) == declarationType {
 		_, key, err := readDeclaration(j.Data)
 		if err != nil {

@@ -43,9 +43,8 @@ const commitTries = 16
 // none of the submissions has an outcome, though some may have been let in.
 func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
 	jobs := make([]*job, len(subs))
-	parallel(len(subs), func(i int) { jobs[i] = s.read(ctx, subs[i]) })
-	if err := firstError(jobs); err != nil {
-		return nil, err
+	for i, sub := range subs {
+		jobs[i] = &job{Submission: sub}
 	}
 	for try := 1; ; try++ {
 		err := s.let(ctx, jobs)
@@ -70,19 +69,43 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 	return out, nil
 }
 
-// A job is one submission on its way.
+// A job is one submission on its way. What it holds open takes many times the
+// space of the submission, so a batch is opened in windows.
 type job struct {
 	Submission
-	suffix   string // of its record
+	suffix  string   // of its record
+	entries []Digest // of the events that it holds
+	asked   bool     // whether its address may send so much
+	charged bool     // to the limits of its signers
+	settled bool     // judged by itself, whatever the store has
+
+	// While it is open:
 	contents *pith.Contents
 	result   *pith.Result
 	event    *pith.LooseEvent // instead of contents, for an event without bundle
-	document bool             // a key document, which is about no record
-	charged  bool             // to the limits of its signers
 
 	refusal *Refusal
 	receipt *Receipt
 	err     error // of the mirror
+}
+
+func (j *job) close() { j.contents, j.result, j.event = nil, nil, nil }
+
+// Of a batch at most so much is open at once.
+const (
+	openJobs  = 64
+	openBytes = 4 << 20
+)
+
+// window returns how many of the jobs may be open together, one at least.
+func window(jobs []*job) int {
+	bytes := 0
+	for i, j := range jobs {
+		if bytes += len(j.Data); i > 0 && bytes > openBytes || i == openJobs {
+			return i
+		}
+	}
+	return len(jobs)
 }
 
 func (j *job) refuse(code, format string, args ...any) {
@@ -119,9 +142,12 @@ func parallel(n int, f func(i int)) {
 	group.Wait()
 }
 
-// read judges a submission by itself.
-func (s *Service) read(ctx context.Context, sub Submission) *job {
-	j := &job{Submission: sub}
+// read opens a job and judges it by itself.
+func (s *Service) read(ctx context.Context, j *job) {
+	if j.settled {
+		return
+	}
+	j.entries, j.refusal, j.receipt = nil, nil, nil // of an earlier try
 	if j.Trust == nil {
 		j.Trust = s.Trust()
 	}
@@ -130,37 +156,49 @@ func (s *Service) read(ctx context.Context, sub Submission) *job {
 		if s.limits.Size > 0 {
 			size = min(size, s.limits.Size)
 		}
-		if wait, ok := s.limits.take("from "+j.From, s.limits.PerAddress, 1); !ok {
-			j.refuse(CodeRateAddress, "more than %g submissions per second from %s", s.limits.PerAddress, j.From)
-			j.refusal.Retry = wait
-			return j
+		if !j.asked {
+			j.asked = true
+			if wait, ok := s.limits.take("from "+j.From, s.limits.PerAddress, 1); !ok {
+				j.refuse(CodeRateAddress, "more than %g submissions per second from %s", s.limits.PerAddress, j.From)
+				j.refusal.Retry = wait
+			}
 		}
 	}
+	if j.refusal == nil {
+		s.inspect(ctx, j, size)
+	}
+	j.settled = j.contents == nil && j.event == nil
+}
+
+func (s *Service) inspect(ctx context.Context, j *job, size int) {
 	if len(j.Data) > size {
 		j.refuse(CodeSize, "%d bytes, this mirror takes %d", len(j.Data), size)
-		return j
+		return
 	}
 	j.result, j.contents = pith.Inspect(j.Data, j.Trust)
 	if j.contents != nil {
-		j.suffix = j.contents.Suffix
-		return j
+		j.suffix = own(j.contents.Suffix)
+		for _, sum := range j.contents.Entries {
+			j.entries = append(j.entries, sum)
+		}
+		return
 	}
 	failure := j.result.Failures()[0]
 	if failure.Code == pith.CodeBundleType {
 		switch kind := kindOf(j.Data); kind {
 		case "event_type":
 			s.readEvent(ctx, j)
-			return j
+			return
 		case "document_type":
 			s.readDocument(ctx, j)
-			return j
+			return
 		}
 	}
 	if _, suffix, ok := CutNumber(j.result.PithNumber); ok {
 		j.suffix = suffix
 	}
 	j.refuse(string(failure.Code), "%s", failure.String()+": "+cmp.Or(failure.Detail, "expected "+failure.Expected+", got "+failure.Got))
-	return j
+	return
 }
 
 // kindOf returns which of the members that say what a document is it has at its
@@ -193,7 +231,8 @@ func (s *Service) readEvent(_ context.Context, j *job) {
 		j.refuse(string(pith.CodeEventSubject), "%q is not a Pith Number", short(event.Number))
 		return
 	}
-	j.event, j.suffix = event, suffix
+	j.event, j.suffix = event, own(suffix)
+	j.entries = []Digest{sha256.Sum256(event.Canonical)}
 }
 
 func (j *job) refuseError(err error) {
@@ -219,38 +258,52 @@ func short(s string) string { return s[:min(len(s), 64)] }
 // let unites what the jobs bring with what the store has, in one commit. When
 // it fails with ErrConflict it can be called again.
 func (s *Service) let(ctx context.Context, jobs []*job) error {
-	bySuffix := map[string]*record{}
+	records := map[string]*record{}
 	var order []*record
-	for _, j := range jobs {
-		if j.contents == nil && j.event == nil {
-			continue // refused by itself, or about no record
+	for rest := jobs; len(rest) > 0; {
+		open := rest[:window(rest)]
+		rest = rest[len(open):]
+		parallel(len(open), func(i int) { s.read(ctx, open[i]) })
+		if err := firstError(open); err != nil {
+			return err
 		}
-		j.refusal, j.receipt = nil, nil // of an earlier try
-		r := bySuffix[j.suffix]
-		if r == nil {
-			r = &record{suffix: j.suffix, service: s, ctx: ctx}
-			bySuffix[j.suffix] = r
-			order = append(order, r)
+		var touched []*record
+		for _, j := range open {
+			if j.settled {
+				continue
+			}
+			r := records[j.suffix]
+			if r == nil {
+				r = &record{suffix: j.suffix, service: s, ctx: ctx}
+				records[j.suffix] = r
+				order = append(order, r)
+			}
+			if len(r.open) == 0 {
+				touched = append(touched, r)
+			}
+			r.open = append(r.open, j)
 		}
-		r.jobs = append(r.jobs, j)
+		if err := s.load(ctx, touched); err != nil {
+			return err
+		}
+		parallel(len(touched), func(i int) { touched[i].err = touched[i].unite() })
+		for _, r := range touched {
+			if r.err != nil {
+				return r.err
+			}
+		}
+		for _, j := range open {
+			j.close()
+		}
 	}
-	if len(order) == 0 {
-		return nil
-	}
-	if err := s.load(ctx, bySuffix); err != nil {
-		return err
-	}
-	parallel(len(order), func(i int) { order[i].err = order[i].unite() })
 	var (
 		updates []Update
 		changed []*record
 	)
 	for _, r := range order {
-		if r.err != nil {
-			return r.err
-		}
-		if r.update != nil {
-			updates, changed = append(updates, *r.update), append(changed, r)
+		if r.now.Revision == fresh {
+			updates = append(updates, Update{Record: r.now, Base: r.base, Bundle: r.packed, Events: r.fresh, Keys: r.keys, Cites: r.cites})
+			changed = append(changed, r)
 		}
 	}
 	if len(updates) > 0 {
@@ -269,11 +322,18 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 	return nil
 }
 
-// load reads what the store has of the records.
-func (s *Service) load(ctx context.Context, records map[string]*record) error {
+// load reads what the store has of those records that were not read before.
+func (s *Service) load(ctx context.Context, records []*record) error {
 	suffixes := make([]string, 0, len(records))
-	for suffix := range records {
-		suffixes = append(suffixes, suffix)
+	bySuffix := map[string]*record{}
+	for _, r := range records {
+		if !r.loaded {
+			r.loaded, bySuffix[r.suffix] = true, r
+			suffixes = append(suffixes, r.suffix)
+		}
+	}
+	if len(suffixes) == 0 {
+		return nil
 	}
 	slices.Sort(suffixes)
 	have, err := s.store.Bundles(ctx, suffixes)
@@ -281,15 +341,11 @@ func (s *Service) load(ctx context.Context, records map[string]*record) error {
 		return err
 	}
 	for _, h := range have {
-		r := records[h.Record.Suffix]
-		r.base, r.now = h.Record.Revision, h.Record
+		r := bySuffix[h.Record.Suffix]
+		r.base, r.now, r.packed = h.Record.Revision, h.Record, h.Bundle
 		if r.events, err = s.store.RecordEvents(ctx, r.suffix); err != nil {
 			return err
 		}
-		if r.bundle, err = Gunzip(h.Bundle); err != nil {
-			return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
-		}
-		r.packed = h.Bundle
 	}
 	return nil
 }
@@ -301,23 +357,27 @@ type record struct {
 	ctx     context.Context
 	suffix  string
 	jobs    []*job
+	open    []*job // those of the window
+	loaded  bool
 	base    int64 // revision
 
 	now    Record  // as it would be
-	bundle []byte  // canonical; nil while there is none
-	packed []byte  // gzip of it, when it is known
+	packed []byte  // its bundle, gzip; nil while there is none
+	bundle []byte  // canonical; nil while nobody asked
 	events []Event // all
 	fresh  []Event // those that the store does not have
 	keys   []Key
 	cites  []Citation
 
-	update *Update
-	err    error
+	err error
 }
 
-// unite lets the jobs in one after the other.
+// fresh is the revision of a record that changed: the store gives the number.
+const fresh = -1
+
+// unite lets the open jobs in one after the other.
 func (r *record) unite() error {
-	for _, j := range r.jobs {
+	for _, j := range r.open {
 		var err error
 		if j.contents != nil {
 			err = r.addBundle(j)
@@ -328,18 +388,30 @@ func (r *record) unite() error {
 			return err
 		}
 	}
-	if r.now.Revision == -1 { // changed
-		if r.packed == nil {
-			r.packed = Gzip(r.bundle)
+	if r.packed == nil && r.bundle != nil {
+		r.packed = Gzip(r.bundle)
+	}
+	r.jobs = append(r.jobs, r.open...)
+	r.open, r.bundle = nil, nil
+	return nil
+}
+
+// exists reports whether the store or the batch has the record.
+func (r *record) exists() bool { return r.packed != nil || r.bundle != nil }
+
+// unpack reads the bundle of a record that exists.
+func (r *record) unpack() (err error) {
+	if r.bundle == nil {
+		if r.bundle, err = Gunzip(r.packed); err != nil {
+			return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
 		}
-		r.update = &Update{Record: r.now, Base: r.base, Bundle: r.packed, Events: r.fresh, Keys: r.keys, Cites: r.cites}
 	}
 	return nil
 }
 
 // addBundle unites the record with a bundle.
 func (r *record) addBundle(j *job) error {
-	if r.bundle == nil {
+	if !r.exists() {
 		if r.admit(j, j.result, j.contents, true) {
 			r.become(j.result, j.contents, false)
 		}
@@ -347,6 +419,9 @@ func (r *record) addBundle(j *job) error {
 	}
 	if sha256.Sum256(j.contents.Canonical) == r.now.Digest {
 		return nil // word for word what is here
+	}
+	if err := r.unpack(); err != nil {
+		return err
 	}
 	merged, err := pith.Merge(r.bundle, j.contents.Canonical)
 	if err != nil {
@@ -405,14 +480,17 @@ func (r *record) adopt(j *job, merged []byte, isBundle bool) error {
 
 // addEvent unites the record with an event that came alone.
 func (r *record) addEvent(j *job) error {
-	if r.bundle == nil {
+	if !r.exists() {
 		j.refuse(CodeNoRecord, "%s is not here; send a bundle of the record first", r.suffix)
 		return nil
 	}
 	for _, e := range r.events {
-		if e.ID == j.event.ID && e.SHA256 == sha256.Sum256(j.event.Canonical) {
+		if e.ID == j.event.ID && e.SHA256 == j.entries[0] {
 			return nil // it is here
 		}
+	}
+	if err := r.unpack(); err != nil {
+		return err
 	}
 	var entry []byte
 	if !bytes.Contains(r.bundle, []byte(`"fingerprint_sha256_hex":"`+j.event.Fingerprint+`"`)) {
@@ -465,7 +543,7 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 		for fingerprint, n := range perSigner {
 			if wait, ok := r.service.limits.take("key "+fingerprint, r.service.limits.PerSigner, n); !ok {
 				j.refuse(CodeRateSigner, "more than %g events per second of the key %s", r.service.limits.PerSigner, fingerprint)
-				j.refusal.Retry = wait
+				j.refusal.Retry, j.settled = wait, true
 				return false
 			}
 		}
@@ -540,49 +618,42 @@ func (r *record) become(result *pith.Result, contents *pith.Contents, united boo
 	}
 	for _, k := range contents.Keys {
 		if !slices.ContainsFunc(r.keys, func(have Key) bool { return have.Fingerprint == k.Fingerprint }) {
-			r.keys = append(r.keys, Key{Fingerprint: k.Fingerprint, SignerID: declared[k.Fingerprint], Entry: k.Entry, DeclaredAt: now})
+			r.keys = append(r.keys, Key{Fingerprint: own(k.Fingerprint), SignerID: own(declared[k.Fingerprint]), Entry: bytes.Clone(k.Entry), DeclaredAt: now})
 		}
 	}
-	rec.Revision = -1 // changed; the store knows the number
+	rec.Revision = fresh
 	r.now, r.bundle, r.packed = rec, contents.Canonical, nil
 }
+
+// own copies a text out of the bundle that it was read from, which may go then.
+var own = strings.Clone
 
 // recordOf is the row of a verified bundle. It follows from the bundle alone.
 func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record {
 	rec := Record{
-		Suffix: contents.Suffix, Number: result.PithNumber,
+		Suffix: own(contents.Suffix), Number: own(result.PithNumber),
 		Digest: sha256.Sum256(contents.Canonical), Size: len(contents.Canonical),
 		Events: contents.EventSet, State: contents.State, United: united,
 		EventCount: result.Events.Total,
-		Source:     result.Source, Title: result.Title, Categories: contents.Categories,
+		Source:     own(result.Source), Title: own(result.Title), Authors: own(contents.Authors), Abstract: own(contents.Abstract),
 		Submitted: contents.SubmittedAt, BuiltAt: contents.BuiltAt,
+	}
+	for _, c := range contents.Categories {
+		rec.Categories = append(rec.Categories, own(c))
 	}
 	for _, a := range contents.Aliases {
 		if strings.HasPrefix(a.Kind, "pith_short_") {
 			continue // Resolve finds those
 		}
-		rec.Aliases = append(rec.Aliases, Alias(a))
+		rec.Aliases = append(rec.Aliases, Alias{own(a.Kind), own(a.Value)})
 	}
 	for i := range result.History {
 		st := &result.History[i]
 		if st.Invalid != "" || st.Superseded {
 			continue
 		}
-		switch st.Type {
-		case pith.TypeReplicationRecord:
+		if st.Type == pith.TypeReplicationRecord {
 			rec.Replications++
-		case pith.TypeGraphSnapshot:
-			var payload struct {
-				Graph struct {
-					Paper struct {
-						Authors  string `json:"authors_text"`
-						Abstract string `json:"abstract_excerpt"`
-					} `json:"paper"`
-				} `json:"graph_snapshot"`
-			}
-			if json.Unmarshal(st.Payload, &payload) == nil {
-				rec.Authors, rec.Abstract = payload.Graph.Paper.Authors, payload.Graph.Paper.Abstract
-			}
 		}
 	}
 	return rec
@@ -591,8 +662,8 @@ func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record 
 // eventOf is the row of an event, without what the mirror adds.
 func eventOf(st *pith.Statement, contents *pith.Contents, i int) Event {
 	return Event{
-		ID: st.EventID, Suffix: contents.Suffix, SHA256: contents.Entries[i], Type: st.Type,
-		SignerID: st.Signer.ID, Fingerprint: st.Fingerprint, CreatedAt: st.CreatedAt.UTC().Truncate(1e9), Invalid: string(st.Invalid),
+		ID: own(st.EventID), Suffix: own(contents.Suffix), SHA256: contents.Entries[i], Type: own(st.Type),
+		SignerID: own(st.Signer.ID), Fingerprint: own(st.Fingerprint), CreatedAt: st.CreatedAt.UTC().Truncate(1e9), Invalid: string(st.Invalid),
 	}
 }
 
@@ -614,7 +685,7 @@ func citationOf(st *pith.Statement, suffix string) (Citation, bool) {
 		id = suffix
 	}
 	citing := FoldAlias(c.Citing.Kind, id)
-	return Citation{Kind: citing.Kind, ID: citing.Value, Suffix: suffix, EventID: st.EventID, Relation: c.Relation}, true
+	return Citation{Kind: own(citing.Kind), ID: own(citing.Value), Suffix: own(suffix), EventID: own(st.EventID), Relation: own(c.Relation)}, true
 }
 
 // committed gives the events the numbers that the store gave.
@@ -630,9 +701,9 @@ func (r *record) committed(c Committed) {
 // receipts answers the jobs that were not refused.
 func (r *record) receipts() {
 	at := r.service.now().UTC().Truncate(1e9)
-	fresh := map[Digest]bool{}
+	isNew := map[Digest]bool{}
 	for _, e := range r.fresh {
-		fresh[e.SHA256] = true
+		isNew[e.SHA256] = true
 	}
 	bySHA := map[Digest]Event{}
 	for _, e := range r.events {
@@ -643,23 +714,16 @@ func (r *record) receipts() {
 			continue
 		}
 		receipt := &Receipt{Number: r.now.Number, Revision: r.now.Revision, Digest: r.now.Digest, At: at}
-		take := func(sum Digest) {
+		for _, sum := range j.entries {
 			e, ok := bySHA[sum]
-			if !ok { // another copy of the same event stays (spec §5.1)
-				return
+			if !ok {
+				continue // another copy of the same event stays (spec §5.1)
 			}
 			receipt.Events = append(receipt.Events, e)
-			if fresh[sum] {
+			if isNew[sum] {
 				receipt.New++
-				delete(fresh, sum) // the first that brought it
+				delete(isNew, sum) // the first that brought it
 			}
-		}
-		if j.contents != nil {
-			for _, sum := range j.contents.Entries {
-				take(sum)
-			}
-		} else {
-			take(sha256.Sum256(j.event.Canonical))
 		}
 		j.receipt = receipt
 	}

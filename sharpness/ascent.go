@@ -32,11 +32,15 @@ func (m Ascent) Name() string {
 	return "sam-sharpness"
 }
 
-func (m Ascent) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Ascent) filled() Measure {
 	if m.Adaptive {
 		defaultTo(&m.Rho, 0.5)
 	}
 	defaultTo(&m.Rho, 0.05)
+	return m
+}
+
+func (m Ascent) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("rho", m.Rho); err != nil {
 		return nil, err
 	}
@@ -98,8 +102,12 @@ type EpsilonFlatnessDetail struct {
 // Name implements Measure.
 func (EpsilonFlatness) Name() string { return "epsilon-flatness" }
 
-func (m EpsilonFlatness) measure(ctx context.Context, p *point) (*Result, error) {
+func (m EpsilonFlatness) filled() Measure {
 	defaultTo(&m.Epsilon, 0.1)
+	return m
+}
+
+func (m EpsilonFlatness) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("epsilon", m.Epsilon); err != nil {
 		return nil, err
 	}

@@ -88,6 +88,41 @@ var kinds = map[string]kind{
 	Density{}.Name():              kindOf[Density, DensityDetail],
 }
 
+// A Choice is a measure as a file holds it: {"measure": name, "settings": …}.
+type Choice struct{ Measure }
+
+// MarshalJSON implements json.Marshaler.
+func (c Choice) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Measure  string  `json:"measure"`
+		Settings Measure `json:"settings"`
+	}{c.Name(), c.Measure})
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Unknown measures are ErrFile.
+func (c *Choice) UnmarshalJSON(data []byte) error {
+	var raw struct {
+		Measure  string          `json:"measure"`
+		Settings json.RawMessage `json:"settings"`
+	}
+	if err := json.Unmarshal(data, &raw); err != nil {
+		return err
+	}
+	read, ok := kinds[raw.Measure]
+	if !ok {
+		return fmt.Errorf("%w: unknown measure %q", ErrFile, raw.Measure)
+	}
+	m, _, err := read(raw.Settings, []byte("null"))
+	if err != nil {
+		return fmt.Errorf("%s: %w", raw.Measure, err)
+	}
+	if m.Name() != raw.Measure { // asam-sharpness without "adaptive"
+		return fmt.Errorf("%w: the settings of %q are those of %q", ErrFile, raw.Measure, m.Name())
+	}
+	c.Measure = m
+	return nil
+}
+
 // UnmarshalJSON reads a result with the settings and detail of its measure, as
 // values like those that Run returns. Unknown measures are ErrFile.
 func (r *Result) UnmarshalJSON(data []byte) error {
@@ -136,14 +171,12 @@ func Suite() []Measure {
 // Label is a short description of a measure with the settings that matter, for
 // tables and pictures.
 func Label(m Measure) string {
-	switch m := m.(type) {
+	switch m := m.filled().(type) {
 	case Noise:
-		law, norm := m.Law, m.Norm
-		defaultTo(&law, Uniform)
-		if norm == "" || norm == objective.None {
-			return fmt.Sprintf("loss rise, %s noise %g", law, m.Strength)
+		if m.Norm == objective.None {
+			return fmt.Sprintf("loss rise, %s noise %g", m.Law, m.Strength)
 		}
-		return fmt.Sprintf("loss rise, %s noise %g per %s", law, m.Strength, norm)
+		return fmt.Sprintf("loss rise, %s noise %g per %s", m.Law, m.Strength, m.Norm)
 	case Keskar:
 		space := "full space"
 		if m.Dimensions > 0 {

@@ -41,7 +41,7 @@ type hessian struct {
 
 func newHessian(p *point, how Products) (*hessian, error) {
 	switch how {
-	case "", Automatic:
+	case Automatic:
 		how = Differences
 		if _, ok := p.Func.(objective.Curved); ok {
 			how = Automatic
@@ -198,10 +198,15 @@ type EigenvaluesDetail struct {
 // Name implements Measure.
 func (Eigenvalues) Name() string { return "hessian-eigenvalues" }
 
-func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Eigenvalues) filled() Measure {
 	defaultTo(&m.N, 3)
 	defaultTo(&m.Iterations, 60)
 	defaultTo(&m.Tolerance, 1e-3)
+	defaultTo(&m.Products, Automatic)
+	return m
+}
+
+func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("tolerance", m.Tolerance); err != nil {
 		return nil, err
 	}
@@ -265,9 +270,14 @@ func (Trace) Name() string { return "hessian-trace" }
 // leastDraws is from how many draws on their spread is believed.
 const leastDraws = 10
 
-func (m Trace) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Trace) filled() Measure {
 	defaultTo(&m.Draws, 100)
 	defaultTo(&m.Tolerance, 0.05)
+	defaultTo(&m.Products, Automatic)
+	return m
+}
+
+func (m Trace) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("tolerance", m.Tolerance); err != nil {
 		return nil, err
 	}
@@ -317,6 +327,11 @@ type FisherRaoDetail struct {
 // Name implements Measure.
 func (FisherRao) Name() string { return "fisher-rao" }
 
+func (m FisherRao) filled() Measure {
+	defaultTo(&m.Products, Automatic)
+	return m
+}
+
 func (m FisherRao) measure(ctx context.Context, p *point) (*Result, error) {
 	h, err := newHessian(p, m.Products)
 	if err != nil {
@@ -365,9 +380,14 @@ func (d DensityDetail) At(x, width float64) float64 {
 // Name implements Measure.
 func (Density) Name() string { return "hessian-density" }
 
-func (m Density) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Density) filled() Measure {
 	defaultTo(&m.Draws, 3)
 	defaultTo(&m.Steps, 80)
+	defaultTo(&m.Products, Automatic)
+	return m
+}
+
+func (m Density) measure(ctx context.Context, p *point) (*Result, error) {
 	if m.Draws < 1 || m.Steps < 2 {
 		return nil, fmt.Errorf("%w: %d draws of %d steps", ErrSettings, m.Draws, m.Steps)
 	}

@@ -47,13 +47,17 @@ func (Keskar) Name() string { return "keskar" }
 // maxSubspace bounds the matrix A⁺, in elements: 8 GiB.
 const maxSubspace = 1 << 31
 
-func (m Keskar) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Keskar) filled() Measure {
 	defaultTo(&m.Epsilon, 1e-3)
 	defaultTo(&m.Iterations, 10)
 	defaultTo(&m.Repeats, 5)
 	if m.Dimensions == 0 {
 		m.Repeats = 1
 	}
+	return m
+}
+
+func (m Keskar) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("epsilon", m.Epsilon); err != nil {
 		return nil, err
 	}

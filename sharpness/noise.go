@@ -74,10 +74,14 @@ type NoiseDetail struct {
 // Name implements Measure.
 func (Noise) Name() string { return "noise" }
 
-func (m Noise) measure(ctx context.Context, p *point) (*Result, error) {
+func (m Noise) filled() Measure {
 	defaultTo(&m.Law, Uniform)
 	defaultTo(&m.Norm, objective.None)
 	defaultTo(&m.Draws, 20)
+	return m
+}
+
+func (m Noise) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("strength", m.Strength); err != nil {
 		return nil, err
 	}
@@ -135,9 +139,13 @@ type PACBayesDetail struct {
 // Name implements Measure.
 func (PACBayes) Name() string { return "pac-bayes-sigma" }
 
-func (m PACBayes) measure(ctx context.Context, p *point) (*Result, error) {
+func (m PACBayes) filled() Measure {
 	defaultTo(&m.Rise, 0.1)
 	defaultTo(&m.Draws, 10)
+	return m
+}
+
+func (m PACBayes) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("rise", m.Rise); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"time"
 
 	"github.com/openpith/evidence/objective"
@@ -30,6 +31,9 @@ import (
 type Measure interface {
 	// Name is a short word, like "keskar".
 	Name() string
+	// filled has the defaults where settings are zero; measure is only called on
+	// what it returns.
+	filled() Measure
 	measure(ctx context.Context, p *point) (*Result, error)
 }
 
@@ -84,7 +88,7 @@ func Run(ctx context.Context, m Measure, f objective.Func, w []float32, opts Opt
 		return nil, fmt.Errorf("%s: the loss at the point is %v: nothing to measure", m.Name(), value)
 	}
 	p.at = value
-	r, err := m.measure(ctx, p)
+	r, err := m.filled().measure(ctx, p)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", m.Name(), err)
 	}
@@ -93,6 +97,13 @@ func Run(ctx context.Context, m Measure, f objective.Func, w []float32, opts Opt
 	r.Cost.Seconds = time.Since(start).Seconds()
 	return r, nil
 }
+
+// Filled is the measure with its defaults spelled out, as results carry it.
+func Filled(m Measure) Measure { return m.filled() }
+
+// Same reports whether two measures are one, defaults counted as what they
+// stand for.
+func Same(a, b Measure) bool { return reflect.DeepEqual(a.filled(), b.filled()) }
 
 // A point is a function with weights, and the meter that counts what is asked.
 type point struct {

@@ -438,3 +438,50 @@ func TestFilesKeepEverything(t *testing.T) {
 		}
 	}
 }
+
+// A default is the same as its value, and nothing else is the same: Keskar's
+// measure in subspaces is not the one in full space.
+func TestSameMeasures(t *testing.T) {
+	for _, tt := range []struct {
+		a, b sharpness.Measure
+		want bool
+	}{
+		{sharpness.Keskar{}, sharpness.Keskar{Epsilon: 1e-3}, true},
+		{sharpness.Keskar{Epsilon: 1e-3}, sharpness.Keskar{Epsilon: 1e-3, Dimensions: 100}, false},
+		{sharpness.Keskar{Epsilon: 1e-3, Dimensions: 100}, sharpness.Keskar{Epsilon: 1e-3}, false},
+		{sharpness.Keskar{}, sharpness.Keskar{Epsilon: 5e-4}, false},
+		{sharpness.Ascent{Rho: 0.05}, sharpness.Ascent{}, true},
+		{sharpness.Ascent{Rho: 0.5}, sharpness.Ascent{Rho: 0.5, Adaptive: true}, false},
+		{sharpness.Noise{Strength: 1}, sharpness.Noise{Strength: 1, OneSided: true}, false},
+		{sharpness.Trace{}, sharpness.Trace{Products: sharpness.Automatic}, true},
+		{sharpness.Trace{}, sharpness.FisherRao{}, false},
+	} {
+		if got := sharpness.Same(tt.a, tt.b); got != tt.want {
+			t.Errorf("%+v and %+v: same %v", tt.a, tt.b, got)
+		}
+	}
+}
+
+func TestChoicesAreFiles(t *testing.T) {
+	var all []sharpness.Choice
+	for _, m := range append(sharpness.Suite(), sharpness.Density{}) {
+		all = append(all, sharpness.Choice{Measure: sharpness.Filled(m)})
+	}
+	text, err := json.Marshal(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back []sharpness.Choice
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(all, back) {
+		t.Errorf("%s came back as %+v", text, back)
+	}
+	for _, bad := range []string{`{"measure": "feeling"}`, `{"measure": "asam-sharpness", "settings": {"rho": 1}}`, `{"measure": "keskar", "settings": []}`} {
+		var c sharpness.Choice
+		if err := json.Unmarshal([]byte(bad), &c); err == nil {
+			t.Errorf("%s is %+v", bad, c)
+		}
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -31,11 +32,14 @@ import (
 	"runtime/pprof"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/openpith/evidence/bench/pith/plain"
+	"github.com/openpith/evidence/internal/httpserve"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
@@ -51,6 +55,8 @@ var (
 	rounds   = flag.Int("rounds", 5, "how often to measure")
 	length   = flag.Duration("time", 5*time.Second, "how long a round takes")
 	clients  = flag.Int("clients", 32, "connections of wrk")
+	cache    = flag.Int64("cache", 64, "megabytes of bundles that the server keeps in memory, as pith serve does; 0 for none")
+	asked    = flag.Int("asked", 10_000, "how many different records to ask for, at most about")
 	rate     = flag.Int("rate", 10_000, "requests per second of the steady round; 0 for none")
 	profile  = flag.String("cpuprofile", "", "write a profile of the server and of what asks at a fixed rate to `FILE`")
 	suffixes = flag.String("suffixes", "", "`FILE` with 26 characters per line to ask for, with -url; the front page's newest records otherwise")
@@ -130,8 +136,11 @@ func run(ctx context.Context) error {
 	var steady []time.Duration
 	if *rate > 0 {
 		for range *rounds {
-			p50, p99, late := pace(base, ids, *rate, *length)
-			fmt.Printf("steady   %d/s  p50 %v  p99 %v  %d failed\n", *rate, p50, p99, late)
+			p50, p99, failed, err := pace(base, ids, *rate, *length)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("steady   %d/s  p50 %v  p99 %v  %d failed\n", *rate, p50, p99, failed)
 			steady = append(steady, p99)
 		}
 	}
@@ -146,11 +155,11 @@ func run(ctx context.Context) error {
 	if len(steady) > 0 {
 		fmt.Printf("best  p99 at %d/s: %v\n", *rate, slices.Min(steady))
 	}
+	if *address == "" {
+		fmt.Printf("memory of the server and of what asks at a fixed rate: %s\n", memory())
+	}
 	return nil
 }
-
-// maxAsked bounds how many different records are asked for.
-const maxAsked = 10_000
 
 // processor is the processor time that this process has used, in seconds.
 func processor() float64 {
@@ -159,6 +168,21 @@ func processor() float64 {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+}
+
+// memory is what this process has in memory now, and had at most.
+func memory() string {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return "not known here"
+	}
+	var words []string
+	for _, name := range []string{"VmRSS", "VmHWM"} {
+		if m := regexp.MustCompile(name + `:\s+(\d+ kB)`).FindSubmatch(status); m != nil {
+			words = append(words, string(m[1]))
+		}
+	}
+	return strings.Join(words, ", at most ")
 }
 
 // open opens the store and sees to it that it has records.
@@ -205,7 +229,7 @@ func sample(ctx context.Context, store resolver.Store) (ids []string, err error)
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	for _, a := range alphabet {
 		for _, b := range alphabet {
-			some, err := store.Records(ctx, string(a)+string(b), "", maxAsked/len(alphabet)/len(alphabet)+1)
+			some, err := store.Records(ctx, string(a)+string(b), "", *asked/len(alphabet)/len(alphabet)+1)
 			if err != nil {
 				return nil, err
 			}
@@ -229,15 +253,15 @@ func fill(ctx context.Context, store resolver.Store, n int) error {
 	if err != nil {
 		return err
 	}
+	family, err := plain.NewFamily(seed.Bundle(), maker)
+	if err != nil {
+		return err
+	}
 	const batch = 500
 	for first := 0; first < n; first += batch {
 		subs := make([]resolver.Submission, min(batch, n-first))
 		for i := range subs {
-			data, err := plain.Another(seed.Bundle(), maker, first+i)
-			if err != nil {
-				return err
-			}
-			subs[i] = resolver.Submission{Data: data, From: "bench", Unlimited: true}
+			subs[i] = resolver.Submission{Data: family.Make(first + i), From: "bench", Unlimited: true}
 		}
 		outcomes, err := service.SubmitAll(ctx, subs)
 		if err != nil {
@@ -254,19 +278,24 @@ func fill(ctx context.Context, store resolver.Store, n int) error {
 
 // serve puts the store on the network, as pith serve does.
 func serve(store resolver.Store) (base string, stop func(), err error) {
-	site, err := web.New(web.Config{Store: store, Log: slog.New(slog.DiscardHandler)})
+	site, err := web.New(web.Config{Store: resolver.NewCache(store, *cache<<20), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return "", nil, err
 	}
 	mux := http.NewServeMux()
 	site.Routes(mux)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	o := httpserve.Options{Listen: "127.0.0.1:0"}
+	listener, err := httpserve.Listen(context.Background(), o)
 	if err != nil {
 		return "", nil, err
 	}
-	server := &http.Server{Handler: site.Secure(mux), ReadHeaderTimeout: 10 * time.Second}
-	go func() { _ = server.Serve(listener) }()
-	return "http://" + listener.Addr().String(), func() { _ = server.Close() }, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = httpserve.Serve(ctx, listener, site.Secure(mux), o)
+	}()
+	return "http://" + listener.Addr().String(), func() { cancel(); <-ended }, nil
 }
 
 var inPage = regexp.MustCompile(`/pith/([A-Z2-7]{26})`)
@@ -278,7 +307,7 @@ func readIDs(base string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		ids := regexp.MustCompile(`\b[A-Z2-7]{26}\b`).FindAllString(string(data), maxAsked)
+		ids := regexp.MustCompile(`\b[A-Z2-7]{26}\b`).FindAllString(string(data), *asked)
 		if len(ids) == 0 {
 			return nil, fmt.Errorf("%s names no record", *suffixes)
 		}
@@ -386,35 +415,37 @@ func ask(wrk, script, kind, base string) (perSecond float64, p99 time.Duration, 
 
 // pace asks at a fixed rate. A request's time runs from when it was due, not from
 // when a client was free to send it, so that a pause of the server counts for all
-// who had to wait.
-func pace(base string, ids []string, rate int, length time.Duration) (p50, p99 time.Duration, failed int) {
+// who had to wait. The client does no more than wrk does: it has the same cores.
+func pace(base string, ids []string, rate int, length time.Duration) (p50, p99 time.Duration, failed int, err error) {
 	n := int(float64(rate) * length.Seconds())
 	took := make([]time.Duration, n)
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256, DisableCompression: true}}
+	host := strings.TrimPrefix(base, "http://")
+	const clients = 64
+	conns := make([]net.Conn, clients)
+	for i := range conns {
+		if conns[i], err = net.Dial("tcp", host); err != nil {
+			return 0, 0, 0, err
+		}
+		defer conns[i].Close()
+	}
 	due := make(chan int, n)
 	start := time.Now().Add(100 * time.Millisecond)
 	at := func(i int) time.Time { return start.Add(time.Duration(i) * time.Second / time.Duration(rate)) }
 	var wait sync.WaitGroup
-	var mu sync.Mutex
-	for range 64 {
+	var wrong atomic.Int64
+	for _, conn := range conns {
 		wait.Go(func() {
+			in := bufio.NewReaderSize(conn, 16<<10)
+			var request []byte
 			for i := range due {
-				r, err := http.NewRequest(http.MethodGet, base+"/pith/"+ids[i*7919%len(ids)]+"/bundle.json", nil)
+				request = append(append(append(append(request[:0], "GET /pith/"...), ids[i*7919%len(ids)]...), "/bundle.json HTTP/1.1\r\nHost: "...), host...)
+				request = append(request, "\r\nAccept-Encoding: gzip\r\n\r\n"...)
+				_, err := conn.Write(request)
 				if err == nil {
-					r.Header.Set("Accept-Encoding", "gzip")
-					var resp *http.Response
-					if resp, err = client.Do(r); err == nil {
-						_, err = io.Copy(io.Discard, resp.Body)
-						_ = resp.Body.Close()
-						if err == nil && resp.StatusCode != http.StatusOK {
-							err = fmt.Errorf("status %d", resp.StatusCode)
-						}
-					}
+					err = readAnswer(in)
 				}
 				if took[i] = time.Since(at(i)); err != nil {
-					mu.Lock()
-					failed++
-					mu.Unlock()
+					wrong.Add(1)
 				}
 			}
 		})
@@ -428,5 +459,32 @@ func pace(base string, ids []string, rate int, length time.Duration) (p50, p99 t
 	close(due)
 	wait.Wait()
 	slices.Sort(took)
-	return took[n/2].Round(time.Microsecond), took[n*99/100].Round(time.Microsecond), failed
+	return took[n/2].Round(time.Microsecond), took[n*99/100].Round(time.Microsecond), int(wrong.Load()), nil
+}
+
+// readAnswer reads an answer that must be 200 and tell its length.
+func readAnswer(in *bufio.Reader) error {
+	length := -1
+	for first := true; ; first = false {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if first && !bytes.HasPrefix(line, []byte("HTTP/1.1 200 ")) {
+			return fmt.Errorf("answer %q", line)
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil {
+				return err
+			}
+		}
+		if len(line) == 2 {
+			break
+		}
+	}
+	if length < 0 {
+		return errors.New("an answer without a length")
+	}
+	_, err := in.Discard(length)
+	return err
 }

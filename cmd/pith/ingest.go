@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -78,6 +79,9 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	if s.batch < 1 {
 		return cli.Hint(fmt.Errorf("--batch %d", s.batch), "1 or more")
 	}
+	// Loading makes much garbage and keeps little: this trades some memory for a
+	// tenth of the time.
+	defer debug.SetGCPercent(debug.SetGCPercent(200))
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
 	store, err := s.open(ctx)

@@ -15,8 +15,12 @@ import (
 	"github.com/openpith/evidence/resolver/web"
 )
 
+// bundleCache is how many bytes of bundles are kept in memory for who asks next.
+const bundleCache = 64 << 20
+
 // newNode wires the parts of a mirror.
 func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(*http.Request) netip.Addr) (*node, error) {
+	c.Store = resolver.NewCache(c.Store, bundleCache)
 	known, all, err := services(c)
 	if err != nil {
 		return nil, err

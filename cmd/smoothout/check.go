@@ -19,8 +19,8 @@ func checkCommand() *cobra.Command {
 		Short: "Check that a study's record follows from its plan and runs",
 		Long: `Derives the results from plan.json and runs/ again, compares them with
 results.json and, field by field, with the signed record in bundle.json, and
-verifies the bundle. Nothing is trained. report.html and README.md are made from
-these files and are not checked.
+verifies the bundle. Nothing is trained. report.html, README.md and runs.csv are
+made from these files and are not checked, and no landscape is.
 
 Without --trust, the bundle is verified under the trust file in DIR: the answer
 is then that the files agree with one another and with whoever signed them. No

@@ -38,10 +38,11 @@ type progress struct {
 	tty bool
 	now func() time.Time
 
-	bar        *progressbar.ProgressBar
-	drawn      time.Time
-	start      time.Time // of this session's first step…
-	startSteps int       // …and how many it had made by then
+	bar       *progressbar.ProgressBar
+	drawn     time.Time
+	start     time.Time // of what this session did first…
+	startDone float64   // …and how much it had done by then
+	startRuns int
 }
 
 func newProgress(w io.Writer) *progress {
@@ -51,7 +52,7 @@ func newProgress(w io.Writer) *progress {
 func (p *progress) update(u replicate.Progress) {
 	now := p.now()
 	if p.start.IsZero() {
-		p.start, p.startSteps = now, u.NewSteps
+		p.start, p.startDone, p.startRuns = now, u.NewFraction, u.Runs
 	}
 	status := fmt.Sprintf("%d/%d runs", u.Runs, u.TotalRuns)
 	if left, ok := p.timeLeft(now, u); ok {
@@ -76,7 +77,7 @@ func (p *progress) update(u replicate.Progress) {
 
 func (p *progress) draw(status string, u replicate.Progress) {
 	if p.bar == nil {
-		p.bar = progressbar.NewOptions(u.TotalSteps,
+		p.bar = progressbar.NewOptions(1000,
 			progressbar.OptionSetWriter(p.w),
 			progressbar.OptionSetPredictTime(false), // its rate would count the steps of earlier sessions
 			progressbar.OptionSetWidth(24),
@@ -84,17 +85,21 @@ func (p *progress) draw(status string, u replicate.Progress) {
 		)
 	}
 	p.bar.Describe(status)
-	p.bar.Set(u.Steps)
+	p.bar.Set(int(1000 * u.Fraction))
 }
 
-// timeLeft is what the remaining steps take at the rate of this session. Steps
-// of an earlier one count as made, but not for the rate.
+// timeLeft is what remains at the rate of this session: of its training or,
+// where it only measures runs that others trained, of its runs. What an earlier
+// session did counts as done, but not for the rate.
 func (p *progress) timeLeft(now time.Time, u replicate.Progress) (string, bool) {
-	made, remaining := u.NewSteps-p.startSteps, u.TotalSteps-u.Steps
+	made, remaining := u.NewFraction-p.startDone, 1-u.Fraction
+	if made <= 0 {
+		made, remaining = float64(u.Runs-p.startRuns), float64(u.TotalRuns-u.Runs)
+	}
 	if made <= 0 || remaining <= 0 {
 		return "", false
 	}
-	left := time.Duration(float64(now.Sub(p.start)) / float64(made) * float64(remaining))
+	left := time.Duration(float64(now.Sub(p.start)) * remaining / made)
 	switch {
 	case left < time.Minute:
 		return fmt.Sprintf("about %d s left", int(left.Seconds())+1), true

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/openpith/evidence/datasets"
+	"github.com/openpith/evidence/experiment"
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
@@ -27,10 +27,10 @@ import (
 )
 
 type replicateFlags struct {
-	plan, out, data, key, bundle, signer string
-	trust                                []string
-	workers                              int
-	resume                               bool
+	plan, out, data, sweep, key, bundle, signer string
+	trust                                       []string
+	workers                                     int
+	resume, keep                                bool
 }
 
 func replicateCommand() *cobra.Command {
@@ -38,9 +38,10 @@ func replicateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "replicate",
 		Short: "Verify the paper's record, re-run its claim, sign what was seen",
-		Long: `Verifies the paper's bundle, trains every method of the plan with every seed,
-compares them by the plan's rule, signs a replication_record with the outcome,
-whatever it is, and appends it to a bundle that pith verify accepts.
+		Long: `Verifies the paper's bundle, trains every arm of the plan's table with every seed,
+measures how sharp each minimum is, compares the arms by the plan's rule, signs a
+replication_record with the outcome, whatever it is, and appends it to a bundle
+that pith verify accepts.
 
 Without flags it uses the bundle of arXiv:1805.07898 and the plan "quick": real
 MNIST when a data directory has it, generated digits otherwise.
@@ -48,6 +49,9 @@ MNIST when a data directory has it, generated digits otherwise.
 Everything lands in the --out directory, file by file. An interrupted study is
 continued by the same command: finished runs are kept, an unfinished one goes
 on from its checkpoint, and the numbers are those of an uninterrupted study.
+With --sweep DIR the runs are those of smoothout sweep in DIR: finished ones are
+taken over if their configuration is the plan's, missing ones are made there.
+
 With --resume the plan is taken from the --out directory, and it is an error
 if there is nothing to continue or --plan names another plan.
 
@@ -56,7 +60,7 @@ name in --signer. The environment variable PITH_PASSPHRASE unlocks a key that
 has a passphrase.`,
 		Args: cobra.NoArgs,
 		Example: `  smoothout replicate
-  smoothout replicate --plan mnist-f1 --data ~/data --out runs/mnist
+  smoothout replicate --plan mnist-f1-part --data ~/data --out runs/mnist
   smoothout replicate --resume --out runs/mnist`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runReplicate(cmd, f) },
 	}
@@ -64,6 +68,8 @@ has a passphrase.`,
 	flags.StringVar(&f.plan, "plan", "quick", "built-in `plan` (see smoothout plan) or a plan file")
 	flags.StringVar(&f.out, "out", "", "`directory` of the study (default runs/PLAN, for quick on MNIST runs/quick-mnist)")
 	flags.StringVar(&f.data, "data", "", dataUsage)
+	flags.StringVar(&f.sweep, "sweep", "", "`directory` of a sweep whose runs these are (default: made in --out, and removed when measured)")
+	flags.BoolVar(&f.keep, "keep", false, "keep the run directories in --out, with their weights")
 	flags.StringVar(&f.bundle, "bundle", "", "the paper's bundle `file` (default: the built-in one of arXiv:1805.07898)")
 	flags.StringArrayVar(&f.trust, "trust", nil, "trust `file` for --bundle, beside the pinned key of pith.science")
 	flags.StringVar(&f.key, "key", "", "private key `file` to sign with (default: in the user's configuration directory)")
@@ -106,15 +112,15 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	idle := true
 	announce := func() {
 		idle = false
-		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d methods × %d seeds on %s, %d workers, backend %s\n",
-			plan.Name, dir, len(plan.Arms), len(plan.Seeds), plan.Data.Name, f.workers, name)
+		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d arms × %d seeds, %d workers, backend %s\n",
+			plan.Name, dir, len(plan.Sweep.Arms), len(plan.Seeds()), f.workers, name)
 	}
 	_, err = os.Stat(dir.Path("bundle.json"))
 	signed := err == nil
 
 	bar := newProgress(stderr)
 	res, err := replicate.Run(cmd.Context(), plan, replicate.Options{
-		Dir: dir, DataDir: f.data, Bundle: bundle, Trust: trust, Key: key, BackendName: name,
+		Dir: dir, DataDir: f.data, Sweep: f.sweep, Keep: f.keep, Bundle: bundle, Trust: trust, Key: key, BackendName: name,
 		Backend: func() (compute.Backend, error) { trained.Do(announce); return newBackend() },
 		Workers: f.workers, Progress: bar.update,
 	})
@@ -128,12 +134,18 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	if signed && idle {
 		fmt.Fprintln(stderr, "smoothout: this study was already finished; nothing was run")
 	}
-	page, err := report.HTML(dir)
-	if err != nil {
-		return err
-	}
-	if err := dir.Write("report.html", page); err != nil {
-		return err
+	// What people read is made from the files, and made again every time.
+	for _, f := range []struct {
+		name string
+		make func(study.Dir) ([]byte, error)
+	}{{"runs.csv", report.RunsCSV}, {"README.md", report.Readme}, {"report.html", report.HTML}} {
+		text, err := f.make(dir)
+		if err != nil {
+			return err
+		}
+		if err := dir.Write(f.name, text); err != nil {
+			return err
+		}
 	}
 	printResult(cmd.OutOrStdout(), dir, res)
 	return nil
@@ -159,7 +171,7 @@ func choosePlan(cmd *cobra.Command, f replicateFlags) (*study.Plan, study.Dir, e
 	if err != nil {
 		return nil, "", cli.Hint(err, "name the directory of an earlier study with --out")
 	}
-	if cmd.Flags().Changed("plan") && !samePlan(asked, plan) {
+	if cmd.Flags().Changed("plan") && !replicate.Continues(asked, plan) {
 		return nil, "", cli.Hint(fmt.Errorf("--resume --plan %s: the plan in %s is another one, %q", f.plan, dir, plan.Name),
 			"leave --plan out to continue that study, or --resume to begin one in another --out directory")
 	}
@@ -170,31 +182,17 @@ func choosePlan(cmd *cobra.Command, f replicateFlags) (*study.Plan, study.Dir, e
 // "quick" is two studies, one on MNIST and one on generated digits.
 func defaultDir(p *study.Plan) study.Dir {
 	name := p.Name
-	if name == "quick" && p.Data.Name == "mnist" {
+	if name == "quick" && p.Sweep.Set["dataset"] == "mnist" {
 		name = "quick-mnist"
 	}
 	return study.Dir(filepath.Join("runs", name))
-}
-
-// samePlan reports whether a study that was begun with the plan asked would
-// have the plan begun: beginning fills in sizes and digests that are open.
-func samePlan(asked, begun *study.Plan) bool {
-	filled := *asked
-	d, have := &filled.Data, begun.Data
-	for _, n := range [][2]*int{{&d.Train, &have.Train}, {&d.Test, &have.Test}} {
-		*n[0] = cmp.Or(*n[0], *n[1])
-	}
-	for _, s := range [][2]*string{{&d.TrainSHA256, &have.TrainSHA256}, {&d.ValidationSHA256, &have.ValidationSHA256}, {&d.TestSHA256, &have.TestSHA256}} {
-		*s[0] = cmp.Or(*s[0], *s[1])
-	}
-	return filled.SHA256() == begun.SHA256()
 }
 
 // resumeCommand is what to type to continue the study in dir as it was begun.
 func resumeCommand(cmd *cobra.Command, dir study.Dir) string {
 	words := []string{toolCommand("smoothout"), "replicate --resume --out", quote(string(dir))}
 	// Not the plan, which lies in the directory, nor the signer, who has a key now.
-	for _, name := range []string{"data", "bundle", "trust", "key", "workers"} {
+	for _, name := range []string{"data", "sweep", "keep", "bundle", "trust", "key", "workers"} {
 		flag := cmd.Flags().Lookup(name)
 		if !flag.Changed {
 			continue
@@ -204,6 +202,10 @@ func resumeCommand(cmd *cobra.Command, dir study.Dir) string {
 			values = list.GetSlice()
 		}
 		for _, v := range values {
+			if flag.Value.Type() == "bool" {
+				words = append(words, "--"+name)
+				continue
+			}
 			words = append(words, "--"+name, quote(v))
 		}
 	}
@@ -267,10 +269,14 @@ func explain(err error, dir study.Dir) error {
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "see what is wrong with it: pith verify FILE; a claim is re-run only for a record that verifies"}
 	case errors.Is(err, study.ErrOtherStudy):
 		return cli.Hint(err, "choose another directory with --out")
+	case errors.Is(err, experiment.ErrOtherRun):
+		return cli.Hint(err, "a run is taken over if it is the plan's: choose another --sweep directory, or move that run away")
+	case errors.Is(err, study.ErrIncomplete):
+		return cli.Hint(err, "another process is at it: run the same command again when it is done")
 	case errors.Is(err, study.ErrRunFile):
 		return cli.Hint(err, "move that file away and run the same command again; only that run is made anew")
 	case errors.Is(err, train.ErrCheckpointDamaged), errors.Is(err, train.ErrCheckpointForeign):
-		return cli.Hint(err, "it is torn, or was written by another program, backend or plan; delete it and run the same command again: only that run starts over")
+		return cli.Hint(err, "it is torn, or was written by another backend or plan; delete it and run the same command again: only that run starts over")
 	case errors.Is(err, replicate.ErrBusy):
 		return cli.Hint(err, "wait for it, or choose another directory with --out")
 	case errors.Is(err, datasets.ErrMissing):

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"reflect"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -199,25 +198,8 @@ func takeOver(file *sharpness.File, path string) error {
 }
 
 // done reports whether a result of the measure with these settings is there.
-// Results carry settings with defaults filled in, so the question is whether
-// filling changes nothing else.
 func done(file *sharpness.File, m sharpness.Measure, drawn int64) bool {
-	for _, r := range file.Results {
-		if r.Seed == drawn && r.Measure == m.Name() && agrees(reflect.ValueOf(m), reflect.ValueOf(r.Settings)) {
-			return true
-		}
-	}
-	return false
-}
-
-// agrees reports whether every field that asked sets has the same value in used.
-func agrees(asked, used reflect.Value) bool {
-	for i := range asked.NumField() {
-		if a := asked.Field(i); !a.IsZero() && !a.Equal(used.Field(i)) {
-			return false
-		}
-	}
-	return true
+	return slices.ContainsFunc(file.Results, func(r *sharpness.Result) bool { return r.Seed == drawn && sharpness.Same(r.Settings, m) })
 }
 
 func printSharpness(out io.Writer, file *sharpness.File) error {

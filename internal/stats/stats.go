@@ -1,5 +1,5 @@
 // Package stats holds the few statistics by which runs are compared: a mean
-// with its interval, the paired t-test, and Holm's correction.
+// with its interval, the paired t-test, Holm's correction, and correlations.
 package stats
 
 import (
@@ -64,4 +64,67 @@ func Holm(ps []float64) []float64 {
 		adjusted[i] = running
 	}
 	return adjusted
+}
+
+// An Interval is a coefficient of correlation with its 95 % interval.
+type Interval struct {
+	Value float64 `json:"value"`
+	Low   float64 `json:"low"`
+	High  float64 `json:"high"`
+}
+
+// Pearson is the linear correlation of pairs, with Fisher's interval:
+// z = atanh r has variance 1/(n-3). It is not defined for fewer than four pairs
+// or where one side does not vary.
+func Pearson(xs, ys []float64) (Interval, bool) {
+	if len(xs) < 4 || constant(xs) || constant(ys) {
+		return Interval{}, false
+	}
+	return interval(stat.Correlation(xs, ys, nil), 1/float64(len(xs)-3)), true
+}
+
+// Kendall is the rank correlation τ-b of pairs, which counts ties on neither
+// side, with the interval of Fieller, Hartley and Pearson (1957): z = atanh τ
+// has variance 0.437/(n-4). It is not defined for fewer than five pairs or
+// where one side does not vary.
+func Kendall(xs, ys []float64) (Interval, bool) {
+	if len(xs) < 5 || constant(xs) || constant(ys) {
+		return Interval{}, false
+	}
+	var agree, x, y float64 // sums over pairs of pairs
+	for i := range xs {
+		for j := range i {
+			a, b := sign(xs[i]-xs[j]), sign(ys[i]-ys[j])
+			agree, x, y = agree+a*b, x+a*a, y+b*b
+		}
+	}
+	return interval(agree/math.Sqrt(x*y), 0.437/float64(len(xs)-4)), true
+}
+
+func interval(r, variance float64) Interval {
+	r = max(-1, min(1, r)) // rounding
+	if math.Abs(r) == 1 {
+		return Interval{r, r, r}
+	}
+	half := distuv.UnitNormal.Quantile(0.975) * math.Sqrt(variance)
+	return Interval{r, math.Tanh(math.Atanh(r) - half), math.Tanh(math.Atanh(r) + half)}
+}
+
+func sign(x float64) float64 {
+	switch {
+	case x > 0:
+		return 1
+	case x < 0:
+		return -1
+	}
+	return 0
+}
+
+func constant(xs []float64) bool {
+	for _, x := range xs {
+		if x != xs[0] {
+			return false
+		}
+	}
+	return true
 }

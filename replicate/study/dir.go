@@ -31,12 +31,11 @@ type Dir string
 func (d Dir) Path(name string) string { return filepath.Join(string(d), filepath.FromSlash(name)) }
 
 // RunName is the file of one run, relative to the directory.
-func RunName(arm string, seed uint64) string { return fmt.Sprintf("runs/%s-seed%d.json", arm, seed) }
+func RunName(arm string, seed int64) string { return fmt.Sprintf("runs/%s-seed%d.json", arm, seed) }
 
-// CheckpointName is where an unfinished run keeps its state.
-func CheckpointName(arm string, seed uint64) string {
-	return fmt.Sprintf("checkpoints/%s-seed%d.ckpt", arm, seed)
-}
+// WorkName is the folder in which runs are trained, each in a directory of
+// package experiment below it.
+const WorkName = "work"
 
 // Create makes the directory ready for plan p. An existing study of the same
 // plan is left as it is, to be continued; one of another plan is refused with
@@ -71,7 +70,7 @@ func (d Dir) ours(name string) bool {
 	switch {
 	case name == lockName, strings.HasSuffix(name, ".tmp"):
 		return true
-	case name == "runs", name == "checkpoints":
+	case name == "runs":
 		entries, err := os.ReadDir(d.Path(name))
 		return err == nil && len(entries) == 0
 	}
@@ -81,7 +80,7 @@ func (d Dir) ours(name string) bool {
 // Sweep removes what writes that were killed left behind. Only the process that
 // holds the lock may call it.
 func (d Dir) Sweep() {
-	for _, sub := range []string{"", "runs", "checkpoints"} {
+	for _, sub := range []string{"", "runs"} {
 		torn, _ := filepath.Glob(d.Path(sub + "/.*.tmp")) // the pattern is a good one
 		for _, path := range torn {
 			_ = os.Remove(path) // it does no harm if it stays
@@ -95,14 +94,7 @@ const lockName = ".lock"
 // LockPath is where that lock lies.
 func (d Dir) LockPath() string { return d.Path(lockName) }
 
-func (d Dir) makeFolders() error {
-	for _, sub := range []string{"runs", "checkpoints"} {
-		if err := os.MkdirAll(d.Path(sub), 0o755); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (d Dir) makeFolders() error { return os.MkdirAll(d.Path("runs"), 0o755) }
 
 // Write puts a file of the study in place, atomically.
 func (d Dir) Write(name string, data []byte) error {
@@ -126,7 +118,7 @@ func (d Dir) Plan() (*Plan, error) {
 }
 
 // WriteRun keeps a finished or failed run of plan p.
-func (d Dir) WriteRun(p *Plan, r Run, t Timing, c Code) error {
+func (d Dir) WriteRun(p *Plan, r Run, t Timing, c []Code) error {
 	if err := r.check(p); err != nil {
 		return err
 	}
@@ -136,7 +128,7 @@ func (d Dir) WriteRun(p *Plan, r Run, t Timing, c Code) error {
 
 // ReadRun reads one run of plan p. A run that was not made yet is
 // [fs.ErrNotExist]; one that is torn, altered or foreign is [ErrRunFile].
-func (d Dir) ReadRun(p *Plan, arm string, seed uint64) (*RunFile, error) {
+func (d Dir) ReadRun(p *Plan, arm string, seed int64) (*RunFile, error) {
 	path := d.Path(RunName(arm, seed))
 	data, err := d.Read(RunName(arm, seed))
 	if err != nil {
@@ -156,7 +148,7 @@ func (d Dir) ReadRun(p *Plan, arm string, seed uint64) (*RunFile, error) {
 func (d Dir) Runs(p *Plan) ([]RunFile, error) {
 	var out []RunFile
 	for _, a := range p.Arms {
-		for _, s := range p.Seeds {
+		for _, s := range p.Seeds() {
 			f, err := d.ReadRun(p, a.Name, s)
 			if errors.Is(err, fs.ErrNotExist) {
 				continue

@@ -20,32 +20,37 @@ import (
 	"unicode"
 
 	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/sharpness"
 )
 
 // PlanSchema names the format of plan.json.
-const PlanSchema = "evidence.plan/1"
+const PlanSchema = "evidence.plan/2"
 
 // ErrPlan reports a plan that cannot be carried out as written.
 var ErrPlan = errors.New("invalid plan")
 
-// A Plan fixes a replication: what is claimed, what is trained on what, and how
-// the numbers will be judged. It is written down before the first run, and its
-// digest is in every run and in the signed record. That it was not written
-// afterwards is the word of the signer, unless the plan was published before.
+// A Plan fixes a replication: what is claimed, the table of runs that puts it to
+// the test, which arms are judged and how, and what is measured at the trained
+// weights. It is written down before the first run, and its digest is in every
+// run and in the signed record. That it was not written afterwards is the word
+// of the signer, unless the plan was published before.
 type Plan struct {
-	Schema   string   `json:"schema"`
-	Name     string   `json:"name"`  // short, for directories and flags
-	Title    string   `json:"title"` // one line, for people
-	Claim    Claim    `json:"claim"`
-	Data     Data     `json:"data"`
-	Network  Network  `json:"network"`
-	Training Training `json:"training"`
-	Arms     []Arm    `json:"arms"`
-	Baseline string   `json:"baseline"` // the arm that the others are compared with
-	Seeds    []uint64 `json:"seeds"`    // every arm runs once with every seed
-	Outcome  Outcome  `json:"outcome"`
-	Flatness Flatness `json:"flatness"`
-	Notes    []string `json:"notes"` // deviations from the paper, where numbers come from
+	Schema string `json:"schema"`
+	Name   string `json:"name"`  // short, for directories and flags
+	Title  string `json:"title"` // one line, for people
+	Claim  Claim  `json:"claim"`
+	// Sweep is the table of runs, in the form that smoothout sweep reads; here
+	// without a grid, and with seeds and baseline given. Every run is tested.
+	Sweep Sweep `json:"sweep"`
+	// Comparisons are the arms that the verdict is about, each against the
+	// baseline of the sweep. Those that are left are reported, not judged.
+	Comparisons []string `json:"comparisons"`
+	Outcome     Outcome  `json:"outcome"`
+	Measures    Measures `json:"measures"`
+	Notes       []string `json:"notes"` // deviations from the paper, where numbers come from
+	// Arms are what the sweep comes to, whole: filled in when the study begins,
+	// so that the plan means the same to a program with other recipes.
+	Arms []Arm `json:"arms,omitempty"`
 }
 
 // A Claim is the sentence under test and the record it belongs to.
@@ -56,75 +61,76 @@ type Claim struct {
 	Source     string `json:"source"` // where in the paper it stands
 }
 
-// Data names the images and how many of them are used. Sizes of 0 mean all
-// that remain. The digests are SHA-256 over the samples of each split, in
-// order; an empty digest is filled in when the study starts, a given one must
-// match.
-type Data struct {
-	Name             string `json:"name"` // as package datasets knows it
-	Train            int    `json:"train"`
-	Validation       int    `json:"validation"`
-	Test             int    `json:"test"`
-	TrainSHA256      string `json:"train_sha256"`
-	ValidationSHA256 string `json:"validation_sha256"`
-	TestSHA256       string `json:"test_sha256"`
+// SweepSchema names the form of the table: that of package experiment.
+const SweepSchema = "evidence.sweep/1"
+
+// A Sweep is a table of runs: what they start from, and the settings of each
+// arm. Package experiment reads it whole; here only the names count.
+type Sweep struct {
+	Schema   string          `json:"schema"`
+	Name     string          `json:"name,omitempty"`
+	Recipe   string          `json:"recipe,omitempty"`
+	Base     json.RawMessage `json:"base,omitempty"`
+	Set      map[string]any  `json:"set,omitempty"`
+	Arms     []SweepArm      `json:"arms"`
+	Seeds    []int64         `json:"seeds"` // every arm runs once with every seed
+	Baseline string          `json:"baseline"`
 }
 
-// Network names the model. Width is the number of units of each hidden layer.
-type Network struct {
-	Name  string `json:"name"` // as package nets knows it
-	Width int    `json:"width"`
+// A SweepArm is what is compared: a name and the settings that make it.
+type SweepArm struct {
+	Name string         `json:"name"`
+	Set  map[string]any `json:"set"`
 }
 
-// Training is the optimizer's recipe: SGD with momentum on batches that are
-// split into ghost batches, each with its own batch statistics and noise.
-type Training struct {
-	Batch        int         `json:"batch"`
-	Ghost        int         `json:"ghost"`
-	Epochs       int         `json:"epochs"`
-	LearningRate float64     `json:"learning_rate"` // at the ghost batch size
-	Scaling      string      `json:"scaling"`       // "none", "sqrt" or "linear" in batch/ghost
-	Milestones   []Milestone `json:"milestones"`
-	Momentum     float64     `json:"momentum"`
-	WeightDecay  float64     `json:"weight_decay"` // L2, added to the gradient
-	ClipNorm     float64     `json:"clip_norm"`    // global L2 norm; 0 clips nothing
-	// BatchNorm says which batch-norm statistics evaluation uses: "running"
-	// averages gathered in training (at perturbed weights where there is
-	// noise), or "recalibrated" at the clean final weights.
-	BatchNorm string `json:"batch_norm"`
-}
-
-// A Milestone sets the learning rate once Epoch epochs are done. It is subject
-// to the same scaling as the rate it replaces.
-type Milestone struct {
-	Epoch        int     `json:"epoch"`
-	LearningRate float64 `json:"learning_rate"`
-}
-
-// Batch-norm statistics that an evaluation can use.
-const (
-	Running      = "running"
-	Recalibrated = "recalibrated"
-)
-
-// Methods that an arm can use.
-const (
-	MethodSGD          = "sgd"
-	MethodSmoothOut    = "smoothout"    // uniform noise of strength a on every weight
-	MethodAdaSmoothOut = "adasmoothout" // noise of strength s relative to each filter's norm
-)
-
-// An Arm is one method under comparison.
+// An Arm is one way to train, in full.
 type Arm struct {
 	Name     string  `json:"name"`
-	Label    string  `json:"label"`
-	Method   string  `json:"method"`
-	Strength float64 `json:"strength"` // 0 for plain SGD
+	Label    string  `json:"label"`    // for people
+	Method   string  `json:"method"`   // as package train knows it
+	Strength float64 `json:"strength"` // of its noise, or rho; 0 for plain SGD
+	// Config is the configuration of package experiment, with digests of the
+	// samples and the first seed; the runs differ from it in the seed alone.
+	Config json.RawMessage `json:"config"`
+}
+
+// A Setting is the part of a configuration that pages and tables show.
+type Setting struct {
+	Network struct {
+		Name  string `json:"name"`
+		Width int    `json:"width"`
+	} `json:"network"`
+	Data struct {
+		Name             string `json:"name"`
+		TrainSHA256      string `json:"train_sha256"`
+		ValidationSHA256 string `json:"validation_sha256"`
+		TestSHA256       string `json:"test_sha256"`
+	} `json:"data"`
+	Recipe struct {
+		Batch        int     `json:"batch"`
+		Ghost        int     `json:"ghost"`
+		Epochs       int     `json:"epochs"`
+		LearningRate float64 `json:"learning_rate"`
+		Scaling      string  `json:"scaling"`
+		Milestones   []struct {
+			Epoch        float64 `json:"epoch"`
+			LearningRate float64 `json:"learning_rate"`
+		} `json:"milestones"`
+		Momentum    float64 `json:"momentum"`
+		WeightDecay float64 `json:"weight_decay"`
+		ClipNorm    float64 `json:"clip_norm"`
+	} `json:"recipe"`
+}
+
+// Setting reads the configuration of the arm.
+func (a Arm) Setting() (s Setting, err error) {
+	err = json.Unmarshal(a.Config, &s)
+	return s, err
 }
 
 // Outcome fixes what is measured and how it is judged; see [Plan.Judge].
 type Outcome struct {
-	Metric string `json:"metric"` // "test_accuracy": at clean weights, last epoch, read once
+	Metric string `json:"metric"` // "test_accuracy": at clean weights, read once
 	Test   string `json:"test"`   // "paired t": two-sided, paired by seed
 	// Alpha bounds the chance of calling an effect that is not there, over
 	// all comparisons of the plan together (Holm's step-down correction).
@@ -134,30 +140,19 @@ type Outcome struct {
 	MinimumEffect float64 `json:"minimum_effect"`
 }
 
-// Flatness says how the rise of the training loss under weight noise is
-// measured at the end of each run. For each kind of noise the loss is averaged
-// over Draws draws at every strength.
-type Flatness struct {
-	Samples      int       `json:"samples"` // training samples; 0 means all
-	Draws        int       `json:"draws"`
-	SmoothOut    []float64 `json:"smoothout"`    // strengths a of uniform noise
-	AdaSmoothOut []float64 `json:"adasmoothout"` // strengths s relative to filter norms
+// Measures say how sharp the minimum of every run is found to be: the measures
+// of package sharpness on the same training examples for all.
+type Measures struct {
+	Examples int                `json:"examples"` // training examples, drawn by Seed; 0 means all
+	Seed     int64              `json:"seed"`     // of examples, noise and directions
+	List     []sharpness.Choice `json:"list"`
 }
 
-// A Probe is one noise under which the rise of the loss is measured.
-type Probe struct {
-	Noise    string // MethodSmoothOut or MethodAdaSmoothOut
-	Strength float64
-}
-
-// Probes lists the noises in the order in which they are measured.
-func (f Flatness) Probes() []Probe {
-	var out []Probe
-	for _, a := range f.SmoothOut {
-		out = append(out, Probe{MethodSmoothOut, a})
-	}
-	for _, s := range f.AdaSmoothOut {
-		out = append(out, Probe{MethodAdaSmoothOut, s})
+// Labels names the measures, in their order.
+func (m Measures) Labels() []string {
+	out := make([]string, len(m.List))
+	for i, c := range m.List {
+		out[i] = sharpness.Label(c.Measure)
 	}
 	return out
 }
@@ -182,11 +177,12 @@ func ParsePlan(data []byte) (*Plan, error) {
 var nameForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
 // Validate says what about the plan cannot be carried out, naming the field.
+// What only package experiment understands, it checks.
 func (p *Plan) Validate() error {
 	fail := func(field, format string, args ...any) error {
 		return fmt.Errorf("%w: %s: %s", ErrPlan, field, fmt.Sprintf(format, args...))
 	}
-	t, o := p.Training, p.Outcome
+	o := p.Outcome
 	switch {
 	case p.Schema != PlanSchema:
 		return fail("schema", "is %q, this program reads %q", p.Schema, PlanSchema)
@@ -194,34 +190,6 @@ func (p *Plan) Validate() error {
 		return fail("name", "%q: use 1 to 40 of a-z, 0-9 and -", p.Name)
 	case p.Claim.PithNumber == "" || p.Claim.ID == "" || p.Claim.Text == "" || p.Claim.Source == "":
 		return fail("claim", "pith_number, id, text and source are needed: a record must say what it is about")
-	case p.Data.Name == "":
-		return fail("data.name", "is missing")
-	case !size(p.Data.Train) || !size(p.Data.Validation) || !size(p.Data.Test):
-		return fail("data", "sizes must be within 0 and %d", maxSamples)
-	case p.Data.Validation == 0:
-		return fail("data.validation", "at least one sample is needed: choices are made on it, never on the test set")
-	case p.Network.Name == "":
-		return fail("network.name", "is missing")
-	case p.Network.Width < 1 || p.Network.Width > 1<<16:
-		return fail("network.width", "%d is not within 1 and 65536", p.Network.Width)
-	case t.Ghost < 2:
-		return fail("training.ghost", "%d: batch norm needs at least 2 samples", t.Ghost)
-	case t.Batch < t.Ghost || t.Batch%t.Ghost != 0:
-		return fail("training.batch", "%d is not a multiple of the ghost batch %d", t.Batch, t.Ghost)
-	case p.Data.Train > 0 && t.Batch > p.Data.Train:
-		return fail("training.batch", "%d is larger than the %d training samples", t.Batch, p.Data.Train)
-	case t.Epochs < 1:
-		return fail("training.epochs", "%d is less than 1", t.Epochs)
-	case !positive(t.LearningRate):
-		return fail("training.learning_rate", "%v is not a positive number", t.LearningRate)
-	case !slices.Contains([]string{"none", "sqrt", "linear"}, t.Scaling):
-		return fail("training.scaling", "%q is not none, sqrt or linear", t.Scaling)
-	case t.Momentum < 0 || t.Momentum >= 1:
-		return fail("training.momentum", "%v is not within [0, 1)", t.Momentum)
-	case t.WeightDecay < 0 || t.ClipNorm < 0:
-		return fail("training", "weight_decay and clip_norm cannot be negative")
-	case t.BatchNorm != Running && t.BatchNorm != Recalibrated:
-		return fail("training.batch_norm", "%q is not running or recalibrated", t.BatchNorm)
 	case o.Metric != "test_accuracy":
 		return fail("outcome.metric", "%q is not test_accuracy", o.Metric)
 	case o.Test != "paired t":
@@ -230,18 +198,18 @@ func (p *Plan) Validate() error {
 		return fail("outcome.alpha", "%v is not within (0, 0.5)", o.Alpha)
 	case o.MinimumEffect < 0 || o.MinimumEffect >= 1:
 		return fail("outcome.minimum_effect", "%v is not a fraction within [0, 1)", o.MinimumEffect)
-	case p.Flatness.Samples < 0 || p.Flatness.Draws < 1 || p.Flatness.Draws > 1000:
-		return fail("flatness", "samples must not be negative and draws within 1 and 1000")
+	case p.Measures.Examples < 0 || p.Measures.Examples > maxSamples:
+		return fail("measures.examples", "%d is not within 0 and %d", p.Measures.Examples, maxSamples)
 	}
-	for i, m := range t.Milestones {
-		if m.Epoch < 1 || m.Epoch >= t.Epochs || !positive(m.LearningRate) || i > 0 && m.Epoch <= t.Milestones[i-1].Epoch {
-			return fail("training.milestones", "entry %d: epochs must rise from 1 and end before %d, rates be positive", i+1, t.Epochs)
+	seen := map[string]bool{}
+	for i, c := range p.Measures.List {
+		switch {
+		case c.Measure == nil:
+			return fail("measures.list", "entry %d: names no measure", i+1)
+		case seen[sharpness.Label(c.Measure)]:
+			return fail("measures.list", "%s is there twice", sharpness.Label(c.Measure))
 		}
-	}
-	for _, s := range slices.Concat(p.Flatness.SmoothOut, p.Flatness.AdaSmoothOut) {
-		if !positive(s) {
-			return fail("flatness", "strength %v is not a positive number", s)
-		}
+		seen[sharpness.Label(c.Measure)] = true
 	}
 	texts := map[string]string{"title": p.Title, "claim.id": p.Claim.ID, "claim.text": p.Claim.Text, "claim.source": p.Claim.Source}
 	for i, n := range p.Notes {
@@ -252,13 +220,76 @@ func (p *Plan) Validate() error {
 			return fail(field, "%v", err)
 		}
 	}
+	if err := p.Sweep.validate(fail); err != nil {
+		return err
+	}
+	if err := p.validateComparisons(fail); err != nil {
+		return err
+	}
 	return p.validateArms(fail)
 }
 
 // maxSamples bounds what a plan can ask for, far above any set of images.
 const maxSamples = 1 << 31
 
-func size(n int) bool { return n >= 0 && n <= maxSamples }
+type failure func(field, format string, args ...any) error
+
+func (s *Sweep) validate(fail failure) error {
+	if s.Schema != SweepSchema {
+		return fail("sweep.schema", "is %q, this program reads %q", s.Schema, SweepSchema)
+	}
+	if len(s.Arms) < 2 {
+		return fail("sweep.arms", "a comparison needs at least two")
+	}
+	for i, a := range s.Arms {
+		if !nameForm.MatchString(a.Name) {
+			return fail("sweep.arms", "name %q: use 1 to 40 of a-z, 0-9 and -", a.Name)
+		}
+		if slices.ContainsFunc(s.Arms[:i], func(b SweepArm) bool { return a.Name == b.Name }) {
+			return fail("sweep.arms", "%q is there twice", a.Name)
+		}
+	}
+	if !s.has(s.Baseline) {
+		return fail("sweep.baseline", "%q is not one of the arms", s.Baseline)
+	}
+	if len(s.Seeds) == 0 {
+		return fail("sweep.seeds", "at least one is needed, %d for a verdict", MinimumPairs)
+	}
+	seen := map[int64]bool{}
+	for _, seed := range s.Seeds {
+		// Seeds stay exact in every JSON reader, also in those that hold
+		// numbers as float64.
+		if seed < 0 || seed >= 1<<53 {
+			return fail("sweep.seeds", "%d is not within 0 and 2^53", seed)
+		}
+		if seen[seed] {
+			return fail("sweep.seeds", "%d is there twice: repeated seeds are not independent runs", seed)
+		}
+		seen[seed] = true
+	}
+	return nil
+}
+
+func (s *Sweep) has(arm string) bool {
+	return slices.ContainsFunc(s.Arms, func(a SweepArm) bool { return a.Name == arm })
+}
+
+func (p *Plan) validateComparisons(fail failure) error {
+	if len(p.Comparisons) == 0 {
+		return fail("comparisons", "name at least one arm to judge against %q", p.Sweep.Baseline)
+	}
+	for i, c := range p.Comparisons {
+		switch {
+		case !p.Sweep.has(c):
+			return fail("comparisons", "%q is not one of the arms", c)
+		case c == p.Sweep.Baseline:
+			return fail("comparisons", "%q is the baseline itself", c)
+		case slices.Contains(p.Comparisons[:i], c):
+			return fail("comparisons", "%q is there twice", c)
+		}
+	}
+	return nil
+}
 
 // plainText refuses text that could pass for something else where people read
 // it: these strings end up on terminals, in signed statements and in pages.
@@ -275,50 +306,54 @@ func plainText(s string) error {
 	return nil
 }
 
-func (p *Plan) validateArms(fail func(field, format string, args ...any) error) error {
-	if len(p.Arms) < 2 {
-		return fail("arms", "a comparison needs at least two")
+// validateArms checks what the beginning of the study filled in: the arms of
+// the sweep, in its order.
+func (p *Plan) validateArms(fail failure) error {
+	if len(p.Arms) == 0 {
+		return nil
 	}
-	names := map[string]bool{}
-	for _, a := range p.Arms {
+	if len(p.Arms) != len(p.Sweep.Arms) {
+		return fail("arms", "%d of them for %d of the sweep", len(p.Arms), len(p.Sweep.Arms))
+	}
+	for i, a := range p.Arms {
+		s, err := a.Setting()
 		switch {
-		case !nameForm.MatchString(a.Name):
-			return fail("arms", "name %q: use 1 to 40 of a-z, 0-9 and -", a.Name)
-		case a.Label == "" || len(a.Label) > 40 || plainText(a.Label) != nil:
-			return fail("arms", "%s: label %q: use 1 to 40 printable characters", a.Name, a.Label)
-		case names[a.Name]:
-			return fail("arms", "%q is there twice", a.Name)
-		case !slices.Contains([]string{MethodSGD, MethodSmoothOut, MethodAdaSmoothOut}, a.Method):
-			return fail("arms", "%s: method %q is not %s, %s or %s", a.Name, a.Method, MethodSGD, MethodSmoothOut, MethodAdaSmoothOut)
-		case a.Method == MethodSGD && a.Strength != 0:
-			return fail("arms", "%s: plain SGD has strength 0, not %v", a.Name, a.Strength)
-		case a.Method != MethodSGD && !positive(a.Strength):
+		case a.Name != p.Sweep.Arms[i].Name:
+			return fail("arms", "%q stands where the sweep has %q", a.Name, p.Sweep.Arms[i].Name)
+		case a.Label == "" || len(a.Label) > 60 || plainText(a.Label) != nil:
+			return fail("arms", "%s: label %q: use 1 to 60 printable characters", a.Name, a.Label)
+		case a.Method == "" || len(a.Method) > 40 || plainText(a.Method) != nil:
+			return fail("arms", "%s: method %q: use 1 to 40 printable characters", a.Name, a.Method)
+		case a.Strength != 0 && !positive(a.Strength):
 			return fail("arms", "%s: strength %v is not a positive number", a.Name, a.Strength)
+		case err != nil:
+			return fail("arms", "%s: config: %v", a.Name, err)
+		case s.Recipe.Epochs < 1:
+			return fail("arms", "%s: config: %d epochs", a.Name, s.Recipe.Epochs)
 		}
-		names[a.Name] = true
-	}
-	if !names[p.Baseline] {
-		return fail("baseline", "%q is not one of the arms", p.Baseline)
-	}
-	if len(p.Seeds) == 0 {
-		return fail("seeds", "at least one is needed, %d for a verdict", MinimumPairs)
-	}
-	seen := map[uint64]bool{}
-	for _, s := range p.Seeds {
-		// Seeds stay exact in every JSON reader, also in those that hold
-		// numbers as float64.
-		if s >= 1<<53 {
-			return fail("seeds", "%d is not below 2^53", s)
+		for _, text := range []string{s.Network.Name, s.Data.Name, s.Data.TrainSHA256, s.Data.ValidationSHA256, s.Data.TestSHA256, s.Recipe.Scaling} {
+			if err := plainText(text); err != nil {
+				return fail("arms", "%s: config: %v", a.Name, err)
+			}
 		}
-		if seen[s] {
-			return fail("seeds", "%d is there twice: repeated seeds are not independent runs", s)
-		}
-		seen[s] = true
 	}
 	return nil
 }
 
 func positive(x float64) bool { return x > 0 && !math.IsInf(x, 1) }
+
+// Seeds are those of the sweep, Baseline the arm that others are compared with.
+func (p *Plan) Seeds() []int64   { return p.Sweep.Seeds }
+func (p *Plan) Baseline() string { return p.Sweep.Baseline }
+
+// epochs is how many every run of the arm has when it is done.
+func (a *Arm) epochs() int {
+	s, err := a.Setting()
+	if err != nil {
+		return 0 // Validate refuses it
+	}
+	return s.Recipe.Epochs
+}
 
 // Arm returns the arm of that name, or nil.
 func (p *Plan) Arm(name string) *Arm {

@@ -3,13 +3,15 @@ package study
 import (
 	"errors"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/openpith/evidence/internal/stats"
 )
 
 // ResultsSchema names the format of results.json.
-const ResultsSchema = "evidence.results/1"
+const ResultsSchema = "evidence.results/2"
 
 // ErrIncomplete reports a study that still has runs to make.
 var ErrIncomplete = errors.New("not every run is made")
@@ -25,13 +27,15 @@ const (
 // Results are the numbers of a study and what follows from them. They are a
 // function of the plan and the runs alone.
 type Results struct {
-	Schema      string       `json:"schema"`
-	PlanSHA256  string       `json:"plan_sha256"`
-	Outcome     string       `json:"outcome"`
-	Statement   string       `json:"statement"` // the outcome in one or two sentences
-	Comparisons []Comparison `json:"comparisons"`
-	Arms        []ArmSummary `json:"arms"`
-	Runs        []Run        `json:"runs"` // all of them, in the order of the plan
+	Schema       string        `json:"schema"`
+	PlanSHA256   string        `json:"plan_sha256"`
+	Outcome      string        `json:"outcome"`
+	Statement    string        `json:"statement"` // the outcome in one or two sentences
+	Comparisons  []Comparison  `json:"comparisons"`
+	Reported     []Difference  `json:"reported"` // arms that are not judged, in the order of the plan
+	Arms         []ArmSummary  `json:"arms"`
+	Correlations []Correlation `json:"correlations"` // of each measure, in the order of the plan
+	Runs         []RunResult   `json:"runs"`         // all of them, in the order of the plan
 }
 
 // A Summary describes one number over the seeds of an arm.
@@ -40,46 +44,76 @@ type Summary = stats.Summary
 // ArmSummary describes an arm over its complete runs. Gap is train minus test
 // accuracy.
 type ArmSummary struct {
-	Arm           string            `json:"arm"`
-	Done          int               `json:"done"`
-	Failed        int               `json:"failed"`
-	TestAccuracy  *Summary          `json:"test_accuracy,omitempty"` // absent when every run failed
-	TrainAccuracy *Summary          `json:"train_accuracy,omitempty"`
-	TestLoss      *Summary          `json:"test_loss,omitempty"`
-	TrainLoss     *Summary          `json:"train_loss,omitempty"`
-	Gap           *Summary          `json:"generalization_gap,omitempty"`
-	LossRise      []LossRiseSummary `json:"loss_rise"`
+	Arm           string           `json:"arm"`
+	Done          int              `json:"done"`
+	Failed        int              `json:"failed"`
+	TestAccuracy  *Summary         `json:"test_accuracy,omitempty"` // absent when every run failed
+	TrainAccuracy *Summary         `json:"train_accuracy,omitempty"`
+	TestLoss      *Summary         `json:"test_loss,omitempty"`
+	TrainLoss     *Summary         `json:"train_loss,omitempty"`
+	Gap           *Summary         `json:"generalization_gap,omitempty"`
+	Measures      []MeasureSummary `json:"measures"`
 }
 
-// LossRiseSummary is the rise of the training loss under one noise, over the
-// complete runs. It is absent where the loss of one of them was not finite.
-type LossRiseSummary struct {
-	Noise    string  `json:"noise"`
-	Strength float64 `json:"strength"`
-	Rise     Summary `json:"rise"`
+// MeasureSummary is one measure over the complete runs of an arm. It is absent
+// where one of them could not be measured, instead of being one over the runs
+// that were lucky.
+type MeasureSummary struct {
+	Measure string  `json:"measure"`
+	Summary Summary `json:"summary"`
 }
 
-// A Comparison holds an arm against the baseline on the primary outcome,
+// A Correlation is how a measure of sharpness goes with the generalisation gap
+// over all complete runs that it could measure. Runs of one arm are alike, so
+// the intervals, which take runs for independent, are rather too narrow.
+type Correlation struct {
+	Measure string `json:"measure"`
+	N       int    `json:"n"`
+	// Logarithm says that Pearson's coefficient is of the measure's logarithm:
+	// where all values are positive, since sharpness spans decades.
+	Logarithm bool            `json:"logarithm"`
+	Pearson   *stats.Interval `json:"pearson,omitempty"` // absent where it is not defined
+	Kendall   *stats.Interval `json:"kendall,omitempty"`
+}
+
+// A RunResult is a run with the digest of all that its file says of it.
+type RunResult struct {
+	Arm           string     `json:"arm"`
+	Seed          int64      `json:"seed"`
+	Status        string     `json:"status"`
+	Error         string     `json:"error,omitempty"`
+	SHA256        string     `json:"sha256"`
+	Final         *Final     `json:"final,omitempty"`
+	Measures      []Measured `json:"measures"`
+	WeightsSHA256 string     `json:"weights_sha256,omitempty"`
+}
+
+// A Difference holds an arm against the baseline on the primary outcome,
 // paired by seed. Differences are arm minus baseline, in the order of Seeds.
-type Comparison struct {
+type Difference struct {
 	Arm         string    `json:"arm"`
 	Baseline    string    `json:"baseline"`
 	Metric      string    `json:"metric"`
-	Seeds       []uint64  `json:"seeds"` // those with both runs complete
+	Seeds       []int64   `json:"seeds"` // those with both runs complete
 	Differences []float64 `json:"differences"`
 	FailedRuns  int       `json:"failed_runs"` // of either arm
 	Effect      *Summary  `json:"effect,omitempty"`
-	T           float64   `json:"t"`
-	P           float64   `json:"p"`          // two-sided
-	PAdjusted   float64   `json:"p_adjusted"` // Holm, over all comparisons
-	Outcome     string    `json:"outcome"`
-	Reason      string    `json:"reason"` // why this outcome, in words
+}
+
+// A Comparison is a difference that is judged.
+type Comparison struct {
+	Difference
+	T         float64 `json:"t"`
+	P         float64 `json:"p"`          // two-sided
+	PAdjusted float64 `json:"p_adjusted"` // Holm, over all comparisons
+	Outcome   string  `json:"outcome"`
+	Reason    string  `json:"reason"` // why this outcome, in words
 }
 
 // Judge turns runs into results by the plan's rule and nothing else. Runs
 // must hold every arm and seed of the plan exactly once, in any order.
 //
-// For each arm against the baseline, with the differences d of the paired
+// For each comparison of the plan, with the differences d of the paired
 // runs, their mean m and its 95 % interval:
 //
 //	inconclusive  any failed run, or fewer than [MinimumPairs] complete pairs
@@ -92,15 +126,21 @@ type Comparison struct {
 // The study is what all comparisons agree on; mixed when at least one, but not
 // every one, is successful; inconclusive when none is and some could not tell.
 func (p *Plan) Judge(runs []Run) (*Results, error) {
+	if len(p.Arms) == 0 {
+		return nil, fmt.Errorf("%w: arms: the study was not begun", ErrPlan)
+	}
 	ordered, err := p.arrange(runs)
 	if err != nil {
 		return nil, err
 	}
-	res := &Results{Schema: ResultsSchema, PlanSHA256: p.SHA256(), Runs: ordered}
+	res := &Results{Schema: ResultsSchema, PlanSHA256: p.SHA256(), Reported: []Difference{}}
+	for _, c := range p.Comparisons {
+		res.Comparisons = append(res.Comparisons, p.compare(c, ordered))
+	}
 	for _, a := range p.Arms {
 		res.Arms = append(res.Arms, p.summarizeArm(a.Name, ordered))
-		if a.Name != p.Baseline {
-			res.Comparisons = append(res.Comparisons, p.compare(a.Name, ordered))
+		if a.Name != p.Baseline() && !slices.Contains(p.Comparisons, a.Name) {
+			res.Reported = append(res.Reported, p.difference(a.Name, ordered))
 		}
 	}
 	ps := make([]float64, len(res.Comparisons))
@@ -112,6 +152,13 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 		c.PAdjusted = adjusted
 		c.Outcome, c.Reason = p.Outcome.judge(c)
 	}
+	res.Correlations = p.correlate(ordered)
+	for _, r := range ordered {
+		res.Runs = append(res.Runs, RunResult{
+			Arm: r.Arm, Seed: r.Seed, Status: r.Status, Error: r.Error, SHA256: digest(r),
+			Final: r.Final, Measures: r.Measures, WeightsSHA256: r.WeightsSHA256,
+		})
+	}
 	res.Outcome = overall(res.Comparisons)
 	res.Statement = p.statement(res)
 	return res, nil
@@ -121,7 +168,7 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 func (p *Plan) arrange(runs []Run) ([]Run, error) {
 	type key struct {
 		arm  string
-		seed uint64
+		seed int64
 	}
 	byKey := map[key]Run{}
 	for _, r := range runs {
@@ -136,7 +183,7 @@ func (p *Plan) arrange(runs []Run) ([]Run, error) {
 	}
 	var out []Run
 	for _, a := range p.Arms {
-		for _, s := range p.Seeds {
+		for _, s := range p.Seeds() {
 			r, ok := byKey[key{a.Name, s}]
 			if !ok {
 				return nil, fmt.Errorf("%w: %s seed %d is missing", ErrIncomplete, a.Name, s)
@@ -151,10 +198,18 @@ func (p *Plan) arrange(runs []Run) ([]Run, error) {
 }
 
 func (p *Plan) compare(arm string, runs []Run) Comparison {
-	c := Comparison{Arm: arm, Baseline: p.Baseline, Metric: p.Outcome.Metric, T: 0, P: 1, PAdjusted: 1, Seeds: []uint64{}, Differences: []float64{}}
-	base := map[uint64]Run{}
+	c := Comparison{Difference: p.difference(arm, runs), T: 0, P: 1, PAdjusted: 1}
+	if c.Effect != nil && c.Effect.N >= 2 {
+		c.T, c.P = stats.PairedT(*c.Effect)
+	}
+	return c
+}
+
+func (p *Plan) difference(arm string, runs []Run) Difference {
+	d := Difference{Arm: arm, Baseline: p.Baseline(), Metric: p.Outcome.Metric, Seeds: []int64{}, Differences: []float64{}}
+	base := map[int64]Run{}
 	for _, r := range runs {
-		if r.Arm == p.Baseline {
+		if r.Arm == d.Baseline {
 			base[r.Seed] = r
 		}
 	}
@@ -164,25 +219,53 @@ func (p *Plan) compare(arm string, runs []Run) Comparison {
 		}
 		b := base[r.Seed]
 		if r.Status == StatusFailed {
-			c.FailedRuns++
+			d.FailedRuns++
 		}
 		if b.Status == StatusFailed {
-			c.FailedRuns++
+			d.FailedRuns++
 		}
 		if r.Final == nil || b.Final == nil {
 			continue
 		}
-		c.Seeds = append(c.Seeds, r.Seed)
-		c.Differences = append(c.Differences, r.Final.TestAccuracy-b.Final.TestAccuracy)
+		d.Seeds = append(d.Seeds, r.Seed)
+		d.Differences = append(d.Differences, r.Final.TestAccuracy-b.Final.TestAccuracy)
 	}
-	if n := len(c.Differences); n >= 1 {
-		s := stats.Summarize(c.Differences)
-		c.Effect = &s
-		if n >= 2 {
-			c.T, c.P = stats.PairedT(s)
+	if len(d.Differences) >= 1 {
+		s := stats.Summarize(d.Differences)
+		d.Effect = &s
+	}
+	return d
+}
+
+// correlate sets every measure against the generalisation gap.
+func (p *Plan) correlate(runs []Run) []Correlation {
+	out := []Correlation{}
+	for i, label := range p.Measures.Labels() {
+		c := Correlation{Measure: label, Logarithm: true}
+		var xs, gaps []float64
+		for _, r := range runs {
+			if r.Final == nil || r.Measures[i].Error != "" {
+				continue
+			}
+			xs, gaps = append(xs, r.Measures[i].Value), append(gaps, r.Final.Gap())
+			c.Logarithm = c.Logarithm && r.Measures[i].Value > 0
 		}
+		c.N = len(xs)
+		c.Logarithm = c.Logarithm && c.N > 0
+		if k, ok := stats.Kendall(xs, gaps); ok {
+			c.Kendall = &k
+		}
+		if c.Logarithm {
+			for i := range xs {
+				xs[i] = math.Log(xs[i])
+			}
+		}
+		if r, ok := stats.Pearson(xs, gaps); ok {
+			c.Pearson = &r
+		}
+		out = append(out, c)
 	}
-	return c
+	return out
 }
 
 func (o Outcome) judge(c *Comparison) (outcome, reason string) {
@@ -218,8 +301,9 @@ func overall(cs []Comparison) string {
 }
 
 func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
-	s := ArmSummary{Arm: arm, LossRise: []LossRiseSummary{}}
+	s := ArmSummary{Arm: arm, Measures: []MeasureSummary{}}
 	var finals []*Final
+	var done []Run
 	for _, r := range runs {
 		switch {
 		case r.Arm != arm:
@@ -227,7 +311,7 @@ func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 			s.Failed++
 		default:
 			s.Done++
-			finals = append(finals, r.Final)
+			finals, done = append(finals, r.Final), append(done, r)
 		}
 	}
 	if len(finals) == 0 {
@@ -246,17 +330,15 @@ func (p *Plan) summarizeArm(arm string, runs []Run) ArmSummary {
 	s.TestLoss = over(func(f *Final) float64 { return f.TestLoss })
 	s.TrainLoss = over(func(f *Final) float64 { return f.TrainLoss })
 	s.Gap = over((*Final).Gap)
-	for _, probe := range p.Flatness.Probes() {
-		var rises []float64
-		for _, f := range finals {
-			for _, l := range f.LossRise {
-				if (Probe{l.Noise, l.Strength}) == probe {
-					rises = append(rises, l.Mean)
-				}
+	for i, label := range p.Measures.Labels() {
+		var values []float64
+		for _, r := range done {
+			if r.Measures[i].Error == "" {
+				values = append(values, r.Measures[i].Value)
 			}
 		}
-		if len(rises) == len(finals) {
-			s.LossRise = append(s.LossRise, LossRiseSummary{Noise: probe.Noise, Strength: probe.Strength, Rise: stats.Summarize(rises)})
+		if len(values) == len(done) {
+			s.Measures = append(s.Measures, MeasureSummary{label, stats.Summarize(values)})
 		}
 	}
 	return s

@@ -14,26 +14,28 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/openpith/evidence/sharpness"
 )
 
-// examplePlan is a small valid plan with two treatments and five seeds.
+// examplePlan is a small valid plan with two treatments, one more arm and five
+// seeds, as a study begins with it.
 func examplePlan() *Plan {
-	return &Plan{
+	p := &Plan{
 		Schema: PlanSchema, Name: "example", Title: "Example",
-		Claim:    Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "It helps.", Source: "abstract"},
-		Data:     Data{Name: "glyphs", Train: 512, Validation: 128, Test: 128},
-		Network:  Network{Name: "f1", Width: 16},
-		Training: Training{Batch: 64, Ghost: 32, Epochs: 2, LearningRate: 0.1, Scaling: "sqrt", Momentum: 0.9, BatchNorm: "recalibrated"},
-		Arms: []Arm{
-			{Name: "sgd", Label: "SGD", Method: MethodSGD},
-			{Name: "so", Label: "SmoothOut", Method: MethodSmoothOut, Strength: 0.01},
-			{Name: "ada", Label: "AdaSmoothOut", Method: MethodAdaSmoothOut, Strength: 0.1},
-		},
-		Baseline: "sgd",
-		Seeds:    []uint64{1, 2, 3, 4, 5},
-		Outcome:  Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.001},
-		Flatness: Flatness{Samples: 100, Draws: 2, SmoothOut: []float64{0.01}, AdaSmoothOut: []float64{0.1}},
+		Claim:       Claim{PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", ID: "c", Text: "It helps.", Source: "abstract"},
+		Sweep:       Sweep{Schema: SweepSchema, Recipe: "quick", Seeds: []int64{1, 2, 3, 4, 5}, Baseline: "sgd", Set: map[string]any{"epochs": "2"}},
+		Comparisons: []string{"so", "ada"},
+		Outcome:     Outcome{Metric: "test_accuracy", Test: "paired t", Alpha: 0.05, MinimumEffect: 0.001},
+		Measures: Measures{Examples: 100, Seed: 1, List: []sharpness.Choice{
+			{Measure: sharpness.Filled(sharpness.Noise{Strength: 0.01, Draws: 2})}, {Measure: sharpness.Filled(sharpness.Keskar{})},
+		}},
 	}
+	for _, name := range []string{"sgd", "so", "ada", "sam"} {
+		p.Sweep.Arms = append(p.Sweep.Arms, SweepArm{Name: name, Set: map[string]any{"method": name}})
+		p.Arms = append(p.Arms, Arm{Name: name, Label: strings.ToUpper(name), Method: name, Config: json.RawMessage(`{"data": {"name": "glyphs"}, "recipe": {"epochs": 2, "batch": 64}}`)})
+	}
+	return p
 }
 
 // runsWith gives every arm the test accuracies listed, one per seed; a NaN is
@@ -41,16 +43,21 @@ func examplePlan() *Plan {
 func runsWith(p *Plan, accuracies map[string][]float64) []Run {
 	var runs []Run
 	for _, a := range p.Arms {
-		for i, s := range p.Seeds {
-			r := Run{PlanSHA256: p.SHA256(), Arm: a.Name, Seed: s, Status: StatusDone, Epochs: []Epoch{}}
-			acc := accuracies[a.Name][i]
+		for i, s := range p.Seeds() {
+			r := Run{PlanSHA256: p.SHA256(), Arm: a.Name, Seed: s, ConfigSHA256: strings.Repeat("c", 64), Status: StatusDone, Epochs: []Epoch{}, Measures: []Measured{}}
+			acc := 0.5
+			if list := accuracies[a.Name]; list != nil {
+				acc = list[i]
+			}
 			if math.IsNaN(acc) {
 				r.Status, r.Error = StatusFailed, "the loss is not a number at step 3"
 			} else {
-				r.Final = &Final{TrainAccuracy: 1, TrainLoss: 0.1, ValidationAccuracy: acc, ValidationLoss: 0.2, TestAccuracy: acc, TestLoss: 0.3,
-					LossRise: []LossRise{{Noise: MethodSmoothOut, Strength: 0.01, Mean: 0.5, SD: 0.1}}}
+				r.Final = &Final{TrainAccuracy: 1, TrainLoss: 0.1, TrainSamples: 9, ValidationAccuracy: acc, ValidationLoss: 0.2, ValidationSamples: 8, TestAccuracy: acc, TestLoss: 0.3, TestSamples: 7}
+				for k, label := range p.Measures.Labels() {
+					r.Measures = append(r.Measures, Measured{Measure: label, Value: float64(k+1) * (1.1 - acc), StandardError: 0.1})
+				}
 				r.WeightsSHA256 = strings.Repeat("a", 64)
-				for e := range p.Training.Epochs {
+				for e := range 2 {
 					r.Epochs = append(r.Epochs, Epoch{Epoch: e + 1, LearningRate: 0.1, TrainLoss: 1, ValidationLoss: 1, ValidationAccuracy: acc})
 				}
 			}
@@ -112,7 +119,7 @@ func TestJudge(t *testing.T) {
 
 func TestFewerThanFiveSeedsAreInconclusive(t *testing.T) {
 	p := examplePlan()
-	p.Seeds = p.Seeds[:4]
+	p.Sweep.Seeds = p.Sweep.Seeds[:4]
 	res, err := p.Judge(runsWith(p, map[string][]float64{
 		"sgd": {0.5, 0.5, 0.5, 0.5}, "so": {0.9, 0.91, 0.92, 0.9}, "ada": {0.1, 0.11, 0.1, 0.11},
 	}))
@@ -133,7 +140,7 @@ func TestFailedRunsStayListed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.Runs) != 15 || res.Arms[1].Failed != 5 || res.Arms[1].TestAccuracy != nil || res.Comparisons[1].FailedRuns != 1 {
+	if len(res.Runs) != 20 || res.Arms[1].Failed != 5 || res.Arms[1].TestAccuracy != nil || res.Comparisons[1].FailedRuns != 1 {
 		t.Errorf("runs %d, arm %+v, comparison %+v", len(res.Runs), res.Arms[1], res.Comparisons[1])
 	}
 	if _, err := json.Marshal(res); err != nil {
@@ -151,10 +158,12 @@ func TestJudgeInsistsOnEveryRun(t *testing.T) {
 	final := *odd.Final
 	final.TestAccuracy = 1.5
 	odd.Final = &final
-	huge, stranger, short := all[0], all[0], all[0]
-	final2, final3 := *all[0].Final, *all[0].Final
-	final2.TestLoss, final3.LossRise = 1.7e308, []LossRise{{Noise: MethodSmoothOut, Strength: 7}}
-	huge.Final, stranger.Final = &final2, &final3
+	huge, stranger, fewer, short := all[0], all[0], all[0], all[0]
+	final2 := *all[0].Final
+	final2.TestLoss = 1.7e308
+	huge.Final = &final2
+	stranger.Measures = []Measured{{Measure: "feeling"}, all[0].Measures[1]}
+	fewer.Measures = all[0].Measures[:1]
 	short.Epochs = short.Epochs[:1]
 	if _, err := p.Judge(all[1:]); !errors.Is(err, ErrIncomplete) || !strings.Contains(err.Error(), "sgd seed 1") {
 		t.Errorf("a missing run: %v, want ErrIncomplete about sgd seed 1", err)
@@ -165,7 +174,8 @@ func TestJudgeInsistsOnEveryRun(t *testing.T) {
 		want string
 	}{
 		{"overflow", append([]Run{huge}, all[1:]...), "loss"},
-		{"loss_rise of no plan", append([]Run{stranger}, all[1:]...), "loss_rise"},
+		{"a measure of no plan", append([]Run{stranger}, all[1:]...), "feeling"},
+		{"a measure left out", append([]Run{fewer}, all[1:]...), "measures"},
 		{"too few epochs", append([]Run{short}, all[1:]...), "status"},
 		{"twice", append(all[:len(all):len(all)], all[0]), "there twice"},
 		{"foreign", append(all[:len(all):len(all)], foreign), "not in the plan"},
@@ -212,23 +222,42 @@ func TestParsePlanRefuses(t *testing.T) {
 		{"duplicate key", `"name": "example"`, `"name": "example", "name": "other"`, "name"},
 		{"trailing data", "\n}\n", "\n} {}", ""},
 		{"other schema", PlanSchema, "evidence.plan/9", "schema"},
-		{"baseline without arm", `"baseline": "sgd"`, `"baseline": "adam"`, "baseline"},
-		{"seed twice", "1,\n    2", "1,\n    1", "seeds"},
-		{"ghost does not divide", `"batch": 64`, `"batch": 65`, "training.batch"},
-		{"negative rate", `"learning_rate": 0.1`, `"learning_rate": -0.1`, "training.learning_rate"},
-		{"noise on sgd", `"method": "sgd",
-      "strength": 0`, `"method": "sgd",
-      "strength": 0.1`, "plain SGD"},
-		{"path in a name", `"name": "so"`, `"name": "../so"`, "arms"},
-		{"unknown method", `"method": "adasmoothout"`, `"method": "sam"`, "method"},
-		{"spelled twice", `"batch": 64`, `"batch": 64, "BATCH": 32`, "training"},
-		{"missing field", `"momentum": 0.9,`, ``, "training.momentum"},
-		{"wrong type", `"epochs": 2`, `"epochs": "two"`, "training.epochs"},
+		{"baseline without arm", `"baseline": "sgd"`, `"baseline": "adam"`, "sweep.baseline"},
+		{"seed twice", "1,\n      2", "1,\n      1", "sweep.seeds"},
+		{"no seeds", `"seeds": [
+      1,
+      2,
+      3,
+      4,
+      5
+    ]`, `"seeds": []`, "sweep.seeds"},
+		{"a sweep of another form", SweepSchema, "evidence.sweep/9", "sweep.schema"},
+		{"a grid", `"recipe": "quick",`, `"recipe": "quick", "grid": {},`, "grid"},
+		{"path in a name", `"name": "so"`, `"name": "../so"`, "sweep.arms"},
+		{"arm twice", `"name": "so"`, `"name": "sgd"`, "sweep.arms"},
+		{"judging nobody", `"so",
+    "ada"
+`, `"nobody"
+`, "comparisons"},
+		{"judging the baseline", `"so",
+    "ada"
+`, `"sgd"
+`, "comparisons"},
+		{"judging nothing", `[
+    "so",
+    "ada"
+  ]`, `[]`, "comparisons"},
+		{"unknown measure", `"measure": "keskar"`, `"measure": "feeling"`, "feeling"},
+		{"a measure without its settings", `"one_sided": false`, `"one_side": false`, "one_side"},
+		{"spelled twice", `"alpha": 0.05`, `"alpha": 0.05, "ALPHA": 0.5`, "outcome"},
+		{"missing field", `"alpha": 0.05,`, ``, "outcome.alpha"},
+		{"wrong type", `"alpha": 0.05`, `"alpha": "low"`, "outcome.alpha"},
 		{"escape sequence in a label", `"label": "SGD"`, `"label": "\u001b[2KSGD"`, "label"},
 		{"second line in the title", `"title": "Example"`, `"title": "Example\n\n## Check it"`, "title"},
-		{"milestone after the end", `"milestones": null`, `"milestones": [{"epoch": 2, "learning_rate": 0.1}]`, "milestones"},
-		{"more samples than there can be", `"train": 512`, `"train": 9007199254740993`, "data"},
-		{"no draws", `"draws": 2`, `"draws": 0`, "flatness"},
+		{"an arm that the sweep lacks", `"name": "ada",
+      "label"`, `"name": "eve",
+      "label"`, "arms"},
+		{"no epochs", `"epochs": 2,`, `"epochs": 0,`, "epochs"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -279,7 +308,7 @@ func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
 	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
 	runs := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
 	for _, r := range runs[:2] {
-		if err := d.WriteRun(p, r, Timing{}, Code{}); err != nil {
+		if err := d.WriteRun(p, r, Timing{}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -295,7 +324,7 @@ func TestDirKeepsRunsAndNoticesDamage(t *testing.T) {
 	}
 
 	other := examplePlan()
-	other.Seeds = []uint64{7, 8, 9, 10, 11}
+	other.Sweep.Seeds = []int64{7, 8, 9, 10, 11}
 	if err := d.Create(other); !errors.Is(err, ErrOtherStudy) {
 		t.Errorf("another plan in the same place: %v, want ErrOtherStudy", err)
 	}
@@ -353,7 +382,7 @@ func TestResultsAreReadStrictly(t *testing.T) {
 // A start that was interrupted before plan.json was written can be repeated.
 func TestCreateAfterAnInterruptedStart(t *testing.T) {
 	d := Dir(t.TempDir())
-	for _, sub := range []string{"runs", "checkpoints"} {
+	for _, sub := range []string{"runs"} {
 		if err := os.Mkdir(d.Path(sub), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -375,19 +404,50 @@ func TestCreateAfterAnInterruptedStart(t *testing.T) {
 	}
 }
 
-// A strength at which one loss was not finite has no summary, instead of one
-// over the runs that were lucky.
-func TestLossRiseOfSomeRunsIsNotSummarized(t *testing.T) {
+// A measure that one run could not take has no summary, instead of one over the
+// runs that were lucky, and is left out of the correlation.
+func TestAMeasureThatFailed(t *testing.T) {
 	p := examplePlan()
-	acc := []float64{0.5, 0.6, 0.5, 0.6, 0.5}
+	acc := []float64{0.5, 0.6, 0.55, 0.61, 0.52}
 	runs := runsWith(p, map[string][]float64{"sgd": acc, "so": acc, "ada": acc})
-	runs[2].Final.LossRise = nil
+	runs[2].Measures = []Measured{{Measure: runs[2].Measures[0].Measure, Error: "the loss is Inf"}, runs[2].Measures[1]}
 	res, err := p.Judge(runs)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(res.Arms[0].LossRise) != 0 || len(res.Arms[1].LossRise) != 1 {
-		t.Errorf("summaries: %+v and %+v", res.Arms[0].LossRise, res.Arms[1].LossRise)
+	if len(res.Arms[0].Measures) != 1 || len(res.Arms[1].Measures) != 2 {
+		t.Errorf("summaries: %+v and %+v", res.Arms[0].Measures, res.Arms[1].Measures)
+	}
+	c := res.Correlations
+	if len(c) != 2 || c[0].N != 19 || c[1].N != 20 || !c[0].Logarithm {
+		t.Fatalf("correlations: %+v", c)
+	}
+	// The value is proportional to the gap plus 0.1: ranks agree.
+	if k := c[1].Kendall; k == nil || math.Abs(k.Value-1) > 1e-9 {
+		t.Errorf("Kendall's τ of ranks that agree: %+v", k)
+	}
+}
+
+// Arms that are not judged are reported, without a say in the outcome.
+func TestOtherArmsAreReported(t *testing.T) {
+	p := examplePlan()
+	base := []float64{0.90, 0.91, 0.92, 0.90, 0.91}
+	plus := func(d float64) []float64 {
+		var out []float64
+		for i, x := range base {
+			out = append(out, x+d+0.001*float64(i%2))
+		}
+		return out
+	}
+	res, err := p.Judge(runsWith(p, map[string][]float64{"sgd": base, "so": plus(0.01), "ada": plus(0.02), "sam": plus(-0.3)}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Outcome != Successful || len(res.Comparisons) != 2 {
+		t.Errorf("outcome %s of %d comparisons", res.Outcome, len(res.Comparisons))
+	}
+	if len(res.Reported) != 1 || res.Reported[0].Arm != "sam" || res.Reported[0].Effect.Mean > -0.29 {
+		t.Errorf("reported: %+v", res.Reported)
 	}
 }
 

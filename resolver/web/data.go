@@ -95,14 +95,6 @@ func (s *Site) missing(err error, suffix string) error {
 	return err
 }
 
-func (s *Site) load(ctx context.Context, suffix string) ([]byte, error) {
-	tag, packed, err := s.quick.Packed(ctx, suffix)
-	if err != nil {
-		return nil, s.missing(err, suffix)
-	}
-	return unpack(suffix, tag, packed)
-}
-
 func hitOf(r resolver.Record) hit {
 	h := hit{Suffix: r.Suffix, Number: r.Number, Title: firstNonEmpty(plainTitle(r.Title), r.Source, r.Number), Authors: clip(export.Plain(r.Authors), 200), Source: r.Source,
 		Categories: strings.Join(r.Categories, ", "), Submitted: r.Submitted, Events: r.EventCount, Replications: r.Replications}
@@ -243,11 +235,7 @@ func (s *Site) citations(ctx context.Context, v *recordView) ([]citationView, er
 			}
 			seen[c.EventID] = true
 			if other == nil {
-				bundle, err := s.load(ctx, c.Suffix)
-				if err != nil {
-					return nil, err
-				}
-				if other, err = newRecordView(bundle, s.trust()); err != nil {
+				if other, err = s.verified(ctx, c.Suffix); err != nil {
 					return nil, err
 				}
 				others[c.Suffix] = other

@@ -115,7 +115,7 @@ func rich(t testing.TB) []byte {
 			Payload json.RawMessage `json:"payload"`
 		} `json:"events"`
 	}
-	data, err := os.ReadFile("../../docs/replications/mnist-f1-part/bundle.json")
+	data, err := os.ReadFile("testdata/replicated.json")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,16 @@ package web
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
+	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/export"
+	"github.com/openpith/evidence/resolver"
 )
 
 // maxCandidates is how many records an ambiguous name lists.
@@ -282,13 +286,65 @@ func (s *Site) alias(w http.ResponseWriter, r *http.Request) error {
 
 // view loads a record and all that is known about it.
 func (s *Site) view(ctx context.Context, suffix string) (*recordView, error) {
-	bundle, err := s.load(ctx, suffix)
+	kept, err := s.verified(ctx, suffix)
 	if err != nil {
 		return nil, err
 	}
-	v, err := newRecordView(bundle, s.trust())
+	v := *kept // others read it, too
+	v.History = slices.Clone(kept.History)
+	return &v, s.surroundings(ctx, &v)
+}
+
+// viewBytes is how much memory the views of records may take that were asked for
+// lately, and viewWeight how many times the size of its bundle a view takes.
+const (
+	viewBytes  = 64 << 20
+	viewWeight = 6
+)
+
+// A viewKey is what the view of a bundle follows from: its bytes and the policy.
+type viewKey struct{ bundle, policy resolver.Digest }
+
+// verified loads a record and verifies it, unless these very bytes were verified
+// lately under this very policy. Nobody may change what it returns.
+func (s *Site) verified(ctx context.Context, suffix string) (*recordView, error) {
+	tag, err := s.quick.Tag(ctx, suffix)
+	if err != nil {
+		return nil, s.missing(err, suffix)
+	}
+	trust := s.trust()
+	key := viewKey{tag, s.policyDigest(trust)}
+	if v, ok := s.views.Get(key); ok {
+		return v, nil
+	}
+	tag, packed, err := s.quick.Packed(ctx, suffix)
+	if err != nil {
+		return nil, s.missing(err, suffix)
+	}
+	bundle, err := unpack(suffix, tag, packed)
+	if err != nil {
+		return nil, err
+	}
+	v, err := newRecordView(bundle, trust)
 	if err != nil {
 		return nil, fmt.Errorf("record %s: %w", suffix, err)
 	}
-	return v, s.surroundings(ctx, v)
+	key.bundle = tag // it may be newer by now
+	s.views.Put(key, v, int64(viewWeight*len(bundle)), nil)
+	return v, nil
+}
+
+// policyDigest names a policy by what it says.
+func (s *Site) policyDigest(trust *pith.Trust) resolver.Digest {
+	if named := s.policy.Load(); named != nil && named.trust == trust {
+		return named.digest
+	}
+	named := &namedPolicy{trust, sha256.Sum256(trust.JSON())}
+	s.policy.Store(named)
+	return named.digest
+}
+
+type namedPolicy struct {
+	trust  *pith.Trust
+	digest resolver.Digest
 }

@@ -11,11 +11,12 @@ import (
 	"net/http"
 	"net/url"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"github.com/openpith/evidence/internal/lru"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/spec/schema"
@@ -86,6 +87,8 @@ type Site struct {
 	started time.Time
 	mcp     http.Handler
 	schemas []string
+	views   *lru.Cache[viewKey, *recordView]
+	policy  atomic.Pointer[namedPolicy] // the newest
 }
 
 // New returns a site. It fails when the configuration contradicts itself.
@@ -103,12 +106,14 @@ func New(cfg Config) (*Site, error) {
 	}
 	cfg.Name = cmp.Or(cfg.Name, "a mirror")
 	if cfg.Trust == nil {
-		cfg.Trust = pith.PinnedTrust
+		pinned := pith.PinnedTrust()
+		cfg.Trust = func() *pith.Trust { return pinned }
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now()}
+	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now(),
+		views: lru.New[viewKey, *recordView](viewBytes)}
 	if err := s.listSchemas(); err != nil {
 		return nil, err
 	}
@@ -127,7 +132,7 @@ func (s *Site) Routes(mux *http.ServeMux) {
 	handle("/recent", s.recent)
 	handle("/about", s.about)
 
-	mux.HandleFunc("GET /pith/{id}/bundle.json", s.bundle)
+	mux.HandleFunc(bundlePattern, s.bundle)
 	mux.HandleFunc("GET /.well-known/pith/{id}/bundle.json", s.bundle)
 	handle("/pith/{id}", s.record)
 	handle("/pith/{id}/state.json", s.state)
@@ -178,14 +183,24 @@ func (s *Site) page(at, title, description string) page {
 	return page{Title: title, Description: description, Mirror: s.cfg.Name, At: at}
 }
 
-var goodHost = regexp.MustCompile(`^[A-Za-z0-9.:\[\]-]{1,255}$`)
+// goodHost reports whether a Host header is one that may stand in our links.
+func goodHost(host string) bool {
+	for i := range len(host) {
+		switch c := host[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == ':', c == '-', c == '[', c == ']':
+		default:
+			return false
+		}
+	}
+	return host != "" && len(host) <= 255
+}
 
 // base is the address under which this mirror is reached.
 func (s *Site) base(r *http.Request) string {
 	switch {
 	case s.cfg.BaseURL != "":
 		return s.cfg.BaseURL
-	case r == nil || !goodHost.MatchString(r.Host):
+	case r == nil || !goodHost(r.Host):
 		return "https://mirror.example"
 	case r.TLS != nil:
 		return "https://" + r.Host

@@ -492,7 +492,7 @@ func TestRecordPage(t *testing.T) {
 		"pith:2018:" + seedSuffix, "SmoothOut: Smoothing Out Sharp Minima", "not the order of the byline", "Chunpeng Wu, Cong Xu",
 		"unknown key", "trusted", "attested", "not anchored", "refs pending",
 		"machine extracted", "closes the generalization gap", "55 were found",
-		`class="tag inconclusive"`, "SmoothOut against SGD", "95 % interval −0.21 to +0.28, n = 5", `class="range"`,
+		`class="tag inconclusive"`, "SmoothOut against SGD", "95 % interval −9.79 to +7.91, n = 5", `class="range"`,
 		"Sharpness-Aware Minimization", "<b>extends</b> this work", "This work <b>uses the method of</b> <a href=\"/pith/" + suffixOf(t, l.cited),
 		"ORCID <a href=\"https://orcid.org/0000-0002-1825-0097\"", "Erratum", "future_type", "web.archive.org",
 		"curl -sO https://mirror.example/pith/" + seedSuffix + "/bundle.json", `\pithnumber{` + seedSuffix + `}`, `src="/pith/` + seedSuffix + `.svg"`,

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+
+	"github.com/openpith/evidence/resolver"
 )
 
 // Header values that many answers share. net/http takes them as they are, so
@@ -40,21 +42,51 @@ var (
 )
 
 // Secure sets the headers that keep a browser from doing with our answers what
-// they are not for, and refuses addresses of unreasonable length.
+// they are not for, and refuses addresses of unreasonable length. What mirrors
+// and verifiers ask for all the time, a bundle by its whole number, it answers
+// itself: JSON is no page, so it needs two of those headers and no more.
 func (s *Site) Secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h["Content-Security-Policy"] = policy
 		h["X-Content-Type-Options"] = nosniff
-		h["Referrer-Policy"] = noReferrer
 		h["Cross-Origin-Resource-Policy"] = crossSite
-		h["Cross-Origin-Opener-Policy"] = sameOrigin
+		if suffix := bundlePath(r.URL.Path); suffix != "" && r.URL.RawQuery == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			r.Pattern = bundlePattern // for metrics, as the mux would set it
+			if err := s.serveBundle(w, r, suffix); err != nil {
+				setPageHeaders(h)
+				s.fail(w, r, err)
+			}
+			return
+		}
+		setPageHeaders(h)
 		if len(r.URL.Path) > maxPath || len(r.URL.RawQuery) > maxQuery {
 			http.Error(w, "the address is too long", http.StatusRequestURITooLong)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+func setPageHeaders(h http.Header) {
+	h["Content-Security-Policy"] = policy
+	h["Referrer-Policy"] = noReferrer
+	h["Cross-Origin-Opener-Policy"] = sameOrigin
+}
+
+const bundlePattern = "GET /pith/{id}/bundle.json"
+
+// bundlePath returns the suffix of a record where a path is exactly that of its
+// bundle, else "".
+func bundlePath(path string) string {
+	const before, after = "/pith/", "/bundle.json"
+	if len(path) != len(before)+26+len(after) || path[:len(before)] != before || path[len(before)+26:] != after {
+		return ""
+	}
+	suffix := path[len(before) : len(before)+26]
+	if !resolver.IsSuffix(suffix) {
+		return ""
+	}
+	return suffix
 }
 
 // Bounds on addresses, in bytes.

@@ -43,29 +43,22 @@ func writeTrust(path string, key ed25519.PrivateKey) error {
 
 // run makes the bundles on all cores and writes them in order.
 func run(key ed25519.PrivateKey, first, n int) error {
-	type answer struct {
-		line []byte
-		err  error
+	family, err := plain.NewFamily(seed.Bundle(), key)
+	if err != nil {
+		return err
 	}
-	order := make(chan chan answer, 4*runtime.GOMAXPROCS(0))
+	order := make(chan chan []byte, 4*runtime.GOMAXPROCS(0))
 	go func() {
 		defer close(order)
 		for i := range n {
-			a := make(chan answer, 1)
-			order <- a // as many at once as the channel holds
-			go func() {
-				line, err := plain.Another(seed.Bundle(), key, first+i)
-				a <- answer{line, err}
-			}()
+			line := make(chan []byte, 1)
+			order <- line // as many at once as the channel holds
+			go func() { line <- append(family.Make(first+i), '\n') }()
 		}
 	}()
 	out := bufio.NewWriterSize(os.Stdout, 1<<20)
-	for a := range order {
-		got := <-a
-		if got.err != nil {
-			return got.err
-		}
-		if _, err := out.Write(append(got.line, '\n')); err != nil {
+	for line := range order {
+		if _, err := out.Write(<-line); err != nil {
 			return err
 		}
 	}

@@ -175,7 +175,7 @@ func Another(data []byte, key ed25519.PrivateKey, n int) ([]byte, error) {
 			oldTitle = text(object(graph["paper"])["title"])
 		}
 	}
-	id, title := fmt.Sprintf("%04d.%05d", 2401+n/100000%12, n%100000), fmt.Sprintf("%s, part %d", oldTitle, n)
+	id, title := idOf(n), fmt.Sprintf("%s, part %d", oldTitle, n)
 	object(record["source"])["id"] = id
 	titleSum := sha256.Sum256([]byte(strings.ToLower(title)))
 	object(record["metadata"])["title_canon_sha256"] = hexOf(titleSum)

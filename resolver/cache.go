@@ -1,0 +1,128 @@
+package resolver
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/openpith/evidence/internal/lru"
+)
+
+// A Cache is a store that keeps in memory which bundles were asked for lately,
+// with their digests. What is committed through it is seen at once; what another
+// process commits to the same medium, after cacheAge at most.
+type Cache struct {
+	Store
+	quick   Quick
+	now     func() time.Time
+	bundles *lru.Cache[string, packed]
+	changes atomic.Int64 // how often something was forgotten
+	asked   atomic.Int64 // when the store was last asked what others changed, in ns
+
+	mu   sync.Mutex
+	seen int64 // revision up to which all changes have been forgotten
+}
+
+var _ Quick = (*Cache)(nil)
+
+type packed struct {
+	digest Digest
+	gzip   []byte // nil where only the digest was asked for
+}
+
+// cacheAge is how old an answer may be where other processes write to the store.
+const cacheAge = 200 * time.Millisecond
+
+// NewCache returns a cache of so many bytes before a store.
+func NewCache(s Store, bytes int64) *Cache {
+	return &Cache{Store: s, quick: QuickOf(s), now: time.Now, bundles: lru.New[string, packed](bytes)}
+}
+
+// Commit implements Store.
+func (c *Cache) Commit(ctx context.Context, updates []Update) ([]Committed, error) {
+	out, err := c.Store.Commit(ctx, updates)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, u := range updates { // also after an error: perhaps it was committed after all
+		c.forget(u.Suffix)
+	}
+	for _, done := range out {
+		if done.Revision == c.seen+1 { // nobody else came between
+			c.seen = done.Revision
+		}
+	}
+	return out, err
+}
+
+func (c *Cache) forget(suffix string) {
+	c.changes.Add(1)
+	c.bundles.Remove(suffix)
+}
+
+// Tag implements Quick.
+func (c *Cache) Tag(ctx context.Context, suffix string) (Digest, error) {
+	c.refresh(ctx)
+	if p, ok := c.bundles.Get(suffix); ok {
+		return p.digest, nil
+	}
+	before := c.changes.Load()
+	digest, err := c.quick.Tag(ctx, suffix)
+	if err == nil {
+		c.keep(suffix, packed{digest, nil}, before)
+	}
+	return digest, err
+}
+
+// Packed implements Quick. Nobody may write to the bytes.
+func (c *Cache) Packed(ctx context.Context, suffix string) (Digest, []byte, error) {
+	c.refresh(ctx)
+	if p, ok := c.bundles.Get(suffix); ok && p.gzip != nil {
+		return p.digest, p.gzip, nil
+	}
+	before := c.changes.Load()
+	digest, gzip, err := c.quick.Packed(ctx, suffix)
+	if err == nil {
+		c.keep(suffix, packed{digest, gzip}, before)
+	}
+	return digest, gzip, err
+}
+
+// keep keeps what was read from the store, unless something was forgotten since:
+// it might have been that.
+func (c *Cache) keep(suffix string, p packed, before int64) {
+	const overhead = 256 // of an entry, about
+	c.bundles.Put(suffix, p, int64(len(p.gzip)+overhead), func() bool { return c.changes.Load() == before })
+}
+
+// refresh forgets what others have changed. Of all who come at that time one
+// asks the store.
+func (c *Cache) refresh(ctx context.Context) {
+	now, last := c.now().UnixNano(), c.asked.Load()
+	if now-last < int64(cacheAge) || !c.asked.CompareAndSwap(last, now) {
+		return
+	}
+	// It is not the business of the reader who happened to come.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	counts, err := c.Counts(ctx)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil && counts.Revision == c.seen {
+		return
+	}
+	const most = 256 // beyond it is cheaper to begin anew
+	changed, failed := c.ChangedAfter(ctx, c.seen, most)
+	if err != nil || failed != nil || len(changed) == most {
+		c.changes.Add(1)
+		c.bundles.Clear()
+		if err == nil {
+			c.seen = counts.Revision
+		}
+		return
+	}
+	for _, r := range changed {
+		c.forget(r.Suffix)
+		c.seen = max(c.seen, r.Revision)
+	}
+}
