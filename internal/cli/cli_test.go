@@ -181,6 +181,7 @@ func TestLostOutput(t *testing.T) {
 // Also when somebody interrupts the command, which did not notice.
 func TestLostOutputOfTheInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
 	for _, returned := range []error{nil, Exit(ExitUntrusted), Hint(context.Canceled, "the same command goes on")} {
 		root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
 			cancel()
