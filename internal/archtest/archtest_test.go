@@ -95,11 +95,12 @@ var rules = map[string]rule{
 	"bench":        {may: []string{"GoMLX", "compute", "cpu", "smoothout", "train"}, free: []string{"pith", "HTTP", "SQL"}},
 	"bench/tables": {may: []string{"bench", "cpu", "smoothout"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
-		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
+		may:  []string{"compute", "cpu/internal/kernels", "cpu/internal/winograd", "github.com/pkg/errors", "golang.org/x/sys"},
 		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
 	},
-	"cpu/internal/kernels": {may: []string{"golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
-	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/kernels":  {may: []string{"cpu/internal/winograd", "golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/winograd": {free: []string{"GoMLX", "compute"}},
+	"cpu/internal/asmgen":   {may: []string{"cpu/internal/winograd", "github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
 		may: []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "internal/keyfile", "internal/httpserve",
