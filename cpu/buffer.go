@@ -68,6 +68,18 @@ func (b *Buffer) Finalize() error {
 	return nil
 }
 
+// move finalizes the buffer and returns one of the same memory.
+func (b *Buffer) move(shape shapes.Shape) *Buffer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.block == nil || len(b.bytes) != byteSize(shape) {
+		return nil
+	}
+	moved := &Buffer{backend: b.backend, shape: shape, bytes: b.bytes, block: b.block}
+	b.bytes, b.block, b.flat = nil, nil, nil
+	return moved
+}
+
 // Data returns the memory of the buffer as a slice of its Go type.
 func (b *Buffer) Data() (any, error) {
 	b.mu.Lock()

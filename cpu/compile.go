@@ -53,6 +53,7 @@ var stages = []func(*graph){
 	(*graph).foldLayouts,
 	(*graph).simplify, // what the two stages above made alike
 	(*graph).fuseRandom,
+	(*graph).fuseFilterNoise,
 	(*graph).fuse,
 	(*graph).schedule,
 }

@@ -24,6 +24,7 @@ type options struct {
 	workers int
 	isa     *kernels.Set
 	dump    bool
+	direct  bool // no Winograd: what tests and benchmarks compare with
 }
 
 func parseOptions(config string) (options, error) {

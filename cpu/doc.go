@@ -17,6 +17,7 @@
 //	batchnorm.go  batch normalisation as statistics plus elementwise apply
 //	layout.go     transposes and reversals folded into dot-general and conv
 //	random.go     random numbers drawn inside the loops that use them
+//	filternoise.go noise measured against norms, a strip of columns at a time
 //	fuse.go       chains of elementwise operations become one loop program
 //	recompute.go  what a program can derive for itself is not stored for it
 //	schedule.go   gradients of weights next to what they are made of

@@ -82,7 +82,7 @@ func (e *Executable) dumpProfile() {
 	for _, t := range titles {
 		fmt.Fprintf(w, "\t%.3f ms\t%4.1f %%\t%d x %s\n", byTitle[t].Seconds()*1e3, 100*byTitle[t].Seconds()/total.Seconds(), count[t], t)
 	}
-	const most = 60
+	const most = 400
 	for _, i := range order[:min(len(order), most)] {
 		s, t := &e.plan.steps[i], e.profile.least[i].Seconds()
 		rate := ""

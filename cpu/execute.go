@@ -52,6 +52,7 @@ type frame struct {
 type workerState struct {
 	tile  kernels.Tile
 	draw  kernels.Draw
+	span  kernels.Span
 	lanes [kernels.Lanes]float32
 	// Where this worker finds tensors, by slot: memory holds the elements from
 	// origin on. They differ from the frame's for tensors that live only between
@@ -118,7 +119,8 @@ func (e *Executable) Finalize() {
 	}
 }
 
-// Execute runs the graph. Donated inputs are finalized when it returns.
+// Execute runs the graph. Donated inputs are finalized when it returns. A result
+// may be computed in the memory of one, which is then lost even if the run fails.
 func (e *Executable) Execute(inputs []compute.Buffer, donate []bool, device compute.DeviceNum) (outputs []compute.Buffer, err error) {
 	e.mu.Lock()
 	if e.finalized || e.backend.finalized.Load() {
@@ -148,9 +150,11 @@ func (e *Executable) Execute(inputs []compute.Buffer, donate []bool, device comp
 		}
 	}()
 	for i, shape := range e.outputShapes {
-		buffer, err := e.backend.newBuffer(0, shape)
-		if err != nil {
-			return nil, err
+		buffer := e.takeOver(x, i, inputs, donate)
+		if buffer == nil {
+			if buffer, err = e.backend.newBuffer(0, shape); err != nil {
+				return nil, err
+			}
 		}
 		results[i] = buffer
 		if slot := e.plan.outputSlots[i]; slot >= 0 {
@@ -181,6 +185,24 @@ func (e *Executable) Execute(inputs []compute.Buffer, donate []bool, device comp
 		}
 	}
 	return results, nil
+}
+
+// takeOver makes the buffer of a result of a donated input, or returns nil.
+func (e *Executable) takeOver(x *frame, result int, inputs []compute.Buffer, donate []bool) *Buffer {
+	param := e.plan.takes[result]
+	if param < 0 || len(donate) == 0 || !donate[param] {
+		return nil
+	}
+	bytes := x.memory[e.plan.paramSlots[param]]
+	if len(bytes) == 0 {
+		return nil
+	}
+	for i, slot := range e.plan.paramSlots { // the same buffer may be given twice
+		if other := x.memory[slot]; i != param && len(other) > 0 && &other[0] == &bytes[0] {
+			return nil
+		}
+	}
+	return inputs[param].(*Buffer).move(e.outputShapes[result])
 }
 
 // newFrame checks the inputs and lays out memory for a run.

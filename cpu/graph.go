@@ -25,6 +25,9 @@ const (
 	opRandomFloat
 	// opRandomNext(state) -> the state after drawing randomAttrs.words words.
 	opRandomNext
+	// opFilterNoise(w, state, s) -> w with noise measured against norms of columns,
+	// see filternoise.go.
+	opFilterNoise
 	// opProgram is a fused group of operations; its attributes are programAttrs.
 	opProgram
 )
@@ -41,6 +44,8 @@ func (op opcode) String() string {
 		return "RandomFloat"
 	case opRandomNext:
 		return "RandomNext"
+	case opFilterNoise:
+		return "FilterNoise"
 	case opProgram:
 		return "Fused"
 	}

@@ -91,7 +91,7 @@ func (l *imageLoop) part(x *frame, worker, i int) {
 
 // loopImages gathers neighbouring image steps of the plan into loops. results are
 // the slots that the graph returns.
-func (p *plan) loopImages(results map[int]bool) {
+func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 	uses := map[int]int{} // steps that read a slot
 	for _, s := range p.steps {
 		for _, slot := range unique(s.inputSlots) {
@@ -116,7 +116,6 @@ func (p *plan) loopImages(results map[int]bool) {
 			for _, s := range loop {
 				l.steps = append(l.steps, s.step.(imageStep))
 				joined.flops += s.flops
-				joined.bytes += s.bytes
 				joined.inputs = append(joined.inputs, s.inputs...)
 				joined.outputs = append(joined.outputs, s.outputs...)
 				joined.detail += "{" + s.detail + "} "
@@ -143,6 +142,14 @@ func (p *plan) loopImages(results map[int]bool) {
 				}
 			}
 			p.scratchSize = max(p.scratchSize, offset)
+			// What passes between the steps does not count as memory moved.
+			counted := map[int]bool{}
+			for _, v := range slices.Concat(joined.inputs, joined.outputs) {
+				if slot := slotOf(v); !counted[slot] && !p.local[slot] {
+					counted[slot] = true
+					joined.bytes += byteSize(v.shape)
+				}
+			}
 			steps = append(steps, joined)
 		}
 		loop, whole, late, bytes = nil, nil, nil, 0

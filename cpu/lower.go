@@ -54,6 +54,7 @@ func init() { // here, as lowerings refer to the compiler that refers to them
 	lowerings = map[opcode]lowering{
 		opProgram:                                 lowerProgram,
 		opRandomNext:                              lowerRandomNext,
+		opFilterNoise:                             lowerFilterNoise,
 		opBatchNormCoefficients:                   lowerCoefficients,
 		opcode(compute.OpTypeDotGeneral):          lowerDot,
 		opcode(compute.OpTypeConvGeneral):         lowerConv,
@@ -150,8 +151,9 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 		results[c.slot(r)] = true
 	}
 	e.plan.scratchSize = c.scratch
-	e.plan.loopImages(results)
+	e.plan.loopImages(results, c.slot)
 	e.plan.placeValues(g, c.slots)
+	e.plan.takeParams()
 	e.plan.slots = len(c.slots)
 	if b.opts.dump {
 		e.dumpPlan()

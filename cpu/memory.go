@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/dtypes"
 )
 
 // A plan is the compiled form of a graph: steps, and where values live.
@@ -16,6 +17,7 @@ type plan struct {
 	constants   map[int][]byte
 	outputSlots []int // per result: the slot computed in its buffer, or -1 for a copy
 	copies      []resultCopy
+	takes       []int        // per result: the parameter whose memory it takes over if donated, or -1
 	local       map[int]bool // slots that live between the steps of an image loop
 	temporaries []temporary
 	transient   []int // slots that must not keep memory alive between runs
@@ -104,6 +106,78 @@ func (p *plan) placeValues(g *graph, slotOf map[*value]int) {
 	for _, t := range order {
 		p.temporaries = append(p.temporaries, *t)
 	}
+}
+
+// takeParams finds results that can be computed over a parameter, so that a
+// donated one is updated in place: by a program that reads each element before it
+// writes the result there, as the last step that reads the parameter.
+func (p *plan) takeParams() {
+	p.takes = make([]int, len(p.outputSlots))
+	resultOf, paramOf := map[int]int{}, map[int]int{} // by slot
+	for i, slot := range p.outputSlots {
+		p.takes[i] = -1
+		if slot >= 0 {
+			resultOf[slot] = i
+		}
+	}
+	for i, slot := range p.paramSlots {
+		paramOf[slot] = i
+	}
+	lastRead := map[int]int{}
+	for i, s := range p.steps {
+		for _, slot := range s.inputSlots {
+			lastRead[slot] = i
+		}
+	}
+	for _, c := range p.copies {
+		lastRead[c.slot] = len(p.steps)
+	}
+	for i, s := range p.steps {
+		program, ok := s.step.(*programStep)
+		if !ok {
+			continue
+		}
+		for at, in := range program.instrs {
+			result, ok := resultOf[in.out]
+			if in.out < 0 || !ok {
+				continue
+			}
+			for r, l := range program.loads {
+				param, ok := paramOf[l.slot]
+				if ok && l.kind == loadFull && l.dtype == dtypes.Float32 && lastRead[l.slot] == i && program.readsLast(r, at) {
+					p.takes[result] = param
+					delete(paramOf, l.slot)
+					break
+				}
+			}
+		}
+	}
+}
+
+// readsLast reports whether instruction at is the last to read load r, and nothing
+// else in the program reads the same operand.
+func (p *program) readsLast(r, at int) bool {
+	for i, l := range p.loads {
+		if i != r && l.kind != loadLiteral && l.slot == p.loads[r].slot {
+			return false
+		}
+	}
+	for _, in := range p.instrs[at+1:] {
+		if in.a == r || in.b == r || in.c == r {
+			return false
+		}
+	}
+	for _, s := range p.stores {
+		if s.reg == r {
+			return false
+		}
+	}
+	for _, s := range p.reductions {
+		if s.x == r || s.y == r || slices.Contains(s.inputs, p.loads[r].slot) {
+			return false
+		}
+	}
+	return true
 }
 
 // placeTemporaries gives offsets to temporaries such that those alive at the

@@ -109,3 +109,93 @@ func BenchmarkNoise(b *testing.B) {
 		_ = out[0].Finalize()
 	}
 }
+
+// filterNoise is how AdaSmoothOut measures the noise of w against norms of its
+// columns.
+func filterNoise(f compute.Function, w, state compute.Value, strength, epsilon float32) (compute.Value, error) {
+	shape, err := f.Builder().OpShape(w)
+	if err != nil {
+		return nil, err
+	}
+	u, _, err := uniformChain(f, w, state)
+	if err != nil {
+		return nil, err
+	}
+	axes, row := make([]int, shape.Rank()-1), make([]int, shape.Rank())
+	for i := range axes {
+		axes[i], row[i] = i, 1
+	}
+	row[len(axes)] = shape.Dimensions[len(axes)]
+	norm := func(x compute.Value) compute.Value {
+		x, _ = f.Mul(x, x)
+		x, _ = f.ReduceSum(x, axes...)
+		x, _ = f.Reshape(x, row...)
+		x, _ = f.Sqrt(x)
+		return x
+	}
+	constant := func(v float32) compute.Value { c, _ := f.Constant([]float32{v}); return c }
+	below, _ := f.Add(norm(u), constant(epsilon))
+	ratio, _ := f.Div(norm(w), below)
+	x, _ := f.Mul(u, ratio)
+	x, _ = f.Mul(x, constant(strength))
+	return f.Add(w, x)
+}
+
+// Noise measured against norms is what its formula says, whether strips of columns
+// have it or programs.
+func TestFilterNoise(t *testing.T) {
+	const strength, epsilon = 0.3, 0.25
+	for _, c := range []struct {
+		dims  []int
+		strip bool
+	}{
+		{[]int{300, 256}, true}, // more rows than are added up in float32
+		{[]int{3, 3, 8, 16}, true},
+		{[]int{4, 64}, true},
+		{[]int{3, 64}, false}, // half a strip
+		{[]int{6, 192}, false},
+		{[]int{7, 10}, false},
+	} {
+		forEachISA(t, func(t *testing.T, backend *Backend) {
+			for _, low := range []uint64{7, math.MaxUint64 - 5} {
+				shape := f32(c.dims...)
+				cols, rows := c.dims[len(c.dims)-1], shape.Size()/c.dims[len(c.dims)-1]
+				exec := compile(t, backend, []shapes.Shape{shape, compute.RNGStateShape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+					return filterNoise(f, in[0], in[1], strength, epsilon)
+				})
+				strip := false
+				for _, s := range exec.(*Executable).plan.steps {
+					_, ok := s.step.(*filterNoiseStep)
+					strip = strip || ok
+				}
+				if strip != c.strip {
+					t.Fatalf("%v: computed by strips: %t", c.dims, strip)
+				}
+				weights := randomFloats(rand.New(rand.NewPCG(1, 2)), shape.Size())
+				got := run(t, backend, exec, []any{weights, []uint64{5, low, 8}}).([]float32)
+				u := make([]float64, len(weights))
+				for i := range u {
+					at, high := low+uint64(i/4), uint64(8)
+					if at < low {
+						high++
+					}
+					u[i] = float64(min(float32(kernels.Philox4x32(5, at, high)[i%4])*0x1p-32, 0x1.fffffep-1)*2 - 1)
+				}
+				for j := range cols {
+					var ofU, ofW float64
+					for i := range rows {
+						ofU += u[i*cols+j] * u[i*cols+j]
+						ofW += float64(weights[i*cols+j]) * float64(weights[i*cols+j])
+					}
+					factor := strength * math.Sqrt(ofW) / (math.Sqrt(ofU) + epsilon)
+					for i := j; i < len(weights); i += cols {
+						want := float64(weights[i]) + u[i]*factor
+						if math.Abs(float64(got[i])-want) > 1e-6*(1+math.Abs(want)) {
+							t.Fatalf("%v: weight %d with noise is %g, want %g", c.dims, i, got[i], want)
+						}
+					}
+				}
+			}
+		})
+	}
+}

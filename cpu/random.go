@@ -151,7 +151,7 @@ func (b *programBuilder) foldDraws(kept []*value) {
 		if l.kind != loadRandom {
 			continue
 		}
-		l.draw = drawing{limit: math.MaxFloat32, scale: 1}
+		l.draw = plainDrawing
 		for {
 			user := b.onlyUser(r, kept)
 			if user == nil || !b.fold(l, user, r) {
@@ -165,6 +165,33 @@ func (b *programBuilder) foldDraws(kept []*value) {
 type drawing struct {
 	limit, scale, shift float32
 	late                bool // drawn by a noise instruction
+}
+
+// plainDrawing makes numbers that are the words.
+var plainDrawing = drawing{limit: math.MaxFloat32, scale: 1}
+
+// then adds an operation on the numbers, with a constant as the second operand, if
+// the result has the same bits.
+func (d *drawing) then(op kernels.Op, c float32) bool {
+	n := *d
+	switch {
+	case op == kernels.Abs && n.shift == 0 && n.scale > 0:
+	case op == kernels.Mul && n.shift == 0 && powerOfTwo(c):
+		n.scale *= c
+	case op == kernels.Min && n.shift == 0 && c > 0:
+		n.limit = min(n.limit, c/n.scale)
+	case op == kernels.Add && n.shift == 0:
+		n.shift = c
+	case op == kernels.Sub && n.shift == 0:
+		n.shift = -c
+	default:
+		return false
+	}
+	if !(n.scale >= 0x1p-64 && n.scale <= 0x1p64) {
+		return false
+	}
+	*d = n
+	return true
 }
 
 // fold makes an instruction that reads only register r, a load that draws, and
@@ -186,33 +213,21 @@ func (b *programBuilder) fold(l *load, in *instr, r int) bool {
 	c, known := literal(y)
 	d := l.draw
 	switch {
-	case in.op == kernels.Abs && d.shift == 0 && d.scale > 0:
-	case in.op == kernels.Mul && known && d.shift == 0 && powerOfTwo(c):
-		d.scale *= c
-	case in.op == kernels.Min && known && d.shift == 0 && c > 0:
-		d.limit = min(d.limit, c/d.scale)
-	case in.op == kernels.Add && known && d.shift == 0:
-		d.shift = c
-	case in.op == kernels.Sub && known && d.shift == 0:
-		d.shift = -c
-	case in.op == kernels.FMA && in.c != r:
-		if shift, ok := literal(in.c); ok && known && d.shift == 0 && powerOfTwo(c) {
-			d.scale *= c
-			d.shift = shift
+	case in.op == kernels.FMA && in.c == r:
+		return false
+	case in.op == kernels.FMA:
+		shift, ok := literal(in.c)
+		if ok && known && d.then(kernels.Mul, c) && d.then(kernels.Add, shift) {
 			break
 		}
 		// Noise: all lanes of the factor are the same.
 		if y >= len(b.program.loads) || b.program.loads[y].kind != loadLiteral && b.program.loads[y].kind != loadScalar {
 			return false
 		}
-		d.late = true
-		l.draw = d
+		l.draw.late = true
 		in.op, in.a, in.b = opNoise, r, y
 		return false // nothing more to fold
-	default:
-		return false
-	}
-	if !(d.scale >= 0x1p-64 && d.scale <= 0x1p64) {
+	case in.op != kernels.Abs && !known || !d.then(in.op, c):
 		return false
 	}
 	l.draw = d

@@ -9,7 +9,7 @@ func (g *graph) schedule() {
 	users := g.users()
 	waiting := map[*node]int{} // inputs not yet computed, for shrinking nodes
 	for _, n := range g.nodes {
-		if shrinks(n) {
+		if g.hurries(n) {
 			for _, in := range n.inputs {
 				if in.node.op != opcode(compute.OpTypeParameter) {
 					waiting[n]++
@@ -29,7 +29,7 @@ func (g *graph) schedule() {
 		var ready []*node
 		for _, out := range n.outputs {
 			for _, u := range users[out] {
-				if waiting[u]--; waiting[u] == 0 && shrinks(u) {
+				if waiting[u]--; waiting[u] == 0 && g.hurries(u) {
 					ready = append(ready, u)
 				}
 			}
@@ -44,8 +44,35 @@ func (g *graph) schedule() {
 	g.nodes = order
 }
 
+// hurries reports whether a node's place is right after its operands.
+func (g *graph) hurries(n *node) bool { return shrinks(n) || g.updates(n) }
+
+// updates reports whether a node makes results only, of parameters and of a matrix
+// product: the update of weights. Gradients by convolution are left to image loops,
+// which an update between them would cut.
+func (g *graph) updates(n *node) bool {
+	if n.op != opProgram {
+		return false
+	}
+	for _, out := range n.outputs {
+		if !g.isResult(out) {
+			return false
+		}
+	}
+	products := 0
+	for _, in := range n.inputs {
+		switch root(in).node.op {
+		case opcode(compute.OpTypeParameter), opcode(compute.OpTypeConstant):
+		case opcode(compute.OpTypeDotGeneral):
+			products++
+		default:
+			return false
+		}
+	}
+	return products == 1
+}
+
 // shrinks reports whether a node's results are much smaller than what it reads.
-// Its place is then right after its operands.
 func shrinks(n *node) bool {
 	if n.op == opcode(compute.OpTypeReshape) {
 		return true // a view, which costs nothing

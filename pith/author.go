@@ -43,7 +43,7 @@ func (e *RefusedError) Hint() string {
 		}
 		return "nothing was signed; spec/04-events.md says what an event may hold"
 	}
-	if e.Check.Code == CodeBundleShape && e.Check.Path == "/bundle_signature" && e.Check.Got == "nothing" {
+	if e.Check.lacksSignature() {
 		return hintUnsigned
 	}
 	return codes[e.Check.Code].hint
@@ -51,6 +51,8 @@ func (e *RefusedError) Hint() string {
 
 // hintUnsigned is for bundles that lack their signature.
 const hintUnsigned = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
+
+const hintNoRoom = "the bundle would be larger than readers take; nothing was signed, and the limits stand in spec/10-limits.md"
 
 // authorHints are for people whose own event is refused. What Explain says is for
 // those who received one.
@@ -66,6 +68,10 @@ var authorHints = map[Code]string{
 	CodeSupersedesSigner: "you can supersede your own events alone; correct another's statement with an event of type correction",
 	CodePrevSigner:       "leave prev_event out: it is your newest event by itself",
 	CodeProofLimit:       "the bundle has no room for more timestamp proofs",
+	CodeListLength:       hintNoRoom,
+
+	Code(canon.ReasonSize):   hintNoRoom,
+	Code(canon.ReasonValues): hintNoRoom,
 }
 
 // ErrNoDraft reports a call of Append without drafts.
@@ -115,6 +121,10 @@ func Append(bundle []byte, key *PrivateKey, builtAt time.Time, drafts ...Draft) 
 	newBundle, err = b.extend(key, builtAt, events)
 	if limit := (*CheckError)(nil); errors.As(err, &limit) {
 		return nil, nil, &RefusedError{"the extended bundle", limit.Check, true}
+	}
+	if limit := (*canon.Error)(nil); errors.As(err, &limit) {
+		check := Check{Code: Code(limit.Reason), IfFailed: Unreadable, Detail: limit.Detail}
+		return nil, nil, &RefusedError{"the extended bundle", check, true}
 	}
 	if err != nil {
 		return nil, nil, err

@@ -50,13 +50,12 @@ func (b *bundle) contents() *Contents {
 	c := &Contents{Canonical: b.root.Canonical(), Suffix: b.record.suffix}
 	hex.Decode(c.EventSet[:], []byte(b.history.digest())) // both are hex of 32 bytes by construction
 	hex.Decode(c.State[:], []byte(b.stateSHA256))
-	metadata := b.record.metadata
-	c.SubmittedAt, _ = parseTime(metadata.Get("submitted_at").Text())
+	c.SubmittedAt, _ = parseTime(b.record.submittedAt.Text())
 	c.BuiltAt, _ = parseTime(b.root.Get("built_at").Text())
-	if primary := metadata.Get("primary_cat").Text(); primary != "" {
+	if primary := b.record.primaryCat.Text(); primary != "" {
 		c.Categories = append(c.Categories, primary)
 	}
-	for v := range metadata.Get("cross_cats_sorted").Children() {
+	for v := range b.record.crossCats.Children() {
 		c.Categories = append(c.Categories, v.Text())
 	}
 	for v := range b.root.Get("source_aliases").Children() {

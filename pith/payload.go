@@ -60,12 +60,11 @@ func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *r
 	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) {
 		return
 	}
-	source := rec.source
 	c.same(CodePayloadRecord, path.at("canonical_record"), rec.Value, payload.Get("canonical_record"))
 	c.equal(CodePayloadRecord, path.at("canonical_sha256"), rec.sha256, payload.Get("canonical_sha256").Text())
-	c.same(CodePayloadRecord, path.at("source_kind"), source.Get("kind"), payload.Get("source_kind"))
-	c.same(CodePayloadRecord, path.at("source_id"), source.Get("id"), payload.Get("source_id"))
-	c.same(CodePayloadRecord, path.at("source_version"), source.Get("version"), payload.Get("source_version"))
+	c.same(CodePayloadRecord, path.at("source_kind"), rec.kind, payload.Get("source_kind"))
+	c.same(CodePayloadRecord, path.at("source_id"), rec.id, payload.Get("source_id"))
+	c.same(CodePayloadRecord, path.at("source_version"), rec.version, payload.Get("source_version"))
 	receipt := payload.Get("receipt")
 	path = path.at("receipt")
 	if !c.shape(CodePayloadShape, path, receipt, receiptFields) {
@@ -129,8 +128,6 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 	if !c.shape(CodePayloadShape, path, paper, paperFields) {
 		return
 	}
-	metadata := rec.metadata
-
 	title := paper.Get("title").Text()
 	if len(title) > maxTitle {
 		c.fail(CodeGraphTitle, path.at("title"), "the title is longer than "+strconv.Itoa(maxTitle)+" bytes")
@@ -139,7 +136,7 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 		if strings.IndexFunc(title, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
 			code = CodeGraphTitleRaw
 		}
-		if c.textDigest(code, path.at("title"), metadata.Get("title_canon_sha256").Text(), lower(title)) {
+		if c.textDigest(code, path.at("title"), rec.title.Text(), lower(title)) {
 			e.title = title
 		}
 	}
@@ -152,12 +149,13 @@ func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
 		c.pass(CodeGraphAbstract, path.at("abstract_excerpt")) // cut off, so nothing is left to compare
 	default: // then it is the whole abstract
 		whole := strings.TrimSpace(strings.ReplaceAll(excerpt, "\n", " "))
-		c.textDigest(CodeGraphAbstract, path.at("abstract_excerpt"), metadata.Get("abstract_canon_sha256").Text(), lower(whole))
+		c.textDigest(CodeGraphAbstract, path.at("abstract_excerpt"), rec.abstract.Text(), lower(whole))
 	}
 
-	for _, pair := range [][2]string{{"license", "license"}, {"primary_cat", "primary_cat"}, {"submitted_at", "submitted_at"}, {"cross_cats", "cross_cats_sorted"}} {
-		c.same(CodeGraphPaper, path.at(pair[0]), metadata.Get(pair[1]), paper.Get(pair[0]))
-	}
+	c.same(CodeGraphPaper, path.at("license"), rec.license, paper.Get("license"))
+	c.same(CodeGraphPaper, path.at("primary_cat"), rec.primaryCat, paper.Get("primary_cat"))
+	c.same(CodeGraphPaper, path.at("submitted_at"), rec.submittedAt, paper.Get("submitted_at"))
+	c.same(CodeGraphPaper, path.at("cross_cats"), rec.crossCats, paper.Get("cross_cats"))
 }
 
 // emptySnapshot is the SHA-256 of {"payload":[]}.

@@ -24,11 +24,15 @@ const numberLength = 26
 // A record is a canonical record together with what follows from it.
 type record struct {
 	canon.Value
-	source, metadata canon.Value       // looked up once: a record may have many other members
-	digest           [sha256.Size]byte // of the canonical form
-	sha256           string            // the same in hex
-	suffix           string            // the 26 characters
-	number           string            // pith:YYYY:SUFFIX
+	// Looked up once: each of a stranger's many events and aliases asks for them,
+	// and the stranger's record can have a million other members.
+	source, kind, id, version                                    canon.Value // the source and its members
+	title, abstract, license, primaryCat, crossCats, submittedAt canon.Value // of metadata
+
+	digest [sha256.Size]byte // of the canonical form
+	sha256 string            // the same in hex
+	suffix string            // the 26 characters
+	number string            // pith:YYYY:SUFFIX
 }
 
 var recordFields = []field{
@@ -55,23 +59,32 @@ func (c *checks) record(path place, v canon.Value) *record {
 	if v.Kind() != canon.Object {
 		return nil
 	}
-	good = c.shape(CodeRecordShape, path.at("metadata"), v.Get("metadata"), metadataFields) && good
-	good = c.shape(CodeRecordShape, path.at("source"), v.Get("source"), sourceFields) && good
+	source, metadata := v.Get("source"), v.Get("metadata")
+	good = c.shape(CodeRecordShape, path.at("metadata"), metadata, metadataFields) && good
+	good = c.shape(CodeRecordShape, path.at("source"), source, sourceFields) && good
 	if !good {
 		return nil
 	}
-	digest := v.Digest()
+	r := &record{
+		Value:  v,
+		source: source, kind: source.Get("kind"), id: source.Get("id"), version: source.Get("version"),
+		title: metadata.Get("title_canon_sha256"), abstract: metadata.Get("abstract_canon_sha256"),
+		license: metadata.Get("license"), primaryCat: metadata.Get("primary_cat"),
+		crossCats: metadata.Get("cross_cats_sorted"), submittedAt: metadata.Get("submitted_at"),
+		digest: v.Digest(),
+	}
 	// One string holds digest and number. The year is that of submission, not
 	// that of the arXiv id.
 	var room [160]byte
-	text := hex.AppendEncode(room[:0], digest[:])
+	text := hex.AppendEncode(room[:0], r.digest[:])
 	text = append(text, "pith:"...)
-	text = append(text, v.Get("metadata").Get("submitted_at").Text()[:4]...)
+	text = append(text, r.submittedAt.Text()[:4]...)
 	text = append(text, ':')
 	suffixAt := len(text)
-	text = base32.StdEncoding.AppendEncode(text, digest[:])[:suffixAt+numberLength]
+	text = base32.StdEncoding.AppendEncode(text, r.digest[:])[:suffixAt+numberLength]
 	all := string(text)
-	return &record{Value: v, source: v.Get("source"), metadata: v.Get("metadata"), digest: digest, sha256: all[:2*sha256.Size], suffix: all[suffixAt:], number: all[2*sha256.Size:]}
+	r.sha256, r.suffix, r.number = all[:2*sha256.Size], all[suffixAt:], all[2*sha256.Size:]
+	return r
 }
 
 // Number returns the Pith Number, pith:YYYY:<26 characters>, and the SHA-256 in
@@ -93,14 +106,13 @@ func Number(record []byte) (number, sha256hex string, err error) {
 // alias returns, in parts, the value that an alias of this kind must have; ok is
 // false for kinds that do not follow from the record.
 func (r *record) alias(kind string) (parts [3]string, ok bool) {
-	source := r.source
-	id := source.Get("id").Text()
-	arxiv := source.Get("kind").Is("arxiv")
+	id := r.id.Text()
+	arxiv := r.kind.Is("arxiv")
 	switch kind {
 	case "arxiv":
 		return [3]string{id}, arxiv
 	case "arxiv_version":
-		return [3]string{id, "v", string(source.Get("version").Canonical())}, arxiv
+		return [3]string{id, "v", string(r.version.Canonical())}, arxiv
 	case "doi":
 		return [3]string{"10.48550/arxiv.", strings.ToLower(id)}, arxiv
 	case "pith_short_8":

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/openpith/evidence/pith/internal/canon"
 	"github.com/openpith/evidence/pith/ots"
 )
 
@@ -190,6 +191,40 @@ func (r *Result) Failures() []Check {
 	return out
 }
 
+// Unsigned reports whether the bundle lacks nothing but its signature over the
+// whole, like the results of Merge and Adopt.
+func (r *Result) Unsigned() bool {
+	missing := false
+	for _, c := range r.Checks {
+		if c.OK || c.IfFailed <= Untrusted {
+			continue
+		}
+		if c.Path != "/bundle_signature" && c.Path != "/bundle_signature/bundle_sha256" {
+			return false
+		}
+		missing = missing || c.lacksSignature()
+	}
+	return missing
+}
+
+// lacksSignature reports whether the check failed because nobody signed the
+// bundle as a whole.
+func (c Check) lacksSignature() bool {
+	return c.Code == CodeBundleShape && c.Path == "/bundle_signature" && c.Got == canon.Invalid.String()
+}
+
+// Hint says what to do about the gravest failure, "" if there is none.
+func (r *Result) Hint() string {
+	failures := r.Failures()
+	switch {
+	case len(failures) == 0:
+		return ""
+	case r.Unsigned():
+		return hintUnsigned
+	}
+	return codes[failures[0].Code].hint
+}
+
 // Notes returns the checks that failed and decide nothing.
 func (r *Result) Notes() []Check {
 	var out []Check
@@ -229,8 +264,7 @@ func (r *Result) describe(b *bundle) {
 		return
 	}
 	r.PithNumber = rec.number
-	source := rec.source
-	r.Source = source.Get("kind").Text() + ":" + source.Get("id").Text() + "v" + string(source.Get("version").Canonical())
+	r.Source = rec.kind.Text() + ":" + rec.id.Text() + "v" + string(rec.version.Canonical())
 	r.BuiltAt = b.root.Get("built_at").Text()
 	r.Events = EventCounts{
 		Total:         len(h.applied) + len(h.invalid),

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -206,7 +207,7 @@ func (s *trusted) rotate(d *keyDocument) (heir trusted, err error) {
 	case !s.from.IsZero() && d.createdAt.Before(s.from), !s.until.IsZero() && d.createdAt.After(s.until):
 		return heir, badRotation(d, fmt.Sprintf("made at %s, the old key is valid from %s to %s", orOpen(d.createdAt), orOpen(s.from), orOpen(s.until)))
 	case !s.revoked.IsZero() && !d.createdAt.Before(s.revoked):
-		return heir, badRotation(d, fmt.Sprintf("made at %s, the old key was revoked at %s", orOpen(d.createdAt), orOpen(s.revoked)))
+		return heir, badRotation(d, fmt.Sprintf("the rotation was made at %s, and from %s on the old key is believed nothing: a thief could have made it", orOpen(d.createdAt), orOpen(s.revoked)))
 	}
 	heir = *s
 	heir.fingerprint, heir.from, heir.until, heir.revoked = d.new.Fingerprint(), d.from, time.Time{}, time.Time{}
@@ -221,6 +222,9 @@ func badRotation(d *keyDocument, why string) error {
 		Detail: fmt.Sprintf("key %s of %s: %s", d.old.Fingerprint(), short(d.signer.ID), why)}}
 }
 
+// ErrSameKey reports that a key should go over to itself.
+var ErrSameKey = errors.New("old and new key are the same")
+
 // Rotate returns a key document, signed by both keys, by which the signer of old
 // goes over to new: new is valid from the first second on, old until the last,
 // both included. The names of both keys must be the same.
@@ -229,7 +233,7 @@ func Rotate(old, new *PrivateKey, createdAt, from, until time.Time) ([]byte, err
 		return nil, fmt.Errorf("the old key is of %s (%s), the new one of %s (%s)", old.signer.ID, old.signer.Type, new.signer.ID, new.signer.Type)
 	}
 	if bytes.Equal(old.key, new.key) {
-		return nil, fmt.Errorf("old and new key are the same, %s", old.Public().Fingerprint())
+		return nil, fmt.Errorf("%s: %w", old.Public().Fingerprint(), ErrSameKey)
 	}
 	return document([]*PrivateKey{old, new}, createdAt,
 		canon.Member{Name: "document_type", Value: canon.Quote(rotationType)},

@@ -2,6 +2,7 @@ package pith
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -142,9 +143,46 @@ func NewPayload(eventType string) (p Payload, ok bool) {
 	return reflect.New(reflect.TypeOf(zero)).Interface().(Payload), true
 }
 
+// How identifiers of arXiv, new and old, and DOIs look. Readers do not ask: what
+// is no identifier today may be one tomorrow. Authors are asked, because most of
+// what looks otherwise is a slip.
+var (
+	arxivForm = regexp.MustCompile(`^(?:[0-9]{4}\.[0-9]{4,5}|[a-z-]+(?:\.[A-Z]{2})?/[0-9]{7})(?:v[1-9][0-9]*)?$`)
+	doiForm   = regexp.MustCompile(`^10\.[0-9]{4,9}(?:\.[0-9]+)*/\S+$`)
+)
+
+// ErrIdentifier reports a text that does not look like what it should identify.
+var ErrIdentifier = errors.New("not an identifier of that kind")
+
+func (w Work) check() error {
+	form, example := arxivForm, "1805.07898 or hep-th/9901001"
+	switch w.Kind {
+	case "doi":
+		form, example = doiForm, "10.48550/arXiv.1805.07898"
+	case "arxiv":
+	default:
+		return nil // a reader asks about the others
+	}
+	if form.MatchString(w.ID) {
+		return nil
+	}
+	return fmt.Errorf("%q does not look like %s: %w", w.ID, example, ErrIdentifier)
+}
+
 // NewDraft returns an event that says p about the whole record. Append asks
-// whether p may be said.
+// whether p may be said. The error is ErrIdentifier for a cited work whose arXiv
+// id or DOI does not look like one.
 func NewDraft(p Payload, createdAt time.Time) (Draft, error) {
+	var err error
+	switch p := p.(type) {
+	case CitationSignature:
+		err = p.Citing.check()
+	case *CitationSignature:
+		err = p.Citing.check()
+	}
+	if err != nil {
+		return Draft{}, fmt.Errorf("citing.id: %w", err)
+	}
 	text, err := json.Marshal(p)
 	if err != nil {
 		return Draft{}, fmt.Errorf("payload of %s: %w", p.EventType(), err)
@@ -174,6 +212,29 @@ func (s Statement) Typed() (p Payload, ok bool) {
 		return nil, false
 	}
 	return p, true
+}
+
+// A Withdrawal is an event by which somebody takes the paper back.
+type Withdrawal struct {
+	Statement
+	Correction // of kind withdrawal or retraction
+}
+
+// Withdrawals returns the events that take back the paper or a claim of it, in
+// the order of History: what a reader must not miss. Whoever signed them may lie,
+// which Trusted tells. Corrections about another event are not among them.
+func (r *Result) Withdrawals() []Withdrawal {
+	var out []Withdrawal
+	for _, s := range r.History {
+		if s.Type != TypeCorrection || s.Superseded {
+			continue
+		}
+		p, _ := s.Typed()
+		if c, ok := p.(*Correction); ok && (c.Kind == "withdrawal" || c.Kind == "retraction") && c.About == "" {
+			out = append(out, Withdrawal{s, *c})
+		}
+	}
+	return out
 }
 
 // schemaOf is the schema of payloads of a type (spec §4.5).

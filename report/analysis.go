@@ -42,7 +42,12 @@ func Landscape(name string, g *landscape.Grid) ([]Figure, error) {
 		figures = []Figure{lineFigure(g, "Loss along a line", "loss (nats)", caption, func(g *landscape.Grid, s, i int) float64 { return g.Values[s][i].Loss }, true)}
 		if accuracies(g) {
 			figures = append(figures, lineFigure(g, "Accuracy along a line", "accuracy (%)", caption,
-				func(g *landscape.Grid, s, i int) float64 { return 100 * g.Values[s][i].Accuracy }, false))
+				func(g *landscape.Grid, s, i int) float64 {
+					if v := g.Values[s][i]; !math.IsNaN(v.Loss) { // without a loss, what is counted means nothing
+						return 100 * v.Accuracy
+					}
+					return math.NaN()
+				}, false))
 		}
 	} else {
 		for s := range g.Series {

@@ -67,9 +67,16 @@ func (logTicks) Ticks(low, high float64) []plot.Tick {
 	return ticks
 }
 
-func percent(x float64) string     { return fmt.Sprintf("%.2f", 100*x) }
-func points(x float64) string      { return fmt.Sprintf("%+.2f", 100*x) }
-func significant(x float64) string { return strconv.FormatFloat(x, 'g', 4, 64) }
+func percent(x float64) string { return fmt.Sprintf("%.2f", 100*x) }
+func points(x float64) string  { return fmt.Sprintf("%+.2f", 100*x) }
+
+// significant writes four digits, and large numbers without an exponent.
+func significant(x float64) string {
+	if a := math.Abs(x); a >= 1e4 && a < 1e7 {
+		return strconv.FormatFloat(x, 'f', 0, 64)
+	}
+	return strconv.FormatFloat(x, 'g', 4, 64)
+}
 
 // probability writes a p-value where a reader expects "=" or "<".
 func probability(p float64) string {

@@ -209,14 +209,18 @@ func landscapes(dir study.Dir) ([]Figure, error) {
 		if err != nil {
 			return nil, err
 		}
-		fs, err := Landscape(strings.TrimSuffix(filepath.Base(path), ".jsonl"), g)
+		name := strings.TrimSuffix(filepath.Base(path), ".jsonl")
+		fs, err := Landscape(name, g)
 		if errors.Is(err, ErrNothing) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		figures = append(figures, fs...)
+		for _, f := range fs {
+			f.Title += ": " + name
+			figures = append(figures, f)
+		}
 	}
 	return figures, nil
 }

@@ -225,7 +225,7 @@ func TestLandscapesOfAStudy(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := mustHTML(t, d)
-	for _, want := range []string{"Loss on a plane (train)", ">smoothout landscape &lt;dir&gt;</text>", "data-surface="} {
+	for _, want := range []string{"Loss on a plane (train): plane", ">smoothout landscape &lt;dir&gt;</text>", "data-surface="} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}

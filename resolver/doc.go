@@ -2,7 +2,7 @@
 // strangers, keeps what its rules let in, and answers with what it holds in a
 // form that everybody can check.
 //
-// A [Store] keeps records; packages memstore and sqlite are stores. A
+// A [Store] keeps records; packages memstore, sqlite and postgres are stores. A
 // [Service] is the only writer: whatever arrives, by HTTP, from a file or from
 // another mirror, goes through [Service.Submit], which verifies it, asks the
 // policy, and unites it with what is there. The [Server] gives a service to the

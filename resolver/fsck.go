@@ -1,12 +1,14 @@
 package resolver
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/openpith/evidence/pith"
@@ -53,7 +55,7 @@ func Fsck(ctx context.Context, s Store, report func(Problem), progress func(reco
 			progress(done)
 		}
 	}
-	return firstOf([]error{f.events(), f.keys(), f.held()})
+	return firstOf([]error{f.events(), f.keys(), f.held(), f.policy()})
 }
 
 func firstOf(errs []error) error {
@@ -110,6 +112,13 @@ func (f *fsck) record(s Stored) error {
 		}
 		if !slices.Contains(found, want.Suffix) {
 			f.problem(where, "alias_missing", "%s %s does not lead here", a.Kind, a.Value)
+		}
+	}
+	for _, k := range contents.Keys {
+		if _, err := f.store.Key(f.ctx, k.Fingerprint); errors.Is(err, ErrNotFound) {
+			f.problem(where, "key_missing", "the key %s of the bundle is not declared", k.Fingerprint)
+		} else if err != nil {
+			return err
 		}
 	}
 	if suffix, err := f.store.ByDigest(f.ctx, want.Digest); err != nil || suffix != want.Suffix {
@@ -233,12 +242,44 @@ func (f *fsck) held() error {
 				break
 			}
 			for _, h := range held {
-				data, err := Gunzip(h.Data)
-				if err != nil || !h.Truncated && sha256.Sum256(data) != h.Digest {
-					f.problem(fmt.Sprintf("held submission %d", h.ID), "held_damaged", "%s", cmp.Or(fmt.Sprint(err), "its data has another digest"))
-				}
+				f.heldOne(h)
 			}
 			after = held[len(held)-1].ID
+		}
+	}
+	return nil
+}
+
+func (f *fsck) heldOne(h Held) {
+	where := fmt.Sprintf("held submission %d", h.ID)
+	data, err := Gunzip(h.Data)
+	switch {
+	case err != nil:
+		f.problem(where, "held_damaged", "%v", err)
+	case h.Truncated && (h.Status != Refused || len(data) != MaxHeld):
+		f.problem(where, "held_damaged", "%d bytes are left of what is %s", len(data), h.Status)
+	case !h.Truncated && sha256.Sum256(data) != h.Digest:
+		f.problem(where, "held_damaged", "its data has another digest")
+	case h.Suffix != "" && !h.Truncated && !strings.Contains(string(data), h.Suffix):
+		f.problem(where, "held_row", "its data does not name the record %s", short(h.Suffix))
+	}
+}
+
+// policy asks whether the key documents that moderators accepted are whole.
+func (f *fsck) policy() error {
+	keys, err := f.store.MetaKeys(f.ctx, policyPrefix)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		data, err := f.store.Meta(f.ctx, key)
+		if err != nil {
+			return err
+		}
+		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != strings.TrimPrefix(key, policyPrefix) {
+			f.problem("policy "+key, "policy_damaged", "the key document has another digest")
+		} else if _, err := pith.ParseTrust(data); err != nil {
+			f.problem("policy "+key, "policy_damaged", "%v", err)
 		}
 	}
 	return nil

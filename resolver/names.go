@@ -3,6 +3,9 @@ package resolver
 import (
 	"strings"
 	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // FoldAlias returns an alias as look-ups compare it: kinds and values without
@@ -31,10 +34,46 @@ func QueryWords(query string) []string {
 	return words[:min(len(words), maxWords)]
 }
 
-// SearchWords cuts a text into the words that search compares: runs of letters
-// and digits, in lower case.
+// Bounds of what of one text is indexed, so that nobody's text is too much for an
+// index: PostgreSQL takes a megabyte of words for a record.
+const (
+	maxIndexed  = 8192 // words
+	maxWordSize = 96   // bytes of a word
+)
+
+// SearchWords cuts a text into the words that search compares, in every store
+// the same: runs of letters, digits and vowel signs, in lower case, without the
+// accents that Latin, Greek and Cyrillic letters bear, ligatures taken apart. Of a
+// long word its beginning counts, of a long text its first 8,192 words.
 func SearchWords(text string) []string {
-	return strings.FieldsFunc(strings.ToLower(text), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			text = fold(text)
+			break
+		}
+	}
+	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r)
+	})
+	words = words[:min(len(words), maxIndexed)]
+	for i, w := range words {
+		if len(w) > maxWordSize {
+			words[i] = strings.ToValidUTF8(w[:maxWordSize], "")
+		}
+	}
+	return words
+}
+
+// fold takes letters apart and drops the accents of Europe's scripts. Marks of
+// other scripts are vowels, which make another word.
+func fold(text string) string {
+	apart := strings.Map(func(r rune) rune {
+		if r >= 0x300 && r < 0x370 { // combining diacritical marks
+			return -1
+		}
+		return unicode.ToLower(r)
+	}, norm.NFKD.String(text))
+	return norm.NFC.String(apart) // syllables of Hangul are one letter again
 }
 
 // CutNumber cuts "pith:2018:CWPY..." into its year and its suffix.

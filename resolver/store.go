@@ -15,6 +15,14 @@ var (
 	// ErrConflict reports that a record changed since it was read. Nothing was
 	// written; read again, unite again, commit again.
 	ErrConflict = errors.New("the record has changed meanwhile")
+
+	// ErrFull reports that there is no room to write: the disk, a quota or a
+	// limit of the database is reached. Nothing was written; reading goes on.
+	ErrFull = errors.New("there is no room left to write")
+
+	// ErrNewer reports a database whose schema is newer than this program.
+	// Nothing was changed.
+	ErrNewer = errors.New("the database was made by a newer version of this program")
 )
 
 // A Store keeps records and what a mirror knows about them. Its methods may be
@@ -63,7 +71,8 @@ type Store interface {
 
 	// Search finds records by words in title, authors, categories and abstract,
 	// best first; a word finds words that begin with it, all words must be
-	// found. Query syntax of the medium has no meaning. total is the number of
+	// found. What a word is, SearchWords says. Query syntax of the medium has no
+	// meaning. total is the number of
 	// matches, counted up to MaxCounted.
 	Search(ctx context.Context, query string, limit, offset int) (found []Record, total int, err error)
 

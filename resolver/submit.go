@@ -32,6 +32,7 @@ const (
 	CodeMismatch    = "other_record"     // put where another record belongs
 	CodeKeyDocument = "key_document"     // documents about keys wait for who keeps the policy
 	CodeModerated   = "moderated"        // a moderator kept it out
+	CodeStorageFull = "storage_full"     // the mirror has no room left
 )
 
 // commitTries is how often a batch is united again because somebody else
@@ -308,6 +309,7 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 	}
 	if len(updates) > 0 {
 		committed, err := s.store.Commit(ctx, updates)
+		s.wrote(ctx, err)
 		if err != nil {
 			return err
 		}
@@ -757,7 +759,9 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	}
 	h.Data = Gzip(data)
 	var now Status
-	if r.ID, now, err = s.store.PutHeld(ctx, h); now == Rejected {
+	r.ID, now, err = s.store.PutHeld(ctx, h)
+	s.wrote(ctx, err)
+	if now == Rejected {
 		r.Status, r.Code, r.Detail = Refused, CodeModerated, "a moderator kept it out before"
 	}
 	return err

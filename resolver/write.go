@@ -128,6 +128,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "1")
 	}
 	s.Service.log.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	if errors.Is(err, ErrFull) {
+		w.Header().Set("Retry-After", "60")
+		writeProblem(w, http.StatusInsufficientStorage, &Refusal{Status: Refused, Code: CodeStorageFull, Detail: "this mirror has no room left; nothing of this was acknowledged, what was before is safe: try again later, or another mirror"})
+		return
+	}
 	writeProblem(w, status, &Refusal{Status: Refused, Code: "internal", Detail: "the mirror could not do it; nothing was acknowledged, try again"})
 }
 

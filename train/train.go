@@ -13,7 +13,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -114,7 +113,9 @@ type Epoch struct {
 	InputSeconds float64 `json:"input_seconds,omitempty"`
 }
 
-// An Outcome is the result of a run. All metrics are at clean weights.
+// An Outcome is the result of a run. All metrics are at clean weights, which are
+// the stored ones: those of the methods that leave noise in the weights,
+// anti-pgd and noisy-sgd, hold the noise of the last step.
 type Outcome struct {
 	Recipe          Recipe  `json:"recipe"`
 	Parameters      int     `json:"parameters"`        // trained numbers
@@ -136,8 +137,8 @@ type Outcome struct {
 	Model   *Model  `json:"-"`       // the trained model, for more measurements
 }
 
-// ErrDiverged reports a loss that is not a finite number. The error is a
-// *DivergedError.
+// ErrDiverged reports a loss that is no number or beyond a million nats. The
+// error is a *DivergedError.
 var ErrDiverged = errors.New("training diverged")
 
 // A DivergedError tells where a run diverged. The checkpoint, if there is one,
@@ -145,7 +146,7 @@ var ErrDiverged = errors.New("training diverged")
 type DivergedError struct {
 	Epoch int     // from 1
 	Step  int     // optimizer steps done before
-	Loss  float64 // NaN or infinite
+	Loss  float64 // NaN, infinite, or above 1e6
 	Where string  // which loss
 }
 
@@ -461,8 +462,12 @@ func (r *run) measure(ctx context.Context, what string, s Samples) (*Metrics, er
 	return &m, r.finite(what, m.Loss)
 }
 
+// maxLoss is a loss, in nats, that no network comes back from: a guess without
+// any knowledge costs ln(classes), and noise in the weights some hundreds.
+const maxLoss = 1e6
+
 func (r *run) finite(what string, loss float64) error {
-	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+	if !(loss <= maxLoss) {
 		return &DivergedError{Epoch: r.state.Epoch + 1, Step: r.done(), Loss: loss, Where: what}
 	}
 	return nil

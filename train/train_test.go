@@ -320,7 +320,18 @@ func TestDivergence(t *testing.T) {
 	r.LearningRate, r.ClipNorm, r.Momentum = 1e30, 0, 0
 	_, err := Run(context.Background(), newBackend(t), net, data(), r, Options{})
 	var d *DivergedError
-	if !errors.Is(err, ErrDiverged) || !errors.As(err, &d) || d.Epoch != 1 || d.Step < 1 || !(math.IsNaN(d.Loss) || math.IsInf(d.Loss, 0)) {
+	if !errors.Is(err, ErrDiverged) || !errors.As(err, &d) || d.Epoch != 1 || d.Step < 1 || d.Loss <= maxLoss {
+		t.Fatalf("error %v (%+v)", err, d)
+	}
+}
+
+// A loss that is still a number, and that nothing comes back from, ends a run too.
+func TestDivergenceBeforeOverflow(t *testing.T) {
+	r := recipe
+	r.LearningRate, r.ClipNorm, r.Momentum = 1e4, 0, 0
+	_, err := Run(context.Background(), newBackend(t), net, data(), r, Options{})
+	var d *DivergedError
+	if !errors.As(err, &d) || !(d.Loss > maxLoss && d.Loss < 1e30) {
 		t.Fatalf("error %v (%+v)", err, d)
 	}
 }

@@ -1,9 +1,10 @@
 // Command tables measures package cpu against PyTorch, SmoothOut against plain
-// training, growth with batch and workers, and memory, and prints what it finds as
-// the tables of docs/benchmarks.md. Contestants of a row take turns, and the least
+// training, each step with the limits of the processor, growth with batch and workers,
+// and memory, and prints what it finds as the tables of docs/benchmarks.md. Contestants of a row take turns, and the least
 // time of a step counts, so that a busy moment disturbs none of them alone.
 //
 //	go run ./bench/tables          about five minutes on two processors
+//	go run ./bench/tables -only limits
 //	go run ./bench/tables -quick   one turn of everything: does it run at all?
 package main
 
@@ -27,6 +28,8 @@ import (
 var (
 	quick  = flag.Bool("quick", false, "take few steps of everything")
 	memory = flag.String("memory", "", "internal: train a network such as F1-256 and print the peak memory in MB")
+	dumped = flag.String("profile", "", "internal: train a network and dump its plan with times")
+	only   = flag.String("only", "", "one table: torch, noise, limits or growth")
 )
 
 func main() {
@@ -41,6 +44,9 @@ func run() error {
 	if *memory != "" {
 		return printMemory(*memory)
 	}
+	if *dumped != "" {
+		return printProfile(*dumped)
+	}
 	backend, err := cpu.New("")
 	if err != nil {
 		return err
@@ -48,12 +54,33 @@ func run() error {
 	fmt.Printf("%s, Go %s, %s/%s, %s\n", backend.Description(), strings.TrimPrefix(runtime.Version(), "go"), runtime.GOOS, runtime.GOARCH,
 		time.Now().Format("2 January 2006"))
 	backend.Finalize()
-	for _, table := range []func() error{torchTable, noiseTable, growthTable} {
-		if err := table(); err != nil {
+	found := false
+	for _, table := range []struct {
+		name  string
+		print func() error
+	}{{"torch", torchTable}, {"noise", noiseTable}, {"limits", limitTable}, {"growth", growthTable}} {
+		if *only != "" && *only != table.name {
+			continue
+		}
+		found = true
+		if err := table.print(); err != nil {
 			return err
 		}
 	}
+	if !found {
+		return fmt.Errorf("there is no table %q: it is torch, noise, limits or growth", *only)
+	}
 	return nil
+}
+
+// training reads a network and a batch size, such as F1-256.
+func training(network string) (bench.Training, error) {
+	name, number, _ := strings.Cut(network, "-")
+	batch, err := strconv.Atoi(number)
+	if err != nil || batch < 1 || bench.Networks[name] == nil {
+		return bench.Training{}, fmt.Errorf("%q is not a network and a batch size, such as F1-256", network)
+	}
+	return bench.Networks[name](batch), nil
 }
 
 // A contestant takes steps and remembers the least time of one, on the clock and
@@ -239,12 +266,11 @@ func memoryOf(network string) (float64, error) {
 }
 
 func printMemory(network string) error {
-	name, number, _ := strings.Cut(network, "-")
-	batch, err := strconv.Atoi(number)
-	if err != nil || bench.Networks[name] == nil {
-		return fmt.Errorf("%q is not a network and a batch size, such as F1-256", network)
+	tr, err := training(network)
+	if err != nil {
+		return err
 	}
-	c, err := ours(bench.Networks[name](batch), "", smoothout.Config{})
+	c, err := ours(tr, "", smoothout.Config{})
 	if err != nil {
 		return err
 	}

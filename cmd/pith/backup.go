@@ -20,7 +20,10 @@ func backupCommand() *cobra.Command {
 		Long: `backup writes a copy of the database as it is at one moment. pith serve may go on
 meanwhile. To restore, stop pith serve and put the file in the place of the
 database; pith fsck checks it. The log is made again from the database, so the
-copy is enough, together with the mirror's key.`,
+copy is enough, together with the mirror's key.
+
+A PostgreSQL database is copied by its own pg_dump, which must be installed, in
+the custom format: pg_restore --dbname DATABASE FILE reads it back.`,
 		Example: "  pith backup /mnt/backup/pith.db",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,7 +39,7 @@ copy is enough, together with the mirror's key.`,
 				Backup(ctx context.Context, path string) error
 			})
 			if !ok {
-				return cli.Hint(fmt.Errorf("%s cannot be copied into a file", h.db), "name a store with --db sqlite:FILE")
+				return cli.Hint(fmt.Errorf("%s cannot be copied into a file", shown(h.db)), "name a database with --db")
 			}
 			return cli.Hint(b.Backup(cmd.Context(), args[0]), "name a file in a directory that you may write to")
 		},

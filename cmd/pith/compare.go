@@ -29,7 +29,7 @@ func compareCommand() *cobra.Command {
 		Use:   "compare A B",
 		Short: "Tell in which records two mirrors differ",
 		Long: `compare finds the records that two mirrors do not hold alike. A and B are addresses
-of mirrors (https://…) or databases (sqlite:FILE). Lines with < are records that
+of mirrors (https://…) or databases (sqlite:FILE, postgres://...). Lines with < are records that
 B lacks, lines with > records that A lacks, lines with ! records of which both have
 something else, followed by the events that one of them lacks.
 

@@ -84,7 +84,7 @@ func (a *appending) flags(cmd *cobra.Command) {
 // append signs the draft and writes the longer bundle. A dry run goes all the
 // way but for the writing, so that what it shows would not be refused.
 func (a *appending) append(cmd *cobra.Command, path string) error {
-	bundle, err := read(cmd, path)
+	bundle, err := readBundle(cmd, path)
 	if err != nil {
 		return err
 	}

@@ -18,13 +18,13 @@ func readRecord(cmd *cobra.Command, path string, trustFiles []string) (*export.R
 	if err != nil {
 		return nil, err
 	}
-	data, err := read(cmd, path)
+	data, err := readBundle(cmd, path)
 	if err != nil {
 		return nil, err
 	}
 	r := pith.Verify(data, trust)
 	if structure := r.Structure(); structure != pith.Valid {
-		printResult(cmd.ErrOrStderr(), path, r)
+		printResult(cmd.ErrOrStderr(), path, r, hintFor(data, r))
 		return nil, &cli.Error{Code: exitCode(structure), Err: fmt.Errorf("%s: %w", path, export.ErrRejected)}
 	}
 	record, err := export.New(r)

@@ -40,7 +40,7 @@ the passphrase comes from PITH_PASSPHRASE or is asked for.`,
 		Example: "  pith key new --signer ada@example.org --passphrase",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := keyPath(path)
+			path, err := keyPath(path, "out")
 			if err != nil {
 				return err
 			}
@@ -121,13 +121,14 @@ var statementTypes = []string{
 	pith.TypeReplicationRecord, pith.TypeStorageAttestation, pith.TypeTimestampAnchor,
 }
 
-func keyPath(path string) (string, error) {
+// keyPath is where the key is: the path that flag gave, or its place.
+func keyPath(path, flag string) (string, error) {
 	if path != "" {
 		return path, nil
 	}
 	path, err := keyfile.DefaultPath()
 	if err != nil {
-		return "", cli.Hint(err, "name a file")
+		return "", cli.Hint(err, "name a file with --%s", flag)
 	}
 	return path, nil
 }
@@ -145,7 +146,7 @@ func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
 		}
 		return key, nil
 	}
-	path, err := keyPath(path)
+	path, err := keyPath(path, "key")
 	if err != nil {
 		return nil, err
 	}

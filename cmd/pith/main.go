@@ -65,6 +65,19 @@ func read(cmd *cobra.Command, path string) ([]byte, error) {
 	return data, nil
 }
 
+// readBundle reads a bundle for commands that make something of it. What is
+// plainly no bundle is named at once.
+func readBundle(cmd *cobra.Command, path string) ([]byte, error) {
+	data, err := read(cmd, path)
+	if err != nil {
+		return nil, err
+	}
+	if what := otherThing(data); what != "" {
+		return nil, cli.Hint(fmt.Errorf("%s is no bundle", path), "%s", what)
+	}
+	return data, nil
+}
+
 // orStdin is the list of inputs, standard input if there is none.
 func orStdin(args []string) []string {
 	if len(args) == 0 {
@@ -92,7 +105,11 @@ func uniteTrust(cmd *cobra.Command, trust *pith.Trust, paths []string) (*pith.Tr
 		if trust == nil {
 			trust = more
 		} else if trust, err = trust.Merge(more); err != nil {
-			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "keep the entry that you believe")
+			hint := "keep the entry that you believe"
+			if check := (*pith.CheckError)(nil); errors.As(err, &check) {
+				_, hint, _ = pith.Explain(check.Check.Code)
+			}
+			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "%s", hint)
 		}
 	}
 	return trust, nil

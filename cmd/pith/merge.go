@@ -30,7 +30,7 @@ verify rejects is not merged.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var bundles [][]byte
 			for _, path := range args {
-				data, err := read(cmd, path)
+				data, err := readBundle(cmd, path)
 				if err != nil {
 					return err
 				}
@@ -115,7 +115,7 @@ weight to the events in it. What verify would reject is not signed.`,
 			if err != nil {
 				return err
 			}
-			bundle, err := read(cmd, args[0])
+			bundle, err := readBundle(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -141,7 +141,10 @@ func timeOrNow(text string) (time.Time, error) {
 		return time.Now(), nil
 	}
 	at, err := time.Parse(time.RFC3339, text)
-	return at, cli.Hint(err, "write it like 2026-05-17T23:59:22Z")
+	if err != nil {
+		return at, cli.Hint(fmt.Errorf("%q is no time", text), "write it like 2026-05-17T23:59:22Z")
+	}
+	return at, nil
 }
 
 func stateCommand() *cobra.Command {
@@ -155,7 +158,7 @@ mirrors that agree on the first hold the same events.`,
 		Example: "  pith state bundle.json --digests",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			bundle, err := read(cmd, args[0])
+			bundle, err := readBundle(cmd, args[0])
 			if err != nil {
 				return err
 			}
@@ -200,11 +203,11 @@ code 0: the same events and the same state; 1: not.`,
 			if err != nil {
 				return err
 			}
-			a, err := read(cmd, args[0])
+			a, err := readBundle(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			b, err := read(cmd, args[1])
+			b, err := readBundle(cmd, args[1])
 			if err != nil {
 				return err
 			}
@@ -274,9 +277,12 @@ of it.`,
 				return err
 			}
 			r := pith.Verify(data, trust)
-			if r.Verdict() > pith.Untrusted {
-				printResult(cmd.OutOrStdout(), args[0], r)
+			if r.Verdict() > pith.Untrusted && !r.Unsigned() {
+				printResult(cmd.OutOrStdout(), args[0], r, hintFor(data, r))
 			} else {
+				if r.Unsigned() {
+					fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: %s\n", r.Hint())
+				}
 				for _, s := range r.History {
 					printEvent(cmd.OutOrStdout(), s)
 				}

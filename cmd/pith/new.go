@@ -9,7 +9,9 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -108,7 +110,7 @@ smoothout replicate.`,
 			}
 			for _, s := range set {
 				if err := setValue(values, s); err != nil {
-					return cli.Hint(err, "write NAME=TEXT, or NAME:=JSON")
+					return cli.Hint(err, "write NAME=TEXT, or NAME:=JSON, each name once")
 				}
 			}
 			text, err := json.Marshal(values)
@@ -117,7 +119,7 @@ smoothout replicate.`,
 			}
 			sign := func(text []byte) error {
 				if err := decodePayload(text, payload); err != nil {
-					return cli.Hint(err, "spec/04-events.md has the members of %s", eventType)
+					return err
 				}
 				at, err := timeOrNow(a.now)
 				if err != nil {
@@ -126,7 +128,7 @@ smoothout replicate.`,
 				target := a.draft.Target
 				supersedes := a.draft.Supersedes
 				if a.draft, err = pith.NewDraft(payload, at); err != nil {
-					return failed(err)
+					return cli.Hint(err, "nothing was signed; spec/04-events.md says what a %s may hold", eventType)
 				}
 				a.draft.Target, a.draft.Supersedes = target, supersedes
 				return a.append(cmd, args[1])
@@ -164,7 +166,7 @@ func fillProof(cmd *cobra.Command, path string, values map[string]any) error {
 	}
 	p, err := ots.Parse(file)
 	if err != nil {
-		return &cli.Error{Code: cli.ExitRejected, Err: fmt.Errorf("%s: %w", path, err), Hint: "pith ots show prints a proof"}
+		return badProof(path, err)
 	}
 	values["method"], values["of"], values["digest_sha256"], values["proof_b64"] = "opentimestamps", "record", hex.EncodeToString(p.Digest()), file
 	return nil
@@ -184,26 +186,82 @@ func setValue(values map[string]any, text string) error {
 		}
 	}
 	path := strings.Split(name, ".")
-	for _, step := range path[:len(path)-1] {
+	last := len(path) - 1
+	for _, step := range path[:last] {
 		inner, ok := values[step].(map[string]any)
 		if !ok {
+			if values[step] != nil {
+				return fmt.Errorf("%s: %s was given a value already", text, step)
+			}
 			inner = map[string]any{}
 			values[step] = inner
 		}
 		values = inner
 	}
-	values[path[len(path)-1]] = v
+	if _, twice := values[path[last]]; twice {
+		return fmt.Errorf("%s: %s was given a value already", text, name)
+	}
+	values[path[last]] = v
 	return nil
 }
 
-// decodePayload reads what a person wrote, refusing names that mean nothing.
+// decodePayload reads what a person wrote, refusing names that mean nothing. The
+// schema may be named, as in the payload of an event that somebody copied.
 func decodePayload(text []byte, payload pith.Payload) error {
+	kind := payload.EventType()
+	members := func() string {
+		return strings.Join(slices.DeleteFunc(memberNames(reflect.TypeOf(payload).Elem(), ""), func(n string) bool { return n == "proof_b64" }), ", ")
+	}
+	var v map[string]json.RawMessage
+	if err := json.Unmarshal(text, &v); err != nil {
+		return cli.Hint(fmt.Errorf("the payload is no JSON object: %w", err), "nothing was signed")
+	}
+	if schema, ok := v["schema"]; ok {
+		if want := kind + "/1"; string(schema) != strconv.Quote(want) {
+			return cli.Hint(fmt.Errorf("the payload has the schema %s, not %q", schema, want), "pith event add signs payloads of any schema from a file")
+		}
+		delete(v, "schema")
+		text, _ = json.Marshal(v) // which was JSON before
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
-	if err := d.Decode(payload); err != nil {
-		return fmt.Errorf("the payload: %w", err)
+	err := d.Decode(payload)
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &wrong):
+		name := strings.TrimPrefix(wrong.Field, ".")
+		want, example := "a text", name+"=TEXT"
+		switch wrong.Type.Kind() {
+		case reflect.Int:
+			want, example = "a whole number", name+":=1"
+		case reflect.Struct:
+			want, example = "an object", name+".NAME=TEXT"
+		}
+		return cli.Hint(fmt.Errorf("%s: want %s, got a %s", name, want, wrong.Value), "write it like --set %s", example)
 	}
-	return nil
+	if _, name, found := strings.Cut(err.Error(), "unknown field "); found { // the only words for it that encoding/json has
+		err = fmt.Errorf("a %s has no member %s", kind, name)
+	} else {
+		err = fmt.Errorf("the payload: %w", err)
+	}
+	return cli.Hint(err, "its members are %s", members())
+}
+
+// memberNames are the names of a struct in JSON, with dots into those inside it.
+func memberNames(t reflect.Type, prefix string) []string {
+	var out []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Type.Kind() == reflect.Struct {
+			out = append(out, memberNames(f.Type, prefix+name+".")...)
+		} else {
+			out = append(out, prefix+name)
+		}
+	}
+	return out
 }
 
 // templateFor is what the editor shows: an earlier text, these values, or what

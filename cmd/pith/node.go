@@ -71,6 +71,7 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 			return nil, err
 		}
 	}
+	n.background = append(n.background, func(ctx context.Context) { n.followPolicy(ctx, known, all) })
 	if s.copy && !s.demo {
 		sync := &mirror.Sync{Target: mirror.NewTarget(known, all), Leaf: leafOf, Log: c.Log}
 		n.background = append(n.background, func(ctx context.Context) { n.copyUpstreams(ctx, sync) })
@@ -87,17 +88,46 @@ func (n *node) keepLog(dir string, c resolver.Config) error {
 	l.Routes(n.mux)
 	n.logSize = func() int64 { return l.Size(context.Background()) }
 	n.background = append(n.background, func(ctx context.Context) {
-		for ctx.Err() == nil {
+		for wait := time.Second; ctx.Err() == nil; wait = min(2*wait, time.Minute) {
+			started := time.Now()
 			if err := l.Run(ctx, n.service.Changed); err != nil {
-				n.log.Error("the transparency log stands still", "error", err, "hint", "run pith fsck", "again_in", "1m")
+				if time.Since(started) > time.Minute {
+					wait = time.Second // it ran: this is another trouble
+				}
+				n.log.Error("the transparency log stands still", "error", err, "hint", "run pith fsck", "again_in", wait)
+				n.logTrouble.Store(&trouble{err, time.Now().UTC()})
 				select {
-				case <-time.After(time.Minute):
+				case <-time.After(wait):
 				case <-ctx.Done():
 				}
 			}
 		}
 	})
 	return nil
+}
+
+// followPolicy learns what moderators let in by other processes on the database.
+func (n *node) followPolicy(ctx context.Context, services ...*resolver.Service) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range services {
+			if err := s.LoadPolicy(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("the policy could not be read again", "error", err)
+			}
+		}
+	}
+}
+
+// A trouble is something that went wrong, and when.
+type trouble struct {
+	err error
+	at  time.Time
 }
 
 // upstreams tells pages what is copied.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -72,12 +73,12 @@ func otsShowCommand() *cobra.Command {
 // finding is the answer about one attestation, as JSON.
 type finding struct {
 	Digest      string     `json:"digest"`
-	Of          string     `json:"of,omitempty"`
-	EventID     string     `json:"event_id,omitempty"`
+	Of          string     `json:"of"`       // "" for a proof file
+	EventID     string     `json:"event_id"` // "" for a proof file and for timestamp_proofs
 	Attestation string     `json:"attestation"`
 	Status      ots.Status `json:"status"`
-	Time        *time.Time `json:"time,omitempty"`
-	Source      string     `json:"source,omitempty"`
+	Time        *time.Time `json:"time"`   // null where none is confirmed
+	Source      string     `json:"source"` // "" where no header says anything
 }
 
 func otsVerifyCommand() *cobra.Command {
@@ -97,6 +98,10 @@ or the digest is another; 3: nothing is confirmed yet.`,
 		Example: "  pith ots verify proof.ots --headers blocks.txt --digest 15b0…",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			digest = strings.ToLower(digest)
+			if raw, err := hex.DecodeString(digest); err != nil || digest != "" && len(raw) != 32 {
+				return cli.Hint(fmt.Errorf("--digest %s is no SHA-256", digest), "write its 64 hexadecimal digits; pith ots show prints that of a proof")
+			}
 			stamps, err := readStamps(cmd, args[0])
 			if err != nil {
 				return err
@@ -234,7 +239,7 @@ func otsDigestCommand() *cobra.Command {
 
 // recordDigest is the digest of the canonical record of a bundle.
 func recordDigest(cmd *cobra.Command, path string) (digest [32]byte, err error) {
-	bundle, err := read(cmd, path)
+	bundle, err := readBundle(cmd, path)
 	if err != nil {
 		return digest, err
 	}
@@ -300,7 +305,7 @@ func otsUpgradeCommand() *cobra.Command {
 			}
 			message, err := hex.DecodeString(commitment)
 			if err != nil {
-				return cli.Hint(fmt.Errorf("commitment: %w", err), "pith ots show prints it")
+				return cli.Hint(fmt.Errorf("--commitment %s: %w", commitment, err), "pith ots show prints it")
 			}
 			better, err := p.Attach(message, answer)
 			if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +44,10 @@ pith verify --trust trust.json --trust rotation.json.`,
 				return err
 			}
 			document, err := pith.Rotate(old, new, created, times[0], times[1])
-			if err != nil {
+			switch {
+			case errors.Is(err, pith.ErrSameKey):
+				return cli.Hint(err, "make the next one with pith key new --out FILE, and name it with --new")
+			case err != nil:
 				return cli.Hint(err, "both keys must have the same --signer and --type; pith key new makes one")
 			}
 			return write(cmd, output, line(document))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,6 +25,7 @@ import (
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/mirror"
+	"github.com/openpith/evidence/resolver/tlog"
 )
 
 // serving are the settings of pith serve, one for each flag.
@@ -213,7 +217,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 		listener.Close()
 		return err
 	}
-	log.Info("serving", "address", listener.Addr().String(), "db", s.db, "fingerprint", config.Key.Public().Fingerprint())
+	log.Info("serving", "address", listener.Addr().String(), "db", shown(s.db), "fingerprint", config.Key.Public().Fingerprint())
 	if len(s.autocert) == 0 {
 		fmt.Fprintf(cmd.OutOrStdout(), "http://%s/\n", listener.Addr())
 	} else {
@@ -249,6 +253,7 @@ type node struct {
 
 	requests   *prometheus.HistogramVec
 	logSize    func() int64 // of the newest checkpoint, -1 without a log
+	logTrouble atomic.Pointer[trouble]
 	background []func(context.Context)
 	close      func()
 }
@@ -264,6 +269,11 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 	if h.LogSize = n.logSize(); h.LogSize >= 0 {
 		h.LogLag = max(0, h.Cursor-h.LogSize)
 	}
+	if failure := n.service.WriteFailure(); failure != nil { // reading goes on
+		h.Status, h.Detail = "degraded", "since "+failure.Since.Format(time.RFC3339)+" nothing can be written: "+publicly(failure.Err)
+	} else if trouble := n.logTrouble.Load(); trouble != nil && h.LogLag > 0 {
+		h.Status, h.Detail = "degraded", "the transparency log stands still since "+trouble.at.Format(time.RFC3339)+": "+publicly(trouble.err)
+	}
 	ups, err := mirror.Upstreams(ctx, n.store)
 	for _, u := range ups {
 		at := ""
@@ -273,6 +283,18 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Error})
 	}
 	return h, err
+}
+
+// publicly says what is wrong in words for everybody, without names of files or
+// machines; the log has the rest.
+func publicly(err error) string {
+	switch {
+	case errors.Is(err, resolver.ErrFull), errors.Is(err, syscall.ENOSPC):
+		return resolver.ErrFull.Error()
+	case errors.Is(err, tlog.ErrHistory):
+		return tlog.ErrHistory.Error()
+	}
+	return "see the log of the mirror"
 }
 
 // copyUpstreams follows the mirrors that pith mirror add named, also those that

@@ -30,9 +30,9 @@ func showCommand() *cobra.Command {
 				return err
 			}
 			r := pith.Verify(data, trust)
-			if r.Verdict() > pith.Untrusted {
+			if r.Verdict() > pith.Untrusted && !r.Unsigned() {
 				// What is not what its signers signed is not shown as a record.
-				printResult(cmd.OutOrStdout(), args[0], r)
+				printResult(cmd.OutOrStdout(), args[0], r, hintFor(data, r))
 			} else {
 				printRecord(cmd.OutOrStdout(), r)
 			}
@@ -54,12 +54,15 @@ func printRecord(w io.Writer, r *pith.Result) {
 		fmt.Fprintf(w, "authors in alphabetical order, not that of the paper: %s\n", printable(authors))
 	}
 	fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict())
+	if r.Unsigned() {
+		fmt.Fprintf(w, "  %s\n", r.Hint())
+	}
 	printWithdrawals(w, r)
 	for _, s := range r.Signers {
 		fmt.Fprintf(w, "  %s\n", signerLine(s))
 	}
-	fmt.Fprintf(w, "\nevents: %d valid, %d invalid, %d superseded, %d equivocations\n",
-		r.Events.Valid, r.Events.Invalid, r.Events.Superseded, r.Events.Equivocations)
+	fmt.Fprintf(w, "\nevents: %d valid, %d invalid, %d superseded, %s\n",
+		r.Events.Valid, r.Events.Invalid, r.Events.Superseded, plural(r.Events.Equivocations, "equivocation"))
 	for _, s := range r.History {
 		fmt.Fprintf(w, "  %s  %-20s %s%s\n", s.CreatedAt.Format(time.DateTime), printable(s.Type), printable(s.Signer.ID), remarks(s))
 	}
@@ -77,23 +80,16 @@ func printRecord(w io.Writer, r *pith.Result) {
 // somebody takes it back. Whoever that is may lie; whether the policy trusts them
 // is said beside it.
 func printWithdrawals(w io.Writer, r *pith.Result) {
-	for _, s := range r.History {
-		if s.Superseded {
-			continue
-		}
-		typed, ok := s.Typed()
-		if !ok {
-			continue
-		}
-		c, ok := typed.(*pith.Correction)
-		if !ok || c.Kind != "retraction" && c.Kind != "withdrawal" {
-			continue
+	for _, t := range r.Withdrawals() {
+		what := strings.ToUpper(t.Kind)
+		if t.Claim != "" {
+			what += " of claim " + printable(t.Claim)
 		}
 		who := "trusted"
-		if !s.Trusted {
+		if !t.Trusted {
 			who = "not trusted"
 		}
-		fmt.Fprintf(w, "  %s by %s (%s), %s: %s\n", strings.ToUpper(c.Kind), printable(s.Signer.ID), who, s.CreatedAt.Format(time.DateOnly), printable(c.Text))
+		fmt.Fprintf(w, "  %s by %s (%s), %s: %s\n", what, printable(t.Signer.ID), who, t.CreatedAt.Format(time.DateOnly), printable(t.Text))
 	}
 }
 

@@ -29,7 +29,7 @@ type home struct {
 
 // storeFlags are those of commands that only read.
 func (h *home) storeFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE or memory: (default sqlite:pith.db in the data directory)")
+	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE, postgres://USER@HOST/NAME or memory: (default sqlite:pith.db in the data directory)")
 	cmd.Flags().StringVar(&h.data, "data", "", "keep database, log, key and certificates in `DIR` (default $PITH_DATA, then pith in your directory for data)")
 }
 
@@ -113,7 +113,10 @@ func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey
 	if err := os.MkdirAll(h.data, 0o700); err != nil {
 		return nil, cli.Hint(err, "name a directory that you may write to with --data")
 	}
-	if err := keyfile.Create(path, key, ""); err != nil {
+	if err := keyfile.Create(path, key, ""); errors.Is(err, keyfile.ErrExists) { // another process was quicker
+		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+		return key, cli.Hint(err, "name another key with --key")
+	} else if err != nil {
 		return nil, cli.Hint(err, "name a directory that you may write to with --data")
 	}
 	log.Info("made a key for this mirror; keep a copy in a safe place", "file", path, "fingerprint", key.Public().Fingerprint())

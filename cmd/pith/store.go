@@ -2,12 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/memstore"
+	"github.com/openpith/evidence/resolver/postgres"
 	"github.com/openpith/evidence/resolver/sqlite"
 )
 
@@ -15,6 +18,9 @@ import (
 func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		s, err := sqlite.Open(ctx, path)
+		if errors.Is(err, resolver.ErrFull) {
+			return nil, cli.Hint(err, "make room on the disk; nothing is lost")
+		}
 		if err != nil {
 			return nil, cli.Hint(err, "name a file in a directory that you may write to: --db sqlite:FILE")
 		}
@@ -23,5 +29,24 @@ func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	if dsn == "memory:" {
 		return memstore.New(), nil
 	}
-	return nil, cli.Hint(fmt.Errorf("--db %s: no such kind of database", dsn), "sqlite:FILE or memory:")
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		s, err := postgres.Open(ctx, dsn)
+		if err != nil {
+			return nil, cli.Hint(err, "name a database that is there, of a role that may create a schema in it; its password belongs in PGPASSWORD or ~/.pgpass")
+		}
+		return s, nil
+	}
+	return nil, cli.Hint(fmt.Errorf("--db %s: no such kind of database", shown(dsn)), "sqlite:FILE, postgres://USER@HOST/DATABASE or memory:")
+}
+
+// shown is the name of a database without a password that stands in it.
+func shown(dsn string) string {
+	if u, err := url.Parse(dsn); err == nil && u.Scheme != "sqlite" {
+		if q := u.Query(); q.Has("password") {
+			q.Set("password", "xxxxx")
+			u.RawQuery = q.Encode()
+		}
+		return u.Redacted()
+	}
+	return dsn
 }

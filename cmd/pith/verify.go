@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -67,10 +68,7 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 		r := pith.Verify(data, trust)
 		code = worse(code, exitCode(r.Verdict()))
 		if !asJSON {
-			printResult(out, path, r)
-			if other := otherThing(data, r); other != "" {
-				fmt.Fprintf(cmd.ErrOrStderr(), "pith: hint: %s %s\n", path, other)
-			}
+			printResult(out, path, r, hintFor(data, r))
 			continue
 		}
 		text, err := json.MarshalIndent(r, "", "  ")
@@ -84,21 +82,54 @@ func verifyFiles(cmd *cobra.Command, paths []string, trust *pith.Trust, asJSON b
 	return cli.Exit(code)
 }
 
-// otherThing says what was given in place of a bundle, if it is something of ours.
-func otherThing(data []byte, r *pith.Result) string {
-	if f := r.Failures(); len(f) == 0 || f[0].Code != pith.CodeBundleType {
-		return ""
+// hintFor says what to do about the gravest failure. Who gives something else in
+// place of a bundle is told what it is.
+func hintFor(data []byte, r *pith.Result) string {
+	if r.Verdict() == pith.Unreadable {
+		if what := otherThing(data); what != "" {
+			return what
+		}
+	}
+	return r.Hint()
+}
+
+// otherThing says what was given in place of a bundle, and what to do with it; ""
+// for what it does not know.
+func otherThing(data []byte) string {
+	for _, kind := range []struct{ start, what string }{
+		{"%PDF-", "this is a PDF; pith reads bundle.json, the record of a paper"},
+		{"\x1f\x8b", "this is compressed by gzip; unpack it with gunzip"},
+		{"\x28\xb5\x2f\xfd", "this is compressed by zstd; unpack it with unzstd"},
+		{"PK\x03\x04", "this is a ZIP archive; unpack it"},
+		{"\x00OpenTimestamps", "this is a timestamp proof; pith ots show reads those"},
+		{"\xff\xfe", "this is UTF-16; JSON is UTF-8"},
+		{"\xfe\xff", "this is UTF-16; JSON is UTF-8"},
+	} {
+		if bytes.HasPrefix(data, []byte(kind.start)) {
+			return kind.what
+		}
+	}
+	switch text := bytes.TrimSpace(data); {
+	case len(text) == 0:
+		return "there is nothing in it; was it fetched to the end?"
+	case text[0] == '<':
+		return "this is a web page, perhaps that of the record; add /bundle.json to its address"
+	case len(data) > pith.MaxSize:
+		return fmt.Sprintf("no bundle is larger than %d MiB; for a file with one bundle per line there is pith verify --lines", pith.MaxSize>>20)
 	}
 	var head map[string]json.RawMessage
-	if json.Unmarshal(data, &head) != nil {
+	if json.Unmarshal(data, &head) != nil || head["bundle_type"] != nil {
 		return ""
 	}
 	for _, thing := range [][2]string{
-		{"trust_type", "is a trust file: name it with --trust, beside a bundle"},
-		{"document_type", "is a key document: name it with --trust, beside a bundle"},
-		{"file_type", "is a private key: keep it to yourself"},
-		{"event_type", "is one event: pith verify reads whole bundles"},
-		{"schema_version", "is a canonical record: pith number reads those"},
+		{"trust_type", "this is a trust file: name it with --trust, beside a bundle"},
+		{"document_type", "this is a key document: name it with --trust, beside a bundle"},
+		{"file_type", "this is a private key: keep it to yourself"},
+		{"event_type", "this is one event: bundles hold those"},
+		{"result_type", "this is the result of a verification, not what was verified"},
+		{"state_type", "this is a state: bundles hold those"},
+		{"schema_version", "this is a canonical record: pith number reads those"},
+		{"record_type", "this describes a record; its bundle is at the same address, ending in /bundle.json"},
 	} {
 		if _, found := head[thing[0]]; found {
 			return thing[1]
@@ -108,14 +139,14 @@ func otherThing(data []byte, r *pith.Result) string {
 }
 
 // printResult tells a person the verdict, and for a failure which check, where,
-// and what to do.
-func printResult(w io.Writer, path string, r *pith.Result) {
+// and what to do, which is hint.
+func printResult(w io.Writer, path string, r *pith.Result, hint string) {
 	const shown = 5
 	fmt.Fprintf(w, "%s: %s\n", path, r.Verdict())
 	if r.PithNumber != "" {
 		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+printable(r.Title), " "))
 	}
-	if r.Verdict() <= pith.Untrusted {
+	if r.Verdict() <= pith.Untrusted || r.Unsigned() {
 		printWithdrawals(w, r)
 		fmt.Fprintf(w, "  %s, state %s…\n", plural(r.Events.Valid, "valid event"), r.StateSHA256[:16])
 		for _, s := range r.Signers {
@@ -124,6 +155,9 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 		fmt.Fprintf(w, "  besides: %s\n", completeness(r.Completeness))
 	}
 	failures := r.Failures()
+	if r.Unsigned() {
+		failures = failures[:1] // the others say the same
+	}
 	for i, c := range failures {
 		if i == shown {
 			fmt.Fprintf(w, "  … and %s (--json lists them)\n", plural(len(failures)-shown, "more failure"))
@@ -141,41 +175,37 @@ func printResult(w io.Writer, path string, r *pith.Result) {
 			fmt.Fprintf(w, "    %s\n", printable(c.Detail))
 		}
 	}
-	for _, c := range r.Notes() {
+	for i, c := range r.Notes() {
+		if i == shown {
+			fmt.Fprintf(w, "  … and %s (--json lists them)\n", plural(len(r.Notes())-shown, "more note"))
+			break
+		}
 		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
 	}
-	if len(failures) > 0 {
-		_, hint, _ := pith.Explain(failures[0].Code)
-		if unsigned(failures) {
-			hint = "nobody signed it as a whole, as when it comes from pith merge; pith sign does that"
-		}
+	if hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", hint)
 	}
-}
-
-// unsigned reports whether a bundle lacks nothing but its signature.
-func unsigned(failures []pith.Check) bool {
-	missing := false
-	for _, c := range failures {
-		missing = missing || c.Code == pith.CodeBundleShape && c.Path == "/bundle_signature" && c.Got == "nothing"
-		if !strings.HasPrefix(c.Path, "/bundle_signature") && c.IfFailed > pith.Untrusted {
-			return false
-		}
-	}
-	return missing
 }
 
 // completeness lists what there is, then what there is not.
 func completeness(all []pith.Presence) string {
 	var has, lacks []string
 	for _, p := range all {
-		if p.Valid > 0 {
-			has = append(has, fmt.Sprintf("%d %s", p.Valid, p.Kind))
-		} else {
+		switch {
+		case p.Valid == 0:
 			lacks = append(lacks, "no "+p.Kind)
+		case p.Pending > 0:
+			has = append(has, fmt.Sprintf("%s (%d pending)", plural(p.Valid, nouns[p.Kind]), p.Pending))
+		default:
+			has = append(has, plural(p.Valid, nouns[p.Kind]))
 		}
 	}
 	return strings.Join(append(has, lacks...), ", ")
+}
+
+// nouns are what one of each kind of presence is called.
+var nouns = map[string]string{
+	"timestamps": "timestamp", "attestations": "attestation", "storage": "storage attestation", "citations": "citation", "replications": "replication",
 }
 
 func noteText(c pith.Check) string {

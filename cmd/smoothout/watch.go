@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/http"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,7 +31,8 @@ func watchCommand() *cobra.Command {
 		Use:   "watch DIR...",
 		Short: "Draw the curves of runs while they train",
 		Long: `Draws loss and accuracy of one run or several, again and again on a terminal until
-all are finished, once otherwise. With --listen it serves them as a page instead.
+all are finished, once otherwise; of more than six runs, the mean of those that
+differ in the seed. With --listen it serves them as a page instead.
 It only reads: watching disturbs nothing.`,
 		Args:    cobra.MinimumNArgs(1),
 		Example: "  smoothout watch runs/quick\n  smoothout watch runs/sweep/runs/* --listen 127.0.0.1:8080",
@@ -98,7 +102,48 @@ func charts(dirs []string) (loss, accuracy chart, finished bool, err error) {
 		add(&loss, "validation", "epoch", func(l experiment.Line) *float64 { return l.ValidationLoss })
 		add(&accuracy, "validation", "epoch", func(l experiment.Line) *float64 { return l.ValidationAccuracy })
 	}
+	if len(dirs) > mostLines {
+		loss.curves, accuracy.curves = overSeeds(loss.curves), overSeeds(accuracy.curves)
+	}
 	return loss, accuracy, finished, nil
+}
+
+// mostLines is the number of runs that are told apart in one picture: that of
+// its colours.
+const mostLines = 6
+
+var seedSuffix = regexp.MustCompile(`-seed\d+ `)
+
+// overSeeds is one curve for all that differ in the seed alone, by the names
+// that sweeps give: the mean of those that have come to an epoch.
+func overSeeds(curves []report.Curve) []report.Curve {
+	var out []report.Curve
+	runs := map[string]int{}
+	sums := map[string]map[float64][2]float64{} // by name and epoch: sum and number
+	for _, c := range curves {
+		name := seedSuffix.ReplaceAllString(c.Name, " ")
+		if sums[name] == nil {
+			sums[name] = map[float64][2]float64{}
+			out = append(out, report.Curve{Name: name})
+		}
+		runs[name]++
+		for i, x := range c.X {
+			s := sums[name][x]
+			sums[name][x] = [2]float64{s[0] + c.Y[i], s[1] + 1}
+		}
+	}
+	for i := range out {
+		c := &out[i]
+		c.X = slices.Sorted(maps.Keys(sums[c.Name]))
+		for _, x := range c.X {
+			s := sums[c.Name][x]
+			c.Y = append(c.Y, s[0]/s[1])
+		}
+		if n := runs[c.Name]; n > 1 {
+			c.Name += fmt.Sprintf(", mean of %d runs", n)
+		}
+	}
+	return out
 }
 
 // state is one line per run: what it is and how far.

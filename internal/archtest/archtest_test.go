@@ -52,13 +52,15 @@ var rules = map[string]rule{
 	"pith/seed":              {},
 	"spec/schema":            {},
 
-	"resolver":           {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/memstore":  {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/web":       {may: []string{"resolver", "pith", "internal/lru", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/sqlite":    {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
-	"resolver/tlog":      {may: []string{"resolver", "pith", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "k8s.io/klog/v2"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/storetest": {may: []string{"resolver", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/compare":   {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":                 {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "golang.org/x/text/unicode/norm", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/memstore":        {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":             {may: []string{"resolver", "pith", "internal/lru", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/sqlite":          {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
+	"resolver/postgres":        {may: []string{"resolver", "github.com/jackc/pgx/v5/..."}, free: []string{"resolver/memstore", "resolver/sqlite", "GoMLX", "compute", "cobra"}},
+	"resolver/postgres/pgtest": {may: []string{"github.com/jackc/pgx/v5"}, free: []string{"resolver", "GoMLX", "compute", "cobra"}},
+	"resolver/tlog":            {may: []string{"resolver", "pith", "github.com/gofrs/flock", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "k8s.io/klog/v2"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/storetest":       {may: []string{"resolver", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/compare":         {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
 		may:  []string{"resolver", "resolver/compare", "pith", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
 		free: []string{"SQL", "GoMLX", "compute", "cobra"},
@@ -93,11 +95,12 @@ var rules = map[string]rule{
 	"bench":        {may: []string{"GoMLX", "compute", "cpu", "smoothout", "train"}, free: []string{"pith", "HTTP", "SQL"}},
 	"bench/tables": {may: []string{"bench", "cpu", "smoothout"}, free: []string{"pith", "HTTP", "SQL"}},
 	"cpu": {
-		may:  []string{"compute", "cpu/internal/kernels", "github.com/pkg/errors", "golang.org/x/sys"},
+		may:  []string{"compute", "cpu/internal/kernels", "cpu/internal/winograd", "github.com/pkg/errors", "golang.org/x/sys"},
 		free: []string{"GoMLX", "pith", "ML", "HTTP", "SQL"},
 	},
-	"cpu/internal/kernels": {may: []string{"golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
-	"cpu/internal/asmgen":  {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/kernels":  {may: []string{"cpu/internal/winograd", "golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/winograd": {free: []string{"GoMLX", "compute"}},
+	"cpu/internal/asmgen":   {may: []string{"cpu/internal/winograd", "github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
 		may: []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "internal/keyfile", "internal/httpserve",

@@ -39,13 +39,34 @@ func bytesOf(data []byte) func(io.Writer) error {
 // Create is Write for a file that must not be there yet: if it is, the error is
 // [fs.ErrExist] and nothing changes. Of several callers at once one succeeds.
 func Create(path string, data []byte, perm fs.FileMode) error {
-	return place(path, bytesOf(data), perm, func(temporary, path string) error {
-		// Unlike a rename, a hard link never replaces what stands there.
-		if err := os.Link(temporary, path); err != nil {
-			return err
-		}
+	return place(path, bytesOf(data), perm, takeFree)
+}
+
+// link is a variable for tests.
+var link = os.Link
+
+// takeFree gives a temporary file a name that nothing has yet.
+func takeFree(temporary, path string) error {
+	// Unlike a rename, a hard link never replaces what stands there.
+	err := link(temporary, path)
+	if err == nil {
 		return os.Remove(temporary)
-	})
+	}
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// Some file systems, like those of memory sticks, have no hard links. There an
+	// empty file takes the name, which fails where it is taken, and the rename
+	// replaces that file alone. A power cut in between leaves the name empty.
+	claim, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(claim.Close(), os.Rename(temporary, path)); err != nil {
+		os.Remove(path)
+		return err
+	}
+	return nil
 }
 
 // place writes a temporary file and lets take give it its name.

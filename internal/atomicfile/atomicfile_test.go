@@ -31,6 +31,15 @@ func TestWriteReplacesContentAndMode(t *testing.T) {
 }
 
 func TestCreateHappensOnce(t *testing.T) {
+	t.Run("with hard links", createOnce)
+	t.Run("without", func(t *testing.T) {
+		defer func(f func(string, string) error) { link = f }(link)
+		link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: errors.ErrUnsupported} }
+		createOnce(t)
+	})
+}
+
+func createOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "key")
 	made := make(chan error, 8)
@@ -51,6 +60,9 @@ func TestCreateHappensOnce(t *testing.T) {
 	}
 	if data, err := os.ReadFile(path); err != nil || len(data) != 1 {
 		t.Errorf("content %v, error %v", data, err)
+	}
+	if info, err := os.Stat(path); err == nil && info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, want 0600", info.Mode())
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("left behind: %v, %v", entries, err)

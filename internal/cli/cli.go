@@ -92,11 +92,14 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		root.Version = Version()
 	}
 	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+	root.SetHelpCommand(helpCommand())
 	askForCommands(root)
 	understood := false // whether the command line made sense
 	whenRun(root, func() { understood = true })
 	cmd, err := root.ExecuteContextC(ctx)
-	if out.err != nil && ctx.Err() == nil { // whatever was found out, nobody was told
+	// Whatever was found out, nobody was told. Who interrupts a command may take the
+	// reader of its output away as well: then that it was interrupted says more.
+	if interrupted := ctx.Err() != nil && errors.Is(err, ctx.Err()); out.err != nil && !interrupted {
 		err = Hint(fmt.Errorf("standard output: %w", out.err), "the output is not complete; make room, or send it elsewhere")
 	}
 	if err == nil {
@@ -106,6 +109,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	if !errors.As(err, &e) {
 		e = &Error{Code: ExitNotChecked, Err: err}
 		if !understood {
+			err = usage(cmd, err)
 			e.Hint = fmt.Sprintf("see %s --help", cmd.CommandPath())
 		}
 	}

@@ -25,7 +25,7 @@ func TestRunExitCodesAndWords(t *testing.T) {
 		{"untrusted quietly", nil, Exit(ExitUntrusted), ExitUntrusted, nil},
 		{"hint", nil, Hint(boom, "fetch %s again", "it"), ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: fetch it again\n"}},
 		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n"}},
-		{"missing flag", []string{"--count", "1"}, nil, ExitNotChecked, []string{"tool: error: required flag(s) \"must\" not set\n", "tool: hint: see tool --help\n"}},
+		{"missing flag", []string{"--count", "1"}, nil, ExitNotChecked, []string{"tool: error: missing: --must\n", "tool: hint: see tool --help\n"}},
 		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope\n", "tool: hint: see tool --help\n"}},
 	}
 	for _, tt := range tests {
@@ -83,6 +83,10 @@ func TestGroupsNeedACommand(t *testing.T) {
 		{[]string{"kye"}, ExitNotChecked, "tool: error: unknown command \"kye\" for tool\ntool: hint: did you mean key?\n"},
 		{[]string{"key", "new"}, ExitOK, ""},
 		{[]string{"key", "--help"}, ExitOK, ""},
+		{[]string{"help", "nosuch"}, ExitNotChecked, "tool: error: unknown command \"nosuch\" for tool\ntool: hint: see tool --help\n"},
+		{[]string{"help", "key", "shwo"}, ExitNotChecked, "tool: error: unknown command \"shwo\" for tool key\ntool: hint: did you mean show?\n"},
+		{[]string{"help", "key", "show"}, ExitOK, ""},
+		{[]string{"help"}, ExitOK, ""},
 	}
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
@@ -115,6 +119,44 @@ func TestToolAloneShowsItsHelp(t *testing.T) {
 	}
 }
 
+// TestUsage: what is wrong with a command line is said in words for people.
+func TestUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"":                             "tool wants A B, and got nothing",
+		"a":                            "tool wants A B, and got 1 argument",
+		"a b c":                        "tool wants A B, and got 3 arguments",
+		"sub x":                        "tool sub takes no arguments, and got \"x\"",
+		"a b":                          "missing: --from and --to",
+		"a b --from x --to y":          "missing: --in or --out",
+		"a b --in --out --from= --to=": "--in and --out exclude each other",
+		"a b --count x":                "--count: \"x\" is no whole number",
+		"a b --wait x":                 "--wait: \"x\" is no duration like 30s or 5m",
+		"a b --in=x":                   "--in: \"x\" is neither true nor false",
+		"a b --nope":                   "unknown flag: --nope",
+	} {
+		run := func(*cobra.Command, []string) error { return nil }
+		root := &cobra.Command{Use: "tool A B", Args: cobra.ExactArgs(2), RunE: run}
+		root.AddCommand(&cobra.Command{Use: "sub", Args: cobra.NoArgs, RunE: run})
+		flags := root.Flags()
+		flags.Int("count", 0, "")
+		flags.Duration("wait", 0, "")
+		for _, name := range []string{"from", "to"} {
+			flags.String(name, "", "")
+			root.MarkFlagRequired(name)
+		}
+		for _, name := range []string{"in", "out"} {
+			flags.Bool(name, false, "")
+		}
+		root.MarkFlagsOneRequired("in", "out")
+		root.MarkFlagsMutuallyExclusive("in", "out")
+		var errs bytes.Buffer
+		code := Run(context.Background(), root, strings.Fields(args), strings.NewReader(""), &bytes.Buffer{}, &errs)
+		if first, _, _ := strings.Cut(errs.String(), "\n"); code != ExitNotChecked || first != "tool: error: "+want {
+			t.Errorf("%q: exit code %d, %q, want %q", args, code, first, want)
+		}
+	}
+}
+
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
@@ -131,6 +173,26 @@ func TestLostOutput(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		if want := "tool: error: standard output: no space left\ntool: hint: "; !strings.HasPrefix(errs.String(), want) {
+			t.Errorf("stderr %q", errs.String())
+		}
+	}
+}
+
+// Also when somebody interrupts the command, which did not notice.
+func TestLostOutputOfTheInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	for _, returned := range []error{nil, Exit(ExitUntrusted), Hint(context.Canceled, "the same command goes on")} {
+		root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
+			cancel()
+			fmt.Fprintln(cmd.OutOrStdout(), "an answer")
+			return returned
+		}}
+		var errs bytes.Buffer
+		if code := Run(ctx, root, []string{}, strings.NewReader(""), full{}, &errs); code != ExitNotChecked {
+			t.Errorf("exit code %d", code)
+		}
+		if errors.Is(returned, context.Canceled) != strings.Contains(errs.String(), "goes on") {
 			t.Errorf("stderr %q", errs.String())
 		}
 	}

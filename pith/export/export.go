@@ -36,6 +36,68 @@ type Record struct {
 	SourceKind string // arxiv
 	SourceID   string // 1805.07898
 	Version    int
+
+	// Withdrawals by trusted signers, and how many there are by others: those say
+	// nothing here, or anybody could write into the citations of a paper.
+	Withdrawals []Withdrawal
+	Doubtful    int
+}
+
+// A Withdrawal takes the paper back, or one claim of it.
+type Withdrawal struct {
+	Kind  string // withdrawal or retraction
+	Claim string // "" for the whole paper
+	By    string
+	At    time.Time
+	Text  string
+}
+
+// words gives the withdrawal in one sentence.
+func (w Withdrawal) words() string {
+	what := strings.ToUpper(w.Kind)
+	if w.Claim != "" {
+		what += " of claim " + w.Claim
+	}
+	return fmt.Sprintf("%s by %s on %s: %s", what, w.By, w.At.Format(time.DateOnly), w.Text)
+}
+
+// status is RETRACTED or WITHDRAWN when the whole paper was, else "".
+func (r *Record) status() string {
+	status := ""
+	for _, w := range r.Withdrawals {
+		switch {
+		case w.Claim != "":
+		case w.Kind == "retraction":
+			return "RETRACTED"
+		default:
+			status = "WITHDRAWN"
+		}
+	}
+	return status
+}
+
+// heading is the title, marked as publishers do when the paper was taken back: of
+// all that a citation says, the title is what is printed.
+func (r *Record) heading() string {
+	if status := r.status(); status != "" {
+		return status + ": " + r.Title
+	}
+	return r.Title
+}
+
+// taken says who has taken the paper back, a sentence each.
+func (r *Record) taken() []string {
+	var out []string
+	for _, w := range r.Withdrawals {
+		out = append(out, w.words())
+	}
+	switch {
+	case r.Doubtful == 1:
+		out = append(out, "One signer who is not trusted says that the paper is withdrawn or retracted; pith log tells who")
+	case r.Doubtful > 1:
+		out = append(out, fmt.Sprintf("%d events by signers who are not trusted say that the paper is withdrawn or retracted; pith log tells whose", r.Doubtful))
+	}
+	return out
 }
 
 // Alphabetical is what must be said wherever authors are listed.
@@ -100,6 +162,13 @@ func New(r *pith.Result) (*Record, error) {
 	}
 	if !described {
 		return nil, ErrNoMetadata
+	}
+	for _, t := range r.Withdrawals() {
+		if t.Trusted {
+			rec.Withdrawals = append(rec.Withdrawals, Withdrawal{t.Kind, visible(t.Claim), visible(t.Signer.ID), t.CreatedAt, visible(t.Text)})
+		} else {
+			rec.Doubtful++
+		}
 	}
 	return rec, nil
 }
@@ -191,7 +260,11 @@ func (r *Record) abstract() string {
 
 // note says in one paragraph what the fields of a format cannot.
 func (r *Record) note(plain func(string) string) string {
-	note := "Pith Number " + r.PithNumber + "."
+	note := ""
+	for _, sentence := range r.taken() {
+		note += plain(strings.TrimRight(sentence, ".")) + ". "
+	}
+	note += "Pith Number " + r.PithNumber + "."
 	if len(r.Authors) > 0 {
 		names := make([]string, len(r.Authors))
 		for i, a := range r.Authors {
@@ -211,7 +284,7 @@ func (r *Record) BibTeX() []byte {
 			fmt.Fprintf(&out, "  %-13s = {%s},\n", name, value)
 		}
 	}
-	field("title", "{"+texSafe(r.Title)+"}")
+	field("title", "{"+texSafe(r.heading())+"}")
 	field("year", strconv.Itoa(r.Submitted.Year()))
 	field("month", strconv.Itoa(int(r.Submitted.Month())))
 	if r.isArXiv() {
@@ -238,7 +311,7 @@ func (r *Record) RIS() []byte {
 	}
 	field("TY", "UNPB")
 	field("ID", r.PithNumber)
-	field("TI", Plain(r.Title))
+	field("TI", Plain(r.heading()))
 	field("PY", strconv.Itoa(r.Submitted.Year()))
 	field("DA", r.Submitted.Format("2006/01/02"))
 	field("DO", r.DOI())
@@ -267,10 +340,13 @@ func indent(v any) ([]byte, error) {
 func (r *Record) CSLJSON() ([]byte, error) {
 	item := object{
 		"id": r.PithNumber, "type": "article", "genre": "preprint",
-		"title":  Plain(r.Title),
+		"title":  Plain(r.heading()),
 		"issued": object{"date-parts": [][]int{{r.Submitted.Year(), int(r.Submitted.Month()), r.Submitted.Day()}}},
 		"URL":    r.URL(), "abstract": r.abstract(), "note": r.note(Plain),
 		"custom": object{"pith_number": r.PithNumber, "canonical_sha256": r.SHA256, "authors_alphabetical": r.plainAuthors()},
+	}
+	if status := r.status(); status != "" {
+		item["status"] = strings.ToLower(status)
 	}
 	if doi := r.DOI(); doi != "" {
 		item["DOI"], item["number"], item["publisher"] = doi, "arXiv:"+r.SourceID, "arXiv"
@@ -297,7 +373,7 @@ func (r *Record) article() object {
 	}
 	a := object{
 		"@id": r.URL(), "@type": "ScholarlyArticle", "url": r.URL(),
-		"name": Plain(r.Title), "headline": Plain(r.Title),
+		"name": Plain(r.Title), "headline": Plain(r.heading()),
 		"datePublished": r.Submitted.Format(time.DateOnly),
 		"abstract":      r.abstract(), "keywords": r.Categories,
 		"author": persons, "comment": object{"@type": "Comment", "text": "author is a set. " + Alphabetical + "."},
@@ -311,6 +387,16 @@ func (r *Record) article() object {
 	a["identifier"] = identifiers
 	if r.License != "" {
 		a["license"] = r.License
+	}
+	if status := r.status(); status != "" {
+		a["creativeWorkStatus"] = status[:1] + strings.ToLower(status[1:])
+	}
+	corrections := []object{}
+	for _, sentence := range r.taken() {
+		corrections = append(corrections, object{"@type": "CorrectionComment", "text": Plain(sentence)})
+	}
+	if len(corrections) > 0 {
+		a["correction"] = corrections
 	}
 	return a
 }
@@ -345,9 +431,18 @@ func (r *Record) ROCrate() ([]byte, error) {
 		graph = append(graph, p)
 	}
 	article["identifier"] = identifiers
+	if corrections, ok := article["correction"].([]object); ok {
+		taken := []object{}
+		for i, c := range corrections {
+			c["@id"] = "#correction-" + strconv.Itoa(i+1)
+			taken = append(taken, object{"@id": c["@id"]})
+			graph = append(graph, c)
+		}
+		article["correction"] = taken
+	}
 	root := object{
 		"@id": r.URL(), "@type": "Dataset",
-		"name":          "Pith record of " + Plain(r.Title),
+		"name":          "Pith record of " + Plain(r.heading()),
 		"description":   "The signed events about " + r.PithNumber + ", and the paper they are about.",
 		"datePublished": r.Submitted.Format(time.DateOnly),
 		"mainEntity":    object{"@id": article["@id"]},

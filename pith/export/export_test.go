@@ -123,6 +123,72 @@ func TestOnlyWhatIsVouchedFor(t *testing.T) {
 	}
 }
 
+// TestRetraction: every form says that a trusted signer has taken the paper back,
+// first of all where it is printed; of others it says that there are some, and not
+// a word of theirs.
+func TestRetraction(t *testing.T) {
+	key, err := pith.NewKey(make([]byte, 32), pith.Signer{ID: "ada", Type: "individual", KeyID: "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, err := pith.PinnedTrust().Merge(pith.TrustFor(key.Public(), []string{"*"}, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	bundle := func(c pith.Correction) []byte {
+		d, err := pith.NewDraft(c, at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, _, err := pith.Append(seed.Bundle(), key, at, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	const text = "the data were made up"
+	opening := pith.Verify(seed.Bundle(), nil).History[0].EventID
+	for _, tt := range []struct {
+		name               string
+		correction         pith.Correction
+		trust              *pith.Trust
+		marked, told, said bool // title and badge; by whom and why; that somebody says so
+	}{
+		{"retracted", pith.Correction{Kind: "retraction", Text: text}, mine, true, true, true},
+		{"withdrawn", pith.Correction{Kind: "withdrawal", Text: text}, mine, true, true, true},
+		{"a claim", pith.Correction{Kind: "retraction", Text: text, Claim: "C1"}, mine, false, true, true},
+		{"by a stranger", pith.Correction{Kind: "retraction", Text: text}, nil, false, false, true},
+		{"of an event", pith.Correction{Kind: "retraction", Text: text, About: opening}, mine, false, false, false},
+		{"an erratum", pith.Correction{Kind: "erratum", Text: text}, mine, false, false, false},
+	} {
+		r, err := New(pith.Verify(bundle(tt.correction), tt.trust))
+		if err != nil {
+			t.Fatal(err)
+		}
+		forms := map[string]string{"svg": string(r.SVG()), "latex": string(r.LaTeX())}
+		for _, format := range Formats {
+			out, err := r.Format(format)
+			if err != nil {
+				t.Fatal(err)
+			}
+			forms[format] = string(out)
+		}
+		for format, out := range forms {
+			word := regexp.MustCompile("RETRACTED|WITHDRAWN")
+			if got := word.MatchString(out); got != tt.marked && format != "latex" {
+				t.Errorf("%s, %s: marked is %v\n%s", tt.name, format, got, out)
+			}
+			if got := strings.Contains(out, text); got != tt.told {
+				t.Errorf("%s, %s: told is %v\n%s", tt.name, format, got, out)
+			}
+			if got := regexp.MustCompile("RETRACTION|WITHDRAWAL|who is not trusted").MatchString(out); got != tt.said {
+				t.Errorf("%s, %s: said is %v\n%s", tt.name, format, got, out)
+			}
+		}
+	}
+}
+
 func TestPlain(t *testing.T) {
 	for tex, want := range map[string]string{
 		`Abell\'o`: "Abelló", `Ko\c{c}i`: "Koçi", `G\"{o}del`: "Gödel", `\O rsted`: "Ørsted", `\v{S}im\r{u}nek`: "Šimůnek",
@@ -153,6 +219,7 @@ func strange(text string) *Record {
 	return &Record{
 		PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", Title: visible(text), Authors: []string{visible(text)}, Abstract: visible(text),
 		License: license(text), SourceKind: "arxiv", SourceID: text, Version: 1, Submitted: time.Date(2018, 5, 21, 0, 0, 0, 0, time.UTC),
+		Withdrawals: []Withdrawal{{Kind: "retraction", Claim: visible(text), By: visible(text), Text: visible(text)}}, Doubtful: 1,
 	}
 }
 
@@ -199,6 +266,11 @@ func TestNobodyAddsAField(t *testing.T) {
 		for i, line := range lines {
 			if !tagged.MatchString(line) || strings.ContainsFunc(line, func(c rune) bool { return c < ' ' || unicode.IsControl(c) }) || strings.HasPrefix(line, "ER") != (i == len(lines)-1) {
 				rt.Fatalf("%q: line %q", text, line)
+			}
+		}
+		for i, line := range strings.Split(strings.TrimSuffix(string(r.LaTeX()), "\n"), "\n") {
+			if i < 2 != strings.HasPrefix(line, "% ") || i > 3 {
+				rt.Fatalf("%q: line %d of LaTeX is %q", text, i+1, line)
 			}
 		}
 		for _, format := range Formats {

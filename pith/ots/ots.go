@@ -104,7 +104,8 @@ func Merge(a, b *Proof) (*Proof, error) {
 		return nil, fmt.Errorf("%s %x and %s %x: %w", a.Hash, a.Digest(), b.Hash, b.Digest(), ErrDigest)
 	}
 	union := &Proof{a.Hash, a.Timestamp.clone()}
-	union.Timestamp.add(b.Timestamp)
+	union.Timestamp.add(b.Timestamp.clone())
+	union.Timestamp.tidy()
 	return union, union.checkLimits()
 }
 
@@ -138,8 +139,9 @@ func (p *Proof) Attach(commitment, answer []byte) (*Proof, error) {
 		return nil, fmt.Errorf("the commitment is there %d times: %w", len(places), ErrLimit)
 	}
 	for _, t := range places {
-		t.add(more)
+		t.add(more.clone())
 	}
+	out.Timestamp.tidy()
 	return out, out.checkLimits()
 }
 
@@ -160,29 +162,33 @@ func (t *Timestamp) clone() *Timestamp {
 	return c
 }
 
-// add unites other, a timestamp of the same message, into t.
+// add puts what other says, a timestamp of the same message, to what t says.
+// Until tidy is called t may say things twice and in any order.
 func (t *Timestamp) add(other *Timestamp) {
-	for _, a := range other.Attestations {
-		t.attest(a)
-	}
-	for _, b := range other.Branches {
-		t.branch(b.Op, b.Then.clone())
-	}
+	t.Attestations = append(t.Attestations, other.Attestations...)
+	t.Branches = append(t.Branches, other.Branches...)
 }
 
-func (t *Timestamp) attest(a Attestation) {
-	if at, found := slices.BinarySearchFunc(t.Attestations, a, Attestation.compare); !found {
-		t.Attestations = slices.Insert(t.Attestations, at, a)
+// tidy sorts what t says and says it once. It works from the root on, so that
+// each attestation and each branch is sorted once, however often a stranger's
+// proof repeats the way to it.
+func (t *Timestamp) tidy() {
+	slices.SortFunc(t.Attestations, Attestation.compare)
+	t.Attestations = slices.CompactFunc(t.Attestations, func(a, b Attestation) bool { return a.compare(b) == 0 })
+	slices.SortFunc(t.Branches, func(a, b Branch) int { return a.Op.compare(b.Op) })
+	kept := t.Branches[:0]
+	for _, b := range t.Branches {
+		if n := len(kept); n > 0 && kept[n-1].Op.compare(b.Op) == 0 {
+			kept[n-1].Then.add(b.Then)
+		} else {
+			kept = append(kept, b)
+		}
 	}
-}
-
-func (t *Timestamp) branch(op Op, then *Timestamp) {
-	at, found := slices.BinarySearchFunc(t.Branches, op, func(b Branch, op Op) int { return b.Op.compare(op) })
-	if found {
-		t.Branches[at].Then.add(then)
-		return
+	clear(t.Branches[len(kept):])
+	t.Branches = kept
+	for _, b := range t.Branches {
+		b.Then.tidy()
 	}
-	t.Branches = slices.Insert(t.Branches, at, Branch{op, then})
 }
 
 // checkLimits asks whether the proof can be read again.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -307,7 +308,7 @@ func drawTimestamp(t *rapid.T, message []byte, depth int) *Timestamp {
 	operations := []byte{Sha1, Ripemd160, Sha256, Append, Prepend, Reverse, Hexlify}
 	for range rapid.IntRange(1, 3).Draw(t, "entries") {
 		if depth == 0 || rapid.Bool().Draw(t, "attestation") {
-			ts.attest(drawAttestation(t))
+			ts.Attestations = append(ts.Attestations, drawAttestation(t))
 			continue
 		}
 		op := Op{Tag: rapid.SampledFrom(operations).Draw(t, "op")}
@@ -315,11 +316,12 @@ func drawTimestamp(t *rapid.T, message []byte, depth int) *Timestamp {
 			op.Arg = rapid.SliceOfN(rapid.Byte(), 1, 5).Draw(t, "arg")
 		}
 		if result, err := op.apply(message); err == nil {
-			ts.branch(op, drawTimestamp(t, result, depth-1))
+			ts.Branches = append(ts.Branches, Branch{op, drawTimestamp(t, result, depth-1)})
 		} else {
-			ts.attest(drawAttestation(t))
+			ts.Attestations = append(ts.Attestations, drawAttestation(t))
 		}
 	}
+	ts.tidy()
 	return ts
 }
 
@@ -453,6 +455,34 @@ func TestAgreesWithReference(t *testing.T) {
 	}
 	if accepted < 300 || accepted == len(proofs) {
 		t.Errorf("%d of %d proofs accepted: the test does not test both answers", accepted, len(proofs))
+	}
+}
+
+// TestRepeatedChains: a proof that goes one long way again and again says it once,
+// and reading it costs what its length suggests. Memory stands for work here, as
+// nobody can assert a time.
+func TestRepeatedChains(t *testing.T) {
+	const copies = 15
+	way := strings.Repeat("\xf2", 250)
+	file := magic + "\x01\x08" + strings.Repeat("d", 32)
+	for i := range copies {
+		if i < copies-1 {
+			file += "\xff"
+		}
+		file += way + "\x00" + "unknown" + string(rune('z'-i)) + "\x00"
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	p := parse(t, []byte(file))
+	runtime.ReadMemStats(&after)
+	if used := (after.TotalAlloc - before.TotalAlloc) >> 10; used > 2048 {
+		t.Errorf("%d KiB for a proof of %d bytes", used, len(file))
+	}
+	if n := p.Timestamp.nodes(); n != 250+copies {
+		t.Errorf("%d operations and attestations, want %d", n, 250+copies)
+	}
+	if again := parse(t, p.Bytes()); !bytes.Equal(again.Bytes(), p.Bytes()) {
+		t.Error("what was written reads otherwise")
 	}
 }
 

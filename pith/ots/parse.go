@@ -90,6 +90,7 @@ func (r *reader) whole(message []byte) (*Timestamp, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.tidy()
 	return t, nil
 }
 
@@ -129,7 +130,7 @@ func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
 	if tag == tagAttestation {
 		a, err := r.attestation()
 		if err == nil {
-			t.attest(a)
+			t.Attestations = append(t.Attestations, a)
 		}
 		return err
 	}
@@ -154,7 +155,7 @@ func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
 	}
 	then, err := r.timestamp(result, depth+1)
 	if err == nil {
-		t.branch(op, then)
+		t.Branches = append(t.Branches, Branch{op, then})
 	}
 	return err
 }

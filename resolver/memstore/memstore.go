@@ -29,6 +29,8 @@ type Store struct {
 	cites    map[work][]resolver.Citation
 	keys     map[string]resolver.Key
 	held     []resolver.Held // by id, from 1
+	byHeld   map[resolver.Digest]int64
+	holds    map[resolver.Status]int64 // how many
 	meta     map[string][]byte
 	revision int64
 	locks    map[string]chan struct{}
@@ -37,7 +39,7 @@ type Store struct {
 type entry struct {
 	record resolver.Record
 	bundle []byte
-	text   string // what search looks through
+	words  []string // what search looks through
 }
 
 type work struct{ kind, id string }
@@ -47,7 +49,7 @@ func New() *Store {
 	return &Store{
 		records: map[string]*entry{}, byRecord: map[string][]int64{}, byID: map[string][]int64{},
 		byAlias: map[resolver.Alias][]string{}, byDigest: map[resolver.Digest]string{}, cites: map[work][]resolver.Citation{},
-		keys: map[string]resolver.Key{}, meta: map[string][]byte{}, locks: map[string]chan struct{}{},
+		keys: map[string]resolver.Key{}, byHeld: map[resolver.Digest]int64{}, holds: map[resolver.Status]int64{}, meta: map[string][]byte{}, locks: map[string]chan struct{}{},
 	}
 }
 
@@ -111,7 +113,8 @@ func (s *Store) put(u resolver.Update) {
 	}
 	record := u.Record
 	record.Revision = s.revision
-	s.records[u.Suffix] = &entry{record, u.Bundle, strings.ToLower(strings.Join([]string{record.Title, record.Authors, strings.Join(record.Categories, " "), record.Abstract}, " "))}
+	s.records[u.Suffix] = &entry{record, u.Bundle, slices.Concat(resolver.SearchWords(record.Title), resolver.SearchWords(record.Authors),
+		resolver.SearchWords(strings.Join(record.Categories, " ")), resolver.SearchWords(record.Abstract))}
 	s.byDigest[record.Digest] = u.Suffix
 	for _, a := range record.Aliases {
 		a = resolver.FoldAlias(a.Kind, a.Value)
@@ -238,9 +241,8 @@ func (s *Store) Search(_ context.Context, query string, limit, offset int) ([]re
 	var found []resolver.Record
 	for _, suffix := range s.sorted {
 		e := s.records[suffix]
-		have := resolver.SearchWords(e.text)
 		if !slices.ContainsFunc(words, func(w string) bool {
-			return !slices.ContainsFunc(have, func(h string) bool { return strings.HasPrefix(h, w) })
+			return !slices.ContainsFunc(e.words, func(h string) bool { return strings.HasPrefix(h, w) })
 		}) {
 			found = append(found, e.record)
 		}
@@ -358,16 +360,10 @@ func (s *Store) Citations(_ context.Context, kind, id string, limit int) ([]reso
 func (s *Store) Counts(context.Context) (resolver.Counts, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	c := resolver.Counts{Records: int64(len(s.records)), Events: int64(len(s.events)), Keys: int64(len(s.keys)), Revision: s.revision}
-	for _, h := range s.held {
-		switch h.Status {
-		case resolver.Refused:
-			c.Refused++
-		case resolver.Queued:
-			c.Queued++
-		}
-	}
-	return c, nil
+	return resolver.Counts{
+		Records: int64(len(s.records)), Events: int64(len(s.events)), Keys: int64(len(s.keys)), Revision: s.revision,
+		Refused: s.holds[resolver.Refused], Queued: s.holds[resolver.Queued],
+	}, nil
 }
 
 // Key implements resolver.Store.
@@ -408,18 +404,19 @@ func (s *Store) Keys(_ context.Context, after string, limit int) ([]resolver.Key
 func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, resolver.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for i := range s.held {
-		old := &s.held[i]
-		if old.Digest != h.Digest {
-			continue
-		}
+	if id := s.byHeld[h.Digest]; id > 0 {
+		old := &s.held[id-1]
 		if old.Status == resolver.Refused {
+			s.holds[old.Status]--
+			s.holds[h.Status]++
 			old.Status, old.Code, old.Detail, old.Signer, old.Data, old.Truncated = h.Status, h.Code, h.Detail, h.Signer, h.Data, h.Truncated
 		}
 		return old.ID, old.Status, nil
 	}
 	h.ID = int64(len(s.held)) + 1
 	s.held = append(s.held, h)
+	s.byHeld[h.Digest] = h.ID
+	s.holds[h.Status]++
 	return h.ID, h.Status, nil
 }
 
@@ -454,6 +451,8 @@ func (s *Store) MoveHeld(_ context.Context, id int64, from, to resolver.Status, 
 		return resolver.ErrNotFound
 	}
 	h := &s.held[id-1]
+	s.holds[from]--
+	s.holds[to]++
 	h.Status, h.Code, h.Detail = to, code, detail
 	return nil
 }

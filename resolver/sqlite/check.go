@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"strconv"
 
 	"zombiezen.com/go/sqlite"
@@ -21,6 +22,7 @@ var checks = []struct{ code, query string }{
 	{"event_numbers", `SELECT 'events' FROM (SELECT count(*) AS n, coalesce(max(seq), -1) AS last, coalesce(min(seq), 0) AS first FROM event) WHERE first <> 0 OR last <> n - 1`},
 	{"search_missing", `SELECT 'record ' || suffix FROM record WHERE id NOT IN (SELECT rowid FROM search)`},
 	{"search_orphan", `SELECT 'search ' || rowid FROM search WHERE rowid NOT IN (SELECT id FROM record)`},
+	{"held_status", `SELECT 'held submission ' || id FROM held WHERE status NOT IN ('refused', 'queued', 'accepted', 'rejected')`},
 	{"counter", `SELECT 'counters' FROM counter WHERE records <> (SELECT count(*) FROM record) OR events <> (SELECT count(*) FROM event) OR keys <> (SELECT count(*) FROM key)
 		OR refused <> (SELECT count(*) FROM held WHERE status = 'refused') OR queued <> (SELECT count(*) FROM held WHERE status = 'queued')
 		OR revision < (SELECT coalesce(max(revision), 0) FROM record)`},
@@ -52,6 +54,54 @@ func (s *Store) Check(ctx context.Context, report func(resolver.Problem)) error 
 				report(resolver.Problem{Where: "database", Code: "unreadable", Detail: fmt.Sprintf("%s: %v", c.code, err)})
 			}
 		}
+		return checkWords(conn, report)
+	})
+}
+
+// checkWords compares the words under which each record is found with its texts, by
+// a digest of both that does not depend on their order: the index lists the records of
+// a word, not the words of a record. It takes about 100 bytes of memory for each record.
+func checkWords(conn *sqlite.Conn, report func(resolver.Problem)) error {
+	type record struct {
+		suffix string
+		words  uint64 // sum of the digests of what the texts have, less those of the index
+	}
+	records := map[int64]*record{}
+	seed := maphash.MakeSeed()
+	err := run(conn, `SELECT id, suffix, title, authors, categories, abstract FROM record`, func(stmt *sqlite.Stmt) error {
+		r := &record{suffix: stmt.ColumnText(1)}
+		distinct := map[string]bool{}
+		for col := 2; col <= 5; col++ {
+			for _, w := range resolver.SearchWords(stmt.ColumnText(col)) {
+				distinct[w] = true
+			}
+		}
+		for w := range distinct {
+			r.words += maphash.String(seed, w)
+		}
+		records[stmt.ColumnInt64(0)] = r
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	if err := run(conn, `CREATE VIRTUAL TABLE IF NOT EXISTS temp.search_words USING fts5vocab(main, search, instance)`, nil); err != nil {
+		return err
+	}
+	err = run(conn, `SELECT term, doc FROM temp.search_words`, func(stmt *sqlite.Stmt) error {
+		if r := records[stmt.ColumnInt64(1)]; r != nil { // of others search_orphan tells
+			r.words -= maphash.String(seed, stmt.ColumnText(0))
+		}
+		return nil
+	})
+	if err != nil {
+		report(resolver.Problem{Where: "search", Code: "unreadable", Detail: err.Error()})
+		return nil
+	}
+	for _, r := range records {
+		if r.words != 0 {
+			report(resolver.Problem{Where: "record " + r.suffix, Code: "search_words", Detail: "it is not found by its words, or by others"})
+		}
+	}
+	return nil
 }

@@ -7,18 +7,12 @@ import (
 	zsqlite "zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
-	"github.com/openpith/evidence/pith"
-	"github.com/openpith/evidence/pith/seed"
-	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/sqlite"
+	"github.com/openpith/evidence/resolver/storetest"
 )
 
 // Whatever table is tampered with, Fsck finds it.
 func TestFsck(t *testing.T) {
-	key, err := pith.NewKey(make([]byte, 32), pith.Signer{ID: "m", Type: "mirror", KeyID: "m-1"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, damage := range []string{
 		"", // a sound store
 		`UPDATE record SET title = 'x'`,
@@ -37,6 +31,14 @@ func TestFsck(t *testing.T) {
 		`UPDATE counter SET records = 7`,
 		`DELETE FROM counter`,
 		`DELETE FROM search`,
+		`DELETE FROM search WHERE rowid = 1; INSERT INTO search(rowid, title) VALUES (1, 'smoothout')`,
+		`UPDATE search_data SET block = zeroblob(length(block))`,
+		`DELETE FROM key WHERE fingerprint = (SELECT max(fingerprint) FROM key)`,
+		`DELETE FROM citation`,
+		`UPDATE held SET status = 'lost'`,
+		`UPDATE held SET suffix = 'CWPYLZDW7AWAX7TQ5ZRNS3OHEM'`,
+		`UPDATE held SET truncated = 1`,
+		`INSERT INTO meta VALUES ('policy/key-document/00', 'x')`,
 	} {
 		t.Run(damage, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "pith.db")
@@ -45,31 +47,20 @@ func TestFsck(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer s.Close()
-			service, err := resolver.NewService(resolver.Config{Store: s, Key: key})
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := service.SubmitAll(t.Context(), []resolver.Submission{{Data: seed.Bundle()}, {Data: []byte("x")}})
-			if err != nil || out[0].Err != nil || out[1].Err == nil {
-				t.Fatal(out, err)
-			}
+			storetest.Fill(t, s)
 			if damage != "" {
 				conn, err := zsqlite.OpenConn(path, zsqlite.OpenReadWrite)
 				if err != nil {
 					t.Fatal(err)
 				}
-				err = sqlitex.ExecuteTransient(conn, damage, nil)
+				err = sqlitex.ExecuteScript(conn, damage, nil)
 				if err != nil || conn.Changes() == 0 {
 					t.Fatalf("%d rows, %v", conn.Changes(), err)
 				}
 				conn.Close()
 			}
-			found := 0
-			if err := resolver.Fsck(t.Context(), s, func(resolver.Problem) { found++ }, nil); err != nil {
-				t.Fatal(err)
-			}
-			if (found > 0) != (damage != "") {
-				t.Errorf("%d problems", found)
+			if found := storetest.Problems(t, s); (len(found) > 0) != (damage != "") {
+				t.Errorf("problems: %q", found)
 			}
 		})
 	}

@@ -1,6 +1,43 @@
 package sqlite
 
-import "zombiezen.com/go/sqlite/sqlitemigration"
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitemigration"
+
+	"github.com/openpith/evidence/resolver"
+)
+
+// migrate brings a database to the newest schema. A step that fails, or that a
+// crash interrupts, leaves the database as it was before the step.
+func migrate(ctx context.Context, conn *sqlite.Conn) error {
+	err := register(conn)
+	if err == nil {
+		err = sqlitemigration.Migrate(ctx, conn, schema)
+	}
+	if err != nil {
+		return err
+	}
+	version := 0
+	err = run(conn, `PRAGMA user_version`, func(stmt *sqlite.Stmt) error { version = stmt.ColumnInt(0); return nil })
+	if err == nil && version > len(schema.Migrations) {
+		err = fmt.Errorf("%w: its schema is %d, this program knows %d", resolver.ErrNewer, version, len(schema.Migrations))
+	}
+	return err
+}
+
+// register gives a connection the functions that steps use.
+func register(conn *sqlite.Conn) error {
+	return conn.CreateFunction("pith_words", &sqlite.FunctionImpl{NArgs: 1, Deterministic: true, Scalar: func(_ sqlite.Context, args []sqlite.Value) (sqlite.Value, error) {
+		return sqlite.TextValue(words(args[0].Text())), nil
+	}})
+}
+
+// words is a text as the search index takes it.
+func words(text string) string { return strings.Join(resolver.SearchWords(text), " ") }
 
 // schema lists what makes an empty database one of ours, step by step. A step
 // that was published is never changed: databases out there have it.
@@ -73,6 +110,13 @@ INSERT INTO counter VALUES (1, 0, 0, 0, 0, 0, 0);
 		`
 CREATE VIRTUAL TABLE search USING fts5(title, authors, categories, abstract, content='', contentless_delete=1, detail=none, tokenize="unicode61 remove_diacritics 2");
 INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, title, authors, categories, abstract FROM record;
+`,
+		// 3: words are cut by resolver.SearchWords, the same in every store, and
+		// not by SQLite: what it is given has nothing but words and spaces.
+		`
+DROP TABLE search;
+CREATE VIRTUAL TABLE search USING fts5(title, authors, categories, abstract, content='', contentless_delete=1, detail=none, tokenize="ascii");
+INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;
 `,
 	},
 }

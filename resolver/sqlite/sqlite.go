@@ -21,7 +21,6 @@ import (
 
 	"github.com/gofrs/flock"
 	"zombiezen.com/go/sqlite"
-	"zombiezen.com/go/sqlite/sqlitemigration"
 	"zombiezen.com/go/sqlite/sqlitex"
 
 	"github.com/openpith/evidence/resolver"
@@ -50,11 +49,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s := &Store{path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{}}
 	var err error
 	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
 	if err = prepare(s.writer); err == nil {
 		s.writer.SetInterrupt(ctx.Done())
-		err = sqlitemigration.Migrate(ctx, s.writer, schema)
+		err = migrate(ctx, s.writer)
 		s.writer.SetInterrupt(nil)
 	}
 	if err == nil {
@@ -63,7 +62,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		})
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.writer.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
 	}
 	return s, nil
 }
@@ -120,12 +119,22 @@ func (s *Store) write(ctx context.Context, f func(*sqlite.Conn) error) (err erro
 	defer func() { <-s.writing }()
 	s.writer.SetInterrupt(ctx.Done())
 	defer s.writer.SetInterrupt(nil)
+	defer func() { err = full(err) }() // after the end of the transaction, which may find the disk full
 	end, err := sqlitex.ImmediateTransaction(s.writer)
 	if err != nil {
 		return err
 	}
 	defer end(&err)
 	return f(s.writer)
+}
+
+// full says of an error what it means when it means that there is no room.
+func full(err error) error {
+	switch sqlite.ErrCode(err) {
+	case sqlite.ResultFull, sqlite.ResultIOErrSHMSize:
+		return fmt.Errorf("%w: %w", resolver.ErrFull, err)
+	}
+	return err
 }
 
 // run executes one statement. Arguments are bound in order; row is called for
@@ -355,7 +364,8 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
-	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, id, r.Title, r.Authors, categories, r.Abstract)
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil,
+		id, words(r.Title), words(r.Authors), words(categories), words(r.Abstract))
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
@@ -604,27 +614,46 @@ func readHeld(stmt *sqlite.Stmt) (resolver.Held, error) {
 	}, nil
 }
 
-// recountHeld brings the counters in line with what is held.
-func recountHeld(conn *sqlite.Conn) error {
-	return run(conn, `UPDATE counter SET refused = (SELECT count(*) FROM held WHERE status = 'refused'), queued = (SELECT count(*) FROM held WHERE status = 'queued')`, nil)
+// moveHeld counts a submission that was held as one status and is held as
+// another now. "" is nowhere.
+func moveHeld(conn *sqlite.Conn, from, to resolver.Status) error {
+	of := func(status resolver.Status) int {
+		switch {
+		case from == to:
+			return 0
+		case status == from:
+			return -1
+		case status == to:
+			return 1
+		}
+		return 0
+	}
+	return run(conn, `UPDATE counter SET refused = refused + ?, queued = queued + ?`, nil, of(resolver.Refused), of(resolver.Queued))
 }
 
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
 	err = s.write(ctx, func(conn *sqlite.Conn) error {
+		var before resolver.Status
+		here := func(stmt *sqlite.Stmt) error {
+			id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
+			return nil
+		}
+		const find = `SELECT id, status FROM held WHERE digest = ?`
+		if err := run(conn, find, here, h.Digest); err != nil {
+			return err
+		}
+		before = now
 		err := run(conn, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (digest) DO UPDATE SET status = excluded.status, code = excluded.code, detail = excluded.detail, signer = excluded.signer, data = excluded.data, truncated = excluded.truncated WHERE held.status = 'refused'`, nil,
 			string(h.Status), h.Digest, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
 		if err != nil {
 			return err
 		}
-		if err := run(conn, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
-			id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
-			return nil
-		}, h.Digest); err != nil {
+		if err := run(conn, find, here, h.Digest); err != nil {
 			return err
 		}
-		return recountHeld(conn)
+		return moveHeld(conn, before, now)
 	})
 	return id, now, err
 }
@@ -653,7 +682,7 @@ func (s *Store) MoveHeld(ctx context.Context, id int64, from, to resolver.Status
 		if conn.Changes() == 0 {
 			return resolver.ErrNotFound
 		}
-		return recountHeld(conn)
+		return moveHeld(conn, from, to)
 	})
 }
 

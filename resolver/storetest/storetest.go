@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -213,7 +214,11 @@ func testSearch(t *testing.T, s resolver.Store) {
 	ctx := t.Context()
 	a, b := update(1, 1), update(2, 1)
 	b.Record.Title, b.Record.Authors, b.Record.Categories = "Quantum Things", "Ada Lovelace", []string{"quant-ph"}
-	commit(t, s, a, b)
+	c := update(3, 1)
+	c.Record.Title = "Cafe\u0301s \uFB01nies Ελλάδα Łódź İstanbul हिन्दी 한국어 a\U0001E900b\x00nul ½"
+	c.Record.Authors = strings.Repeat("x", 5000) + " Йорк"
+	c.Record.Abstract = strings.Repeat("many ", 20_000) + "words" // too many to be found
+	commit(t, s, a, b, c)
 	for _, tt := range []struct {
 		query string
 		want  []string
@@ -225,6 +230,23 @@ func testSearch(t *testing.T, s resolver.Store) {
 		{"lovelace smoothing", nil}, // all words
 		{"moothing", nil},           // but not their ends
 		{"Müller", []string{a.Suffix}},
+		{"MULLER", []string{a.Suffix}}, // accents make no difference
+		{"Mu\u0308ller wei", []string{a.Suffix}},
+		{"cafés", []string{c.Suffix}},
+		{"cafe\u0301s finies", []string{c.Suffix}},
+		{"ελλαδα ΕΛΛΆΔΑ", []string{c.Suffix}},
+		{"Łodz istanbul", []string{c.Suffix}},
+		{"lodz", nil}, // a stroke is no accent
+		{"йорк Йорк иорк", []string{c.Suffix}},
+		{"हिन्दी", []string{c.Suffix}},
+		{"हन्दी", nil}, // a vowel is no accent
+		{"한국", []string{c.Suffix}},
+		{"하", nil},
+		{"a\U0001E900b nul 1", []string{c.Suffix}},
+		{strings.Repeat("x", 5000) + " many", []string{c.Suffix}},
+		{"words", nil},
+		{"1805.00001", nil}, // names are looked up, not searched
+		{"\x00", nil},
 		{`" OR title:* NEAR( -x`, nil}, // no syntax gets through
 		{"' OR 1=1; --", nil},
 		{"& | ! <-> :*", nil},
@@ -239,6 +261,19 @@ func testSearch(t *testing.T, s resolver.Store) {
 			got = append(got, r.Suffix)
 		}
 		same(t, "search "+tt.query, []any{got, total}, []any{tt.want, len(tt.want)})
+	}
+	b2 := update(2, 0)
+	b2.Base, b2.Record.Title = 2, "Regained smoothing"
+	commit(t, s, b2)
+	if found, total, err := s.Search(ctx, "quantum", 10, 0); err != nil || total != 0 || len(found) != 0 {
+		t.Errorf("the old words of a record find %d, %v", total, err)
+	}
+	found, total, err := s.Search(ctx, "smoothing", 10, 0)
+	if err != nil || total != 2 || len(found) != 2 {
+		t.Errorf("smoothing: %d of %d, %v", len(found), total, err)
+	}
+	if found, total, err := s.Search(ctx, "smoothing", 10, 2); err != nil || total != 2 || len(found) != 0 {
+		t.Errorf("behind the end: %d of %d, %v", len(found), total, err)
 	}
 	first, total, err := s.Search(ctx, "deep", 1, 0)
 	second, _, err2 := s.Search(ctx, "deep", 1, 1)
@@ -461,15 +496,43 @@ func testWriters(t *testing.T, s resolver.Store) {
 // Text is kept as it is, whatever is in it.
 func testOddText(t *testing.T, s resolver.Store) {
 	u := update(1, 1)
-	u.Record.Title = "a 'quoted' \"title\" \u2028 \U0001F600 \\ %s ; DROP TABLE record"
+	u.Record.Title = "a 'quoted' \"title\" \u2028 \U0001F600 \\ %s ; DROP TABLE record \x00 \x1a \x1a0 \r\n\t"
 	u.Record.Authors, u.Record.Categories, u.Record.Aliases, u.Record.Submitted = "", nil, nil, time.Time{}
-	u.Events[0].ID = "not a digest"
+	long := strings.Repeat("€", 100_000) // what is looked up may be longer than a page of an index
+	u.Record.Aliases = []resolver.Alias{{Kind: "other", Value: long}, {Kind: "other", Value: "\x00"}}
+	u.Events[0].ID, u.Events[0].Type, u.Events[0].SignerID = "not a digest", "t\x00", "s\x1a"
+	claims := event(u.Suffix, 1)
+	claims.ID, claims.Invalid = long, "event_id"
+	u.Events = append(u.Events, claims)
+	u.Cites = []resolver.Citation{{Kind: "other", ID: long, Suffix: u.Suffix, EventID: "not a digest", Relation: "\x00"}}
 	commit(t, s, u)
 	got, err := s.Record(t.Context(), u.Suffix)
 	u.Record.Revision = 1
 	same(t, "record", []any{got, err}, []any{u.Record, nil})
 	e, err := s.Event(t.Context(), "not a digest")
 	same(t, "event", []any{e, err}, []any{u.Events[0], nil})
+	e, err = s.Event(t.Context(), long)
+	claims.Seq = 1
+	same(t, "event of a long id", []any{e, err}, []any{claims, nil})
+	cites, err := s.Citations(t.Context(), "other", long, 9)
+	same(t, "citations", []any{cites, err}, []any{u.Cites, nil})
+	for _, value := range []string{long, "\x00"} {
+		found, err := s.ByAlias(t.Context(), "other", value, 9)
+		same(t, "alias", []any{found, err}, []any{[]string{u.Suffix}, nil})
+	}
+	if err := s.SetMeta(t.Context(), "odd/\x00\x1a", []byte("\x00")); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := s.MetaKeys(t.Context(), "odd/")
+	same(t, "small values", []any{keys, err}, []any{[]string{"odd/\x00\x1a"}, nil})
+	h := resolver.Held{Status: resolver.Refused, Detail: "\x00", From: "\x1a", Code: "x", ReceivedAt: second, Data: []byte{0}}
+	id, _, err := s.PutHeld(t.Context(), h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.ID = id
+	held, err := s.HeldByID(t.Context(), id)
+	same(t, "held", []any{held, err}, []any{h, nil})
 }
 
 func testCancelled(t *testing.T, s resolver.Store) {

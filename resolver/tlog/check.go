@@ -157,11 +157,14 @@ func (l *Log) checkFiles(ctx context.Context, t *tree, size int64, problem func(
 		if err := ctx.Err(); err != nil {
 			return err
 		}
+		if path == base && errors.Is(err, fs.ErrNotExist) {
+			return nil // a log of no entries; of others the files are missed below
+		}
 		if err != nil {
 			problem(path, "log_unreadable", "%v", err)
 			return nil
 		}
-		if d.IsDir() {
+		if d.IsDir() || isLeftover(d.Name()) {
 			return nil
 		}
 		rel, err := filepath.Rel(base, path)
@@ -202,7 +205,7 @@ func (l *Log) checkFiles(ctx context.Context, t *tree, size int64, problem func(
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	for level, hashes := uint64(0), size; hashes > 0; level, hashes = level+1, hashes/layout.TileWidth {

@@ -21,9 +21,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	logformat "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/client"
@@ -188,9 +191,24 @@ func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
 	return err
 }
 
-// locked runs f with the appender, of which there is one at a time.
+// locked runs f with the appender, of which there is one at a time: one for the
+// store, by its lock, and one for the directory, by a file. A lock of a database
+// can be lost with its connection; the file keeps the next one out until the one
+// before has ended, since two of them would write the same event twice.
 func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) error) error {
-	return l.store.Lock(ctx, "log", func(ctx context.Context) error {
+	return l.store.Lock(ctx, "log", func(ctx context.Context) (err error) {
+		state := filepath.Join(l.dir, ".state")
+		if err := os.MkdirAll(state, 0o755); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		file := flock.New(filepath.Join(state, "writer.lock"))
+		if _, err := file.TryLockContext(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		defer func() { err = errors.Join(err, file.Close()) }()
+		if err := l.removeLeftovers(); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
 		// What was begun is brought to its end when the context ends.
 		work, end := context.WithCancel(context.WithoutCancel(ctx))
 		defer end()
@@ -204,6 +222,24 @@ func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) err
 		}
 		return errors.Join(err, l.remember(work))
 	})
+}
+
+// isLeftover reports whether a file of the log is one that a crash left half
+// written: Tessera writes to the name of the tile with a random number behind it,
+// and then renames. Names of tiles have three digits at the most.
+func isLeftover(name string) bool { return len(name) > 3 && strings.Trim(name, "0123456789") == "" }
+
+func (l *Log) removeLeftovers() error {
+	err := filepath.WalkDir(filepath.Join(l.dir, "tile"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !isLeftover(d.Name()) {
+			return err
+		}
+		return os.Remove(path)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there are no tiles yet
+	}
+	return err
 }
 
 // An appender adds to the log.
@@ -222,9 +258,6 @@ const (
 )
 
 func (l *Log) open(ctx context.Context) (*appender, error) {
-	if err := os.MkdirAll(l.dir, 0o755); err != nil {
-		return nil, err
-	}
 	driver, err := posix.New(ctx, posix.Config{Path: l.dir})
 	if err != nil {
 		return nil, fmt.Errorf("log: %w", err)

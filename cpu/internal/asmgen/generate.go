@@ -33,6 +33,7 @@ func generate() (map[string][]byte, error) {
 		isa.pooling()
 		isa.transpose()
 		isa.random()
+		isa.winograd()
 		file, err := isa.Result()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", isa.name, err)
@@ -62,7 +63,7 @@ func generate() (map[string][]byte, error) {
 // assembly exists: it declares the types that signatures refer to.
 var kernelTypes = func() *types.Package {
 	pkg := types.NewPackage("github.com/openpith/evidence/cpu/internal/kernels", "kernels")
-	for _, t := range []string{"Tile", "Draw"} {
+	for _, t := range []string{"Tile", "Draw", "Span"} {
 		name := types.NewTypeName(token.NoPos, pkg, t, nil)
 		types.NewNamed(name, types.NewStruct(nil, nil), nil)
 		pkg.Scope().Insert(name)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/mmcloughlin/avo/attr"
 	"github.com/mmcloughlin/avo/operand"
@@ -18,12 +17,13 @@ const (
 	drawScale  = 100
 	drawShift  = 104
 	drawFactor = 108
+	drawStep   = 112
 )
 
 // random writes the kernels that draw: words as they are, as uniform numbers, and
 // as noise on top of other numbers.
 func (g *generator) random() {
-	g.philox("philox", "func(dst *uint32, d *Draw, n int)", func(words reg.VecVirtual, _ int) {})
+	g.philox("philox", "func(dst *uint32, d *Draw, n int)", drawHooks{finish: func(reg.VecVirtual, int) {}})
 
 	// Fields of the draw, in all lanes. AVX2 has no registers left for them.
 	var d reg.GPVirtual
@@ -50,40 +50,114 @@ func (g *generator) random() {
 		g.VMINPS(load(drawLimit), x, x)
 		g.VFMADD213PS(load(drawShift), load(drawScale), x) // x = x*scale + shift
 	}
-	g.philox("uniform", "func(dst *float32, d *Draw, n int)", func(x reg.VecVirtual, offset int) {
-		switch {
-		case offset == math.MinInt:
-			begin(drawLimit, drawScale, drawShift)
-		case offset >= 0:
-			uniform(x)
-		}
+	g.philox("uniform", "func(dst *float32, d *Draw, n int)", drawHooks{
+		begin:  func() { begin(drawLimit, drawScale, drawShift) },
+		finish: func(x reg.VecVirtual, _ int) { uniform(x) },
 	})
-	var w reg.GPVirtual
-	g.philox("noise", "func(dst *float32, d *Draw, n int, w *float32)", func(x reg.VecVirtual, offset int) {
-		switch {
-		case offset == math.MinInt:
+	var w, sums reg.GPVirtual
+	g.philox("noise", "func(dst *float32, d *Draw, n int, w *float32)", drawHooks{
+		begin: func() {
 			begin(drawLimit, drawScale, drawShift, drawFactor)
 			w = g.param("w")
-		case offset < 0:
-			g.ADDQ(operand.U32(-offset), w)
-		default:
+		},
+		finish: func(x reg.VecVirtual, offset int) {
 			uniform(x)
 			g.VFMADD213PS(operand.Mem{Base: w, Disp: offset}, load(drawFactor), x) // x = x*factor + w
-		}
+		},
+		advance: func(bytes int) { g.ADDQ(operand.U32(bytes), w) },
 	})
+	// Rows of a strip of columns, and sums of squares per column.
+	const rowBytes = 4 * stripWidth
+	var skip, ahead reg.GPVirtual // bytes from the end of a row of w to the next, and to a row that is fetched
+	g.philox("stripNorms", "func(u *float32, d *Draw, w, sums *float32, rows, stride int)", drawHooks{
+		begin: func() {
+			begin(drawLimit, drawScale, drawShift)
+			w, sums, skip = g.param("w"), g.param("sums"), g.param("stride")
+			g.SHLQ(operand.Imm(2), skip)
+			ahead = g.GP64()
+			g.MOVQ(skip, ahead)
+			g.SHLQ(operand.Imm(2), ahead) // the processor sees no stream in short rows
+			g.SUBQ(operand.U32(rowBytes), skip)
+		},
+		finish: func(x reg.VecVirtual, offset int) {
+			uniform(x)
+			v, sum := g.vec(), g.vec()
+			at := operand.Mem{Base: sums, Disp: offset}
+			g.VMOVUPS(at, sum)
+			g.VFMADD231PS(x, x, sum)
+			g.VMOVUPS(sum, at)
+			at.Disp += rowBytes
+			g.VMOVUPS(operand.Mem{Base: w, Disp: offset}, v)
+			if offset%64 == 0 {
+				g.PREFETCHT0(operand.Mem{Base: w, Index: ahead, Scale: 1, Disp: offset})
+			}
+			g.VMOVUPS(at, sum)
+			g.VFMADD231PS(v, v, sum)
+			g.VMOVUPS(sum, at)
+		},
+		advance: func(bytes int) {
+			g.ADDQ(operand.U32(bytes), w)
+			g.ADDQ(operand.U32(bytes), sums)
+		},
+		endRow: func() {
+			g.ADDQ(skip, w)
+			g.SUBQ(operand.U32(rowBytes), sums)
+		},
+	})
+	g.stripAdd()
 }
 
-// philox writes n counters' worth of Philox4x32-10 (Salmon et al., "Parallel
+// stripWidth is kernels.StripWidth.
+const stripWidth = 128
+
+// stripAdd writes dst = u*factor + w for rows of a strip of columns.
+func (g *generator) stripAdd() {
+	g.function("stripAdd", "func(dst, u, w, factor *float32, rows, stride int)")
+	dst, u, w, factor, rows, stride := g.param("dst"), g.param("u"), g.param("w"), g.param("factor"), g.param("rows"), g.param("stride")
+	g.SHLQ(operand.Imm(2), stride)
+	top, done := g.label("loop"), g.label("done")
+	g.TESTQ(rows, rows)
+	g.JLE(operand.LabelRef(done))
+	g.Label(top)
+	for offset := 0; offset < 4*stripWidth; offset += g.width() {
+		x := g.vec()
+		g.VMOVUPS(operand.Mem{Base: factor, Disp: offset}, x)
+		at := func(p reg.GPVirtual) operand.Mem { return operand.Mem{Base: p, Disp: offset} }
+		v := g.vec()
+		g.VMOVUPS(at(u), v)
+		g.VFMADD213PS(at(w), v, x) // x = v*x + w
+		g.VMOVUPS(x, at(dst))
+	}
+	g.ADDQ(operand.U32(4*stripWidth), u)
+	g.ADDQ(stride, w)
+	g.ADDQ(stride, dst)
+	g.DECQ(rows)
+	g.JNZ(operand.LabelRef(top))
+	g.Label(done)
+	g.end()
+}
+
+// drawHooks are what a kernel that draws does with the words.
+type drawHooks struct {
+	begin   func()                                 // before the loop
+	finish  func(words reg.VecVirtual, offset int) // before a register is stored at an offset
+	advance func(bytes int)                        // at the end of a turn, in which so many bytes were written
+	endRow  func()                                 // after a row, for kernels that draw rows of a strip
+}
+
+// philox writes a kernel that draws n counters' worth of Philox4x32-10 (Salmon et al., "Parallel
 // Random Numbers: As Easy as 1, 2, 3", SC 2011), four words each, n a multiple of
 // 32. The counter is low+i in its lower half, which must not wrap, and high in its
-// upper half.
-//
-// finish works on a register of words before it is stored at an offset. It is
-// also called once before the loop, with math.MinInt for the offset, and at the
-// end of each turn, with minus the bytes that were written.
-func (g *generator) philox(name, signature string, finish func(words reg.VecVirtual, offset int)) {
+// upper half. With endRow it draws a strip's width for each of a number of rows.
+func (g *generator) philox(name, signature string, hooks drawHooks) {
 	g.function(name, signature)
-	dst, d, n := g.param("dst"), g.param("d"), g.param("n")
+	var dst, n, rows reg.GPVirtual
+	d := g.param("d")
+	if hooks.endRow != nil {
+		dst, rows, n = g.param("u"), g.param("rows"), g.GP64()
+	} else {
+		dst, n = g.param("dst"), g.param("n")
+	}
 	field := func(offset int) operand.Mem { return operand.Mem{Base: d, Disp: offset} }
 
 	// A register holds one 32-bit word of several counters in 64-bit lanes, as
@@ -108,8 +182,13 @@ func (g *generator) philox(name, signature string, finish func(words reg.VecVirt
 	m0, m1 := g.words(0xd2511f53, 0), g.words(0xcd9e8d57, 0)
 	const upperToLower, swapHalves = 0xf5, 0xb1
 	counter := g.vec()
-	g.VPBROADCASTQ(field(drawLow), counter)
-	g.VPADDQ(*g.lanesOf, counter, counter)
+	start := func() {
+		g.VPBROADCASTQ(field(drawLow), counter)
+		g.VPADDQ(*g.lanesOf, counter, counter)
+	}
+	if hooks.endRow == nil {
+		start()
+	}
 	// In the first round the upper half of the counter, which is the same
 	// everywhere, makes the same of itself everywhere.
 	first0, first1, first2, key := g.vec(), g.vec(), g.vec(), g.vec()
@@ -128,10 +207,20 @@ func (g *generator) philox(name, signature string, finish func(words reg.VecVirt
 		g.KMOVW(r, k)
 		even = k
 	}
-	finish(nil, math.MinInt)
-	top, done := g.label("loop"), g.label("done")
-	g.TESTQ(n, n)
-	g.JLE(operand.LabelRef(done))
+	if hooks.begin != nil {
+		hooks.begin()
+	}
+	nextRow, top, done := g.label("row"), g.label("loop"), g.label("done")
+	if hooks.endRow != nil {
+		g.TESTQ(rows, rows)
+		g.JLE(operand.LabelRef(done))
+		g.Label(nextRow)
+		start()
+		g.MOVQ(operand.U32(stripWidth/4), n)
+	} else {
+		g.TESTQ(n, n)
+		g.JLE(operand.LabelRef(done))
+	}
 	g.Label(top)
 	move := func(src, dst operand.Op) {
 		if g.wide {
@@ -192,15 +281,25 @@ func (g *generator) philox(name, signature string, finish func(words reg.VecVirt
 		g.VPUNPCKHQDQ(x[i][2], x[i][0], second)
 		for half, words := range []reg.VecVirtual{first, second} {
 			offset := (2*i + half) * g.width()
-			finish(words, offset)
+			hooks.finish(words, offset)
 			move(words, operand.Mem{Base: dst, Disp: offset})
 		}
 	}
 	bytes := 2 * groups * g.width()
-	finish(nil, -bytes)
+	if hooks.advance != nil {
+		hooks.advance(bytes)
+	}
 	g.ADDQ(operand.U32(bytes), dst)
 	g.SUBQ(operand.U32(groups*perRegister), n)
 	g.JG(operand.LabelRef(top))
+	if hooks.endRow != nil {
+		step := g.GP64()
+		g.MOVQ(field(drawStep), step)
+		g.ADDQ(step, field(drawLow))
+		hooks.endRow()
+		g.DECQ(rows)
+		g.JNZ(operand.LabelRef(nextRow))
+	}
 	g.Label(done)
 	g.end()
 }

@@ -3,6 +3,7 @@ package kernels
 import (
 	"sync"
 
+	"github.com/openpith/evidence/cpu/internal/winograd"
 	"golang.org/x/sys/cpu"
 )
 
@@ -36,7 +37,13 @@ func newAVX512() *Set {
 		Philox:      philoxAvx512,
 		Uniform:     uniformAvx512,
 		Noise:       noiseAvx512,
-		Vec:         portableVec,
+		StripNorms:  stripNormsAvx512,
+		StripAdd:    stripAddAvx512,
+		Winograd: [len(winograd.Algorithms)][winograd.Count]SpanFunc{
+			{winograd3InputAvx512, winograd3OutputAvx512, winograd3OutputGradAvx512, winograd3KernelAvx512, winograd3KernelGradAvx512},
+			{winograd5InputAvx512, winograd5OutputAvx512, winograd5OutputGradAvx512, winograd5KernelAvx512, winograd5KernelGradAvx512},
+		},
+		Vec: portableVec,
 	}
 	for op, f := range map[Op]Vec{
 		Add:         addAvx512,
@@ -86,7 +93,13 @@ func newAVX2() *Set {
 		Philox:      philoxAvx2,
 		Uniform:     uniformAvx2,
 		Noise:       noiseAvx2,
-		Vec:         portableVec,
+		StripNorms:  stripNormsAvx2,
+		StripAdd:    stripAddAvx2,
+		Winograd: [len(winograd.Algorithms)][winograd.Count]SpanFunc{
+			{winograd3InputAvx2, winograd3OutputAvx2, winograd3OutputGradAvx2, winograd3KernelAvx2, winograd3KernelGradAvx2},
+			{winograd5InputAvx2, winograd5OutputAvx2, winograd5OutputGradAvx2, winograd5KernelAvx2, winograd5KernelGradAvx2},
+		},
+		Vec: portableVec,
 	}
 	for op, f := range map[Op]Vec{
 		Add:         addAvx2,

@@ -130,3 +130,39 @@ func uniformAvx2(dst *float32, d *Draw, n int)
 
 //go:noescape
 func noiseAvx2(dst *float32, d *Draw, n int, w *float32)
+
+//go:noescape
+func stripNormsAvx2(u *float32, d *Draw, w *float32, sums *float32, rows int, stride int)
+
+//go:noescape
+func stripAddAvx2(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)
+
+//go:noescape
+func winograd3InputAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3OutputAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3OutputGradAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3KernelAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3KernelGradAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5InputAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5OutputAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5OutputGradAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5KernelAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5KernelGradAvx2(dst *float32, src *float32, s *Span)

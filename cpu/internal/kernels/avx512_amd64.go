@@ -196,3 +196,39 @@ func uniformAvx512(dst *float32, d *Draw, n int)
 
 //go:noescape
 func noiseAvx512(dst *float32, d *Draw, n int, w *float32)
+
+//go:noescape
+func stripNormsAvx512(u *float32, d *Draw, w *float32, sums *float32, rows int, stride int)
+
+//go:noescape
+func stripAddAvx512(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)
+
+//go:noescape
+func winograd3InputAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3OutputAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3OutputGradAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3KernelAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd3KernelGradAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5InputAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5OutputAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5OutputGradAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5KernelAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd5KernelGradAvx512(dst *float32, src *float32, s *Span)

@@ -7,7 +7,11 @@ package kernels
 
 //go:generate go run ../asmgen .
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
+)
 
 // Lanes is the granularity of lengths.
 const Lanes = 16
@@ -119,7 +123,37 @@ type Set struct {
 	Philox  func(dst *uint32, d *Draw, n int)
 	Uniform func(dst *float32, d *Draw, n int)
 	Noise   func(dst *float32, d *Draw, n int, w *float32)
+
+	// The two halves of noise that is measured against norms of columns, for a
+	// strip of StripWidth columns of a matrix w. StripNorms draws a row of numbers
+	// u for each row, from counters that are d.Step apart, and adds the squares of
+	// u and of w to sums, [2][StripWidth]; u is dense, and d.Low moves on. StripAdd
+	// computes dst = u*factor + w with a factor per column. Rows of w and of dst
+	// are stride elements apart.
+	StripNorms func(u *float32, d *Draw, w, sums *float32, rows, stride int)
+	StripAdd   func(dst, u, w, factor *float32, rows, stride int)
+
+	// The transforms of package winograd, by algorithm and index there.
+	Winograd [len(winograd.Algorithms)][winograd.Count]SpanFunc
 }
+
+// A Span describes the tiles that a transform of Winograd's convolution runs over:
+// where their elements, vectors of Lanes numbers each, lie. Strides are in bytes.
+// The kernel uses up Tiles.
+type Span struct {
+	DstRow, DstCol, DstTile int
+	SrcRow, SrcCol, SrcTile int
+	Tiles                   int
+	Lanes                   int // numbers per element, a multiple of 16
+	_                       int // the kernel counts here
+}
+
+// A SpanFunc computes dst = L src Lᵀ for the tiles of a span.
+type SpanFunc func(dst, src *float32, s *Span)
+
+// StripWidth is the number of columns that strip kernels take: the words of 32
+// counters.
+const StripWidth = 128
 
 // A Draw says which random words to draw: Philox4x32-10 under a key, from a
 // 128-bit counter on, and how numbers are made of words:
@@ -131,6 +165,7 @@ type Draw struct {
 	Keys                        [10][2]uint32 // of the rounds, see [RoundKeys]
 	Low, High                   uint64        // halves of the counter
 	Limit, Scale, Shift, Factor float32
+	Step                        uint64 // counters from one row to the next
 }
 
 // RoundKeys derives the keys of the rounds.

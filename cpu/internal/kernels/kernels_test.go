@@ -7,6 +7,8 @@ import (
 	"slices"
 	"testing"
 	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // Every kernel of every instruction set is compared with float64 arithmetic on
@@ -398,6 +400,113 @@ func TestPhilox(t *testing.T) {
 				}
 				if words[4*n] != 77 || numbers[4*n] != 77 || noisy[4*n] != 77 {
 					t.Fatalf("%+v: wrote beyond %d counters", c, n)
+				}
+			}
+		}
+	})
+}
+
+func TestStrips(t *testing.T) {
+	forEachSet(t, func(t *testing.T, s *Set) {
+		const stride = StripWidth + 24
+		rng := rand.New(rand.NewPCG(15, 16))
+		for _, rows := range []int{0, 1, 5} {
+			d := Draw{Keys: RoundKeys(99), Low: math.MaxUint32 - 40, High: 3, Limit: 0x1p32, Scale: 0x1p-31, Shift: -1, Step: 38}
+			low := d.Low
+			w, factor := floats(rng, max(rows, 1)*stride, false), floats(rng, StripWidth, false)
+			u, sums := make([]float32, rows*StripWidth+1), floats(rng, 2*StripWidth, false)
+			want := make([]float64, len(sums))
+			for i, v := range sums {
+				want[i] = float64(v)
+			}
+			u[rows*StripWidth] = 77
+			s.StripNorms(ptr(u), &d, ptr(w), ptr(sums), rows, stride)
+			if d.Low != low+uint64(rows)*d.Step {
+				t.Fatalf("the counter is at %d after %d rows from %d", d.Low, rows, low)
+			}
+			for i := range rows {
+				for j := range StripWidth {
+					word := Philox4x32(99, low+uint64(i)*d.Step+uint64(j/4), 3)[j%4]
+					x := float32(float64(float32(word))*0x1p-31 - 1)
+					if got := u[i*StripWidth+j]; got != x {
+						t.Fatalf("row %d of %d, column %d: %g, want %g", i, rows, j, got, x)
+					}
+					want[j] += float64(x) * float64(x)
+					want[StripWidth+j] += float64(w[i*stride+j]) * float64(w[i*stride+j])
+				}
+			}
+			for j, v := range sums {
+				if math.Abs(float64(v)-want[j]) > 1e-5*(1+math.Abs(want[j])) {
+					t.Fatalf("%d rows, sum %d is %g, want %g", rows, j, v, want[j])
+				}
+			}
+			dst := make([]float32, max(rows, 1)*stride)
+			for i := range dst {
+				dst[i] = 77
+			}
+			s.StripAdd(ptr(dst), ptr(u), ptr(w), ptr(factor), rows, stride)
+			for i, got := range dst {
+				r, j := i/stride, i%stride
+				if r >= rows || j >= StripWidth {
+					if got != 77 {
+						t.Fatalf("%d rows: wrote to row %d, column %d", rows, r, j)
+					}
+					continue
+				}
+				sum := float64(u[r*StripWidth+j])*float64(factor[j]) + float64(w[i])
+				if math.Abs(float64(got)-sum) > 1e-6*(1+math.Abs(sum)) {
+					t.Fatalf("row %d of %d, column %d: %g, want %g", r, rows, j, got, sum)
+				}
+			}
+			if u[rows*StripWidth] != 77 {
+				t.Fatalf("wrote beyond %d rows", rows)
+			}
+		}
+	})
+}
+
+// Each transform is what its matrix says, for tiles that overlap and have gaps.
+func TestWinogradTransforms(t *testing.T) {
+	forEachSet(t, func(t *testing.T, s *Set) {
+		rng := rand.New(rand.NewPCG(17, 18))
+		for i := range len(winograd.Algorithms) * winograd.Count {
+			algorithm, which := i/winograd.Count, i%winograd.Count
+			transform := winograd.Algorithms[algorithm].Transforms[which]
+			l := transform.Matrix
+			rows, size := len(l), len(l[0])
+			const lanes, tiles = 2 * Lanes, 3
+			const srcCol, srcRow, srcTile = lanes, 9 * lanes, 2*lanes + 16
+			const dstCol, dstRow, dstTile = lanes + 16, 11 * lanes, 100 * lanes
+			x := floats(rng, size*srcRow+tiles*srcTile, false)
+			got := make([]float32, tiles*dstTile)
+			span := Span{DstRow: 4 * dstRow, DstCol: 4 * dstCol, DstTile: 4 * dstTile, SrcRow: 4 * srcRow, SrcCol: 4 * srcCol, SrcTile: 4 * srcTile,
+				Tiles: tiles, Lanes: lanes}
+			s.Winograd[algorithm][which](ptr(got), ptr(x), &span)
+			written := 0
+			for tile := range tiles {
+				for r := range rows {
+					for c := range rows {
+						for lane := range lanes {
+							var want, size1 float64
+							for k := range size {
+								for j := range size {
+									v := l[r][k] * l[c][j] * float64(x[tile*srcTile+k*srcRow+j*srcCol+lane])
+									want, size1 = want+v, size1+math.Abs(v)
+								}
+							}
+							at := tile*dstTile + r*dstRow + c*dstCol + lane
+							if math.Abs(float64(got[at])-want) > 1e-6*(1e-6+size1) {
+								t.Fatalf("%s: tile %d, element %d, %d, lane %d is %g, want %g", transform.Name, tile, r, c, lane, got[at], want)
+							}
+							got[at] = 0
+							written++
+						}
+					}
+				}
+			}
+			for at, v := range got {
+				if v != 0 {
+					t.Fatalf("%s: wrote to %d", transform.Name, at)
 				}
 			}
 		}

@@ -4,6 +4,8 @@ import (
 	"math"
 	"math/bits"
 	"unsafe"
+
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // Portable is the set for processors without assembly here, and the reference
@@ -24,11 +26,17 @@ func newPortable() *Set {
 		Philox:     philox,
 		Uniform:    uniform,
 		Noise:      noise,
+		StripNorms: stripNorms, StripAdd: stripAdd,
 	}
 	for p := 1; p <= 4; p++ {
 		s.Tile16 = append(s.Tile16, func(t *Tile) { tile16(t, p) })
 	}
 	s.Vec = portableVec
+	for i, a := range winograd.Algorithms {
+		for j, t := range a.Transforms {
+			s.Winograd[i][j] = sandwich(t.Matrix)
+		}
+	}
 	return s
 }
 
@@ -144,14 +152,12 @@ func tile16(t *Tile, rows int) {
 		for o := range t.KO {
 			a := unsafe.Add(t.A, p*t.AP+o*t.AO)
 			b := unsafe.Add(t.B, o*t.BO)
-			for range t.KI {
-				x := *(*float32)(a)
-				row := (*[16]float32)(b)
+			for k := range t.KI { // no pointer moves beyond the last element
+				x := *(*float32)(unsafe.Add(a, k*t.AK))
+				row := (*[16]float32)(unsafe.Add(b, k*t.BK))
 				for j := range acc {
 					acc[j] += x * row[j]
 				}
-				a = unsafe.Add(a, t.AK)
-				b = unsafe.Add(b, t.BK)
 			}
 		}
 		*c = acc
@@ -285,6 +291,33 @@ func noise(dst *float32, d *Draw, n int, w *float32) {
 	d.words(n, func(i int, w uint32) { out[i] = d.number(w)*d.Factor + x[i] })
 }
 
+func stripNorms(u *float32, d *Draw, w, sums *float32, rows, stride int) {
+	squares := slice(sums, 2*StripWidth)
+	for i := range rows {
+		to, from := row(u, i, StripWidth, StripWidth), row(w, i, stride, StripWidth)
+		d.words(StripWidth/4, func(j int, word uint32) {
+			v := d.number(word)
+			to[j] = v
+			squares[j] += v * v
+			squares[StripWidth+j] += from[j] * from[j]
+		})
+		before := d.Low
+		if d.Low += d.Step; d.Low < before {
+			d.High++
+		}
+	}
+}
+
+func stripAdd(dst, u, w, factor *float32, rows, stride int) {
+	f := slice(factor, StripWidth)
+	for i := range rows {
+		to, from, x := row(dst, i, stride, StripWidth), row(u, i, StripWidth, StripWidth), row(w, i, stride, StripWidth)
+		for j := range to {
+			to[j] = from[j]*f[j] + x[j]
+		}
+	}
+}
+
 // Philox4x32 is the ten-round generator of Salmon et al., "Parallel Random
 // Numbers: As Easy as 1, 2, 3" (SC 2011), for one counter.
 func Philox4x32(key, low, high uint64) [4]uint32 {
@@ -300,4 +333,46 @@ func philox4x32(keys *[10][2]uint32, low, high uint64) [4]uint32 {
 		x = [4]uint32{h1 ^ x[1] ^ k[0], l1, h0 ^ x[3] ^ k[1], l0}
 	}
 	return x
+}
+
+// sandwich makes the kernel of dst = L src Lᵀ.
+func sandwich(l [][]float64) SpanFunc {
+	rows, size := len(l), len(l[0])
+	const most = 8
+	var m [most][most]float32
+	for i := range rows {
+		for j, v := range l[i] {
+			m[i][j] = float32(v)
+		}
+	}
+	return func(dst, src *float32, s *Span) {
+		for tile := range s.Tiles {
+			for lane := range s.Lanes {
+				var x [most][most]float32 // src
+				for i := range size {
+					for j := range size {
+						x[i][j] = *pixel(src, tile*s.SrcTile+i*s.SrcRow+j*s.SrcCol, lane)
+					}
+				}
+				for i := range rows {
+					var t [most]float32 // a row of L src
+					for k := range size {
+						if m[i][k] != 0 {
+							for j := range size {
+								t[j] += m[i][k] * x[k][j]
+							}
+						}
+					}
+					for c := range rows {
+						var v float32
+						for j := range size {
+							v += m[c][j] * t[j]
+						}
+						*pixel(dst, tile*s.DstTile+i*s.DstRow+c*s.DstCol, lane) = v
+					}
+				}
+			}
+		}
+		s.Tiles = 0
+	}
 }

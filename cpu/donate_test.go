@@ -1,0 +1,80 @@
+package cpu
+
+import (
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/compute/shapes"
+)
+
+// A donated parameter is updated in place, one that is not stays, and a buffer given
+// twice is not overwritten while it is read.
+func TestDonatedIsUpdatedInPlace(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		const n = 5000
+		shape := f32(n)
+		// The sum reads all of x before the last step, which reads it again.
+		exec := compile(t, backend, []shapes.Shape{shape, shape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+			sum, _ := f.ReduceSum(in[0], 0)
+			y, _ := f.Mul(in[0], in[1])
+			y, _ = f.Add(y, sum)
+			return f.Sub(in[0], y)
+		})
+		values := randomFloats(rand.New(rand.NewPCG(3, 4)), n)
+		buffer := func() *Buffer {
+			b, err := backend.BufferFromFlatData(0, values, shape)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b.(*Buffer)
+		}
+		flat := func(b compute.Buffer) []float32 {
+			data, err := b.Data()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data.([]float32)
+		}
+		var want []float32
+		for _, c := range []struct {
+			name    string
+			x, y    *Buffer
+			donate  []bool
+			inPlace bool
+		}{
+			{name: "none", x: buffer(), y: buffer()},
+			{name: "the first", x: buffer(), y: buffer(), donate: []bool{true, false}, inPlace: true},
+			{name: "both", x: buffer(), y: buffer(), donate: []bool{true, true}, inPlace: true},
+			{name: "one that is also the other", x: buffer(), donate: []bool{true, false}},
+		} {
+			if c.y == nil {
+				c.y = c.x
+			}
+			before := &flat(c.x)[0]
+			out, err := exec.Execute([]compute.Buffer{c.x, c.y}, c.donate, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := flat(out[0])
+			if want == nil {
+				want = slices.Clone(got)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("donating %s: other results than without", c.name)
+			}
+			if inPlace := &got[0] == before; inPlace != c.inPlace {
+				t.Errorf("donating %s: in place: %t", c.name, inPlace)
+			}
+			for i, b := range []*Buffer{c.x, c.y} {
+				donated := c.donate != nil && c.donate[i] || b == c.x && c.donate != nil && c.donate[0]
+				if _, err := b.Data(); (err != nil) != donated {
+					t.Errorf("donating %s: operand %d has error %v", c.name, i, err)
+				} else if err == nil && !slices.Equal(flat(b), values) {
+					t.Errorf("donating %s: operand %d was changed", c.name, i)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,161 @@
+package sqlite
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"zombiezen.com/go/sqlite"
+	"zombiezen.com/go/sqlite/sqlitex"
+
+	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/storetest"
+)
+
+var write = flag.Bool("write", false, "write the database of the newest schema to testdata, if it is not there")
+
+// fixture is a database of a schema that was published, as SQL.
+func fixture(version int) string {
+	return filepath.Join("testdata", fmt.Sprintf("schema%d.sql", version))
+}
+
+// A database of every schema that was published becomes one of today, and holds
+// what it held. After a new step in schema run
+//
+//	go test ./resolver/sqlite -run TestMigrate -write
+//
+// once, and keep the file that it writes: it is never written again.
+func TestMigrate(t *testing.T) {
+	newest := len(schema.Migrations)
+	if _, err := os.Stat(fixture(newest)); *write && errors.Is(err, os.ErrNotExist) {
+		for version := 1; version <= newest; version++ {
+			if _, err := os.Stat(fixture(version)); err == nil {
+				continue
+			}
+			if err := os.WriteFile(fixture(version), []byte(dump(t, version)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	fresh := tables(t, open(t, filepath.Join(t.TempDir(), "fresh.db")))
+	for version := 1; version <= newest; version++ {
+		t.Run(fmt.Sprint(version), func(t *testing.T) {
+			text, err := os.ReadFile(fixture(version))
+			if err != nil {
+				t.Fatalf("no database of this schema is kept: %v", err)
+			}
+			path := filepath.Join(t.TempDir(), "pith.db")
+			script(t, path, string(text))
+			s := open(t, path)
+			if got := tables(t, s); got != fresh {
+				t.Errorf("its tables are\n%s\nthose of a new database\n%s", got, fresh)
+			}
+			storetest.Filled(t, s)
+		})
+	}
+}
+
+// A database that a newer program made is left alone.
+func TestNewer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pith.db")
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	script(t, path, fmt.Sprintf("PRAGMA user_version = %d;", len(schema.Migrations)+1))
+	if _, err := Open(t.Context(), path); !errors.Is(err, resolver.ErrNewer) {
+		t.Errorf("opened with %v", err)
+	}
+}
+
+func open(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// script runs SQL on a file, which may be new.
+func script(t *testing.T, path, text string) {
+	t.Helper()
+	conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := register(conn); err != nil {
+		t.Fatal(err)
+	}
+	if err := sqlitex.ExecuteScript(conn, text, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tables is what SQLite knows of the schema of a store.
+func tables(t *testing.T, s *Store) string {
+	t.Helper()
+	var b strings.Builder
+	err := s.read(t.Context(), func(conn *sqlite.Conn) error {
+		return run(conn, `SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name`, func(stmt *sqlite.Stmt) error {
+			fmt.Fprintln(&b, stmt.ColumnText(0), stmt.ColumnText(1), stmt.ColumnText(2))
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+// dump is a database of a version with the sample in it, as SQL.
+func dump(t *testing.T, version int) string {
+	t.Helper()
+	s := open(t, filepath.Join(t.TempDir(), "dump.db"))
+	storetest.Fill(t, s)
+	var b strings.Builder
+	for _, step := range schema.Migrations[:version] {
+		b.WriteString(strings.TrimSpace(step) + "\n")
+	}
+	b.WriteString("DELETE FROM counter;\n")
+	err := s.read(t.Context(), func(conn *sqlite.Conn) error {
+		for _, table := range []string{"record", "bundle", "alias", "event", "citation", "key", "held", "meta", "counter"} {
+			var columns []string
+			err := run(conn, `SELECT name FROM pragma_table_info('`+table+`')`, func(stmt *sqlite.Stmt) error {
+				columns = append(columns, "quote("+stmt.ColumnText(0)+")")
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+			err = run(conn, `SELECT concat_ws(', ', `+strings.Join(columns, ", ")+`) FROM `+table, func(stmt *sqlite.Stmt) error {
+				fmt.Fprintf(&b, "INSERT INTO %s VALUES (%s);\n", table, stmt.ColumnText(0))
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	switch { // what the index of words was given
+	case version >= 3:
+		b.WriteString("INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;\n")
+	case version == 2:
+		b.WriteString("INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, title, authors, categories, abstract FROM record;\n")
+	}
+	fmt.Fprintf(&b, "PRAGMA application_id = %d;\nPRAGMA user_version = %d;\n", schema.AppID, version)
+	return b.String()
+}
