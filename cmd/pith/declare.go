@@ -41,7 +41,7 @@ Without a URL the document is printed; nothing is sent. It is what POST /keys ta
 				_, err := cmd.OutOrStdout().Write(line(document))
 				return err
 			}
-			receipt, err := send(cmd, strings.TrimRight(args[0], "/")+"/keys", document)
+			receipt, err := sendTo(cmd, strings.TrimRight(args[0], "/")+"/keys", document)
 			if err != nil {
 				return err
 			}
@@ -53,8 +53,8 @@ Without a URL the document is printed; nothing is sent. It is what POST /keys ta
 	return cmd
 }
 
-// send posts a document to a mirror and returns what it answers.
-func send(cmd *cobra.Command, url string, document []byte) ([]byte, error) {
+// sendTo posts a document to a mirror and returns what it answers.
+func sendTo(cmd *cobra.Command, url string, document []byte) ([]byte, error) {
 	r, err := http.NewRequestWithContext(cmd.Context(), http.MethodPost, url, bytes.NewReader(document))
 	if err != nil || r.URL.Scheme != "https" && r.URL.Scheme != "http" || r.URL.Host == "" {
 		return nil, cli.Hint(fmt.Errorf("%.200q is not the address of a mirror", url), "name it as https://HOST")
