@@ -78,3 +78,49 @@ func TestDonatedIsUpdatedInPlace(t *testing.T) {
 		}
 	})
 }
+
+// A result is not computed over an operand that its program reads again.
+func TestDonatedIsReadToTheEnd(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		const n = 5000
+		builder := backend.Builder(t.Name())
+		f := builder.Main()
+		x, err := f.Parameter("x", f32(n), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		one, _ := f.Constant([]float32{1})
+		sum, _ := f.Add(x, one)
+		product, err := f.Mul(x, sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Return([]compute.Value{sum, product}, nil); err != nil {
+			t.Fatal(err)
+		}
+		exec, err := builder.Compile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := randomFloats(rand.New(rand.NewPCG(5, 6)), n)
+		buffer, err := backend.BufferFromFlatData(0, values, f32(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Execute([]compute.Buffer{buffer}, []bool{true}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []func(v float32) float32{func(v float32) float32 { return v + 1 }, func(v float32) float32 { return v * (v + 1) }} {
+			data, err := out[i].Data()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j, got := range data.([]float32) {
+				if got != want(values[j]) {
+					t.Fatalf("result %d, element %d of x=%g is %g, want %g", i, j, values[j], got, want(values[j]))
+				}
+			}
+		}
+	})
+}

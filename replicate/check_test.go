@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -219,6 +220,19 @@ func TestAMeasureThatFailsKeepsTheRun(t *testing.T) {
 	for _, r := range res.Results.Runs {
 		if r.Status != study.StatusDone || r.Measures[0].Error != "" || r.Measures[1].Error == "" {
 			t.Fatalf("%s seed %d is %s with %+v", r.Arm, r.Seed, r.Status, r.Measures)
+		}
+	}
+}
+
+// The studies that this repository holds up to others are read as they lie.
+func TestCommittedStudies(t *testing.T) {
+	plans, err := filepath.Glob("../docs/replications/*/plan.json")
+	if err != nil || len(plans) == 0 {
+		t.Fatalf("no study found: %v", err)
+	}
+	for _, plan := range plans {
+		if _, err := Check(study.Dir(filepath.Dir(plan)), nil); err != nil {
+			t.Error(err)
 		}
 	}
 }

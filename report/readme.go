@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"encoding/csv"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"strconv"
@@ -87,7 +88,11 @@ func (d *drawing) measuresTable() *Table {
 			}
 			cell := "–"
 			if len(values) > 0 {
-				cell = strconv.FormatFloat(summarize(values, positive).Mean, 'g', 3, 64)
+				mean := summarize(values, positive).Mean
+				cell = strconv.FormatFloat(mean, 'g', 3, 64)
+				if mean >= 1000 {
+					cell = significant(math.Round(mean))
+				}
 			}
 			row = append(row, cell)
 		}

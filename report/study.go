@@ -465,7 +465,8 @@ func (d *drawing) gapFigure(m int, c study.Correlation) (Figure, bool) {
 		widen(&plt.X)
 	}
 	widen(&plt.Y)
-	plt.Legend.Top, plt.Legend.Left = true, true
+	// Where the marks leave room.
+	plt.Legend.Top, plt.Legend.Left = true, c.Kendall == nil || c.Kendall.Value >= 0
 	answer := "The correlation is not defined."
 	if k := c.Kendall; k != nil {
 		answer = fmt.Sprintf("Over %d runs τ = %+.2f (%+.2f to %+.2f).", c.N, k.Value, k.Low, k.High)
