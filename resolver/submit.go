@@ -199,7 +199,6 @@ func (s *Service) inspect(ctx context.Context, j *job, size int) {
 		j.suffix = suffix
 	}
 	j.refuse(string(failure.Code), "%s", failure.String()+": "+cmp.Or(failure.Detail, "expected "+failure.Expected+", got "+failure.Got))
-	return
 }
 
 // kindOf returns which of the members that say what a document is it has at its
