@@ -20,8 +20,8 @@ type Contents struct {
 	// Authors and Abstract are the texts of the newest description
 	// (graph_snapshot) that stands, whoever signed it.
 	Authors, Abstract string
-	Aliases     []Alias
-	Keys        []KeyEntry
+	Aliases           []Alias
+	Keys              []KeyEntry
 	// Entries are the digests of the events' whole canonical forms
 	// (entry_sha256, spec §6.6), one for each statement of Result.History.
 	Entries [][sha256.Size]byte

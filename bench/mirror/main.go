@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -57,6 +58,7 @@ var (
 	clients  = flag.Int("clients", 32, "connections of wrk")
 	cache    = flag.Int64("cache", 64, "megabytes of bundles that the server keeps in memory, as pith serve does; 0 for none")
 	asked    = flag.Int("asked", 10_000, "how many different records to ask for, at most about")
+	storm    = flag.Bool("storm", false, "ask at the fixed rate only, with and without somebody who writes as fast as he can")
 	rate     = flag.Int("rate", 10_000, "requests per second of the steady round; 0 for none")
 	profile  = flag.String("cpuprofile", "", "write a profile of the server and of what asks at a fixed rate to `FILE`")
 	suffixes = flag.String("suffixes", "", "`FILE` with 26 characters per line to ask for, with -url; the front page's newest records otherwise")
@@ -82,8 +84,12 @@ func run(ctx context.Context) error {
 			return err
 		}
 		defer done()
+		service, err := writable(store)
+		if err != nil {
+			return err
+		}
 		var stop func()
-		if base, stop, err = serve(store); err != nil {
+		if base, stop, err = serve(service); err != nil {
 			return err
 		}
 		defer stop()
@@ -92,6 +98,9 @@ func run(ctx context.Context) error {
 		}
 	} else if ids, err = readIDs(base); err != nil {
 		return err
+	}
+	if *storm {
+		return inStorm(base, ids)
 	}
 	script, size, err := prepare(base, ids)
 	if err != nil {
@@ -241,15 +250,23 @@ func sample(ctx context.Context, store resolver.Store) (ids []string, err error)
 	return ids, nil
 }
 
-// fill lets generated records in as strangers' would be.
-func fill(ctx context.Context, store resolver.Store, n int) error {
-	maker := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+// maker signs the generated records.
+var maker = ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+
+// writable is a mirror on the store, with the limits of pith serve, whose policy
+// knows who made the records.
+func writable(store resolver.Store) (*resolver.Service, error) {
 	own, err := pith.NewKey(bytes.Repeat([]byte{7}, ed25519.SeedSize), pith.Signer{ID: "mirror", Type: "mirror", KeyID: "1"})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	public := pith.PublicKey{Signer: pith.Signer{ID: "pith.science", Type: plain.SignerType, KeyID: "pith-v1-2026-05"}, Key: maker.Public().(ed25519.PublicKey)}
-	service, err := resolver.NewService(resolver.Config{Store: store, Key: own, Trust: pith.TrustFor(public, []string{"*"}, true)})
+	return resolver.NewService(resolver.Config{Store: resolver.NewCache(store, *cache<<20), Key: own, Trust: pith.TrustFor(public, []string{"*"}, true)})
+}
+
+// fill lets generated records in as strangers' would be.
+func fill(ctx context.Context, store resolver.Store, n int) error {
+	service, err := writable(store)
 	if err != nil {
 		return err
 	}
@@ -276,14 +293,15 @@ func fill(ctx context.Context, store resolver.Store, n int) error {
 	return nil
 }
 
-// serve puts the store on the network, as pith serve does.
-func serve(store resolver.Store) (base string, stop func(), err error) {
-	site, err := web.New(web.Config{Store: resolver.NewCache(store, *cache<<20), Log: slog.New(slog.DiscardHandler)})
+// serve puts a mirror on the network, as pith serve does.
+func serve(service *resolver.Service) (base string, stop func(), err error) {
+	site, err := web.New(web.Config{Store: service.Store(), Trust: service.Trust, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return "", nil, err
 	}
 	mux := http.NewServeMux()
 	site.Routes(mux)
+	(&resolver.Server{Service: service}).Routes(mux)
 	o := httpserve.Options{Listen: "127.0.0.1:0"}
 	listener, err := httpserve.Listen(context.Background(), o)
 	if err != nil {
@@ -460,6 +478,68 @@ func pace(base string, ids []string, rate int, length time.Duration) (p50, p99 t
 	wait.Wait()
 	slices.Sort(took)
 	return took[n/2].Round(time.Microsecond), took[n*99/100].Round(time.Microsecond), int(wrong.Load()), nil
+}
+
+// inStorm measures readers at a fixed rate, alone and while one signer sends new
+// bundles as fast as one connection takes them.
+func inStorm(base string, ids []string) error {
+	family, err := plain.NewFamily(seed.Bundle(), maker)
+	if err != nil {
+		return err
+	}
+	bundles := make([][]byte, 2000)
+	for i := range bundles { // made in advance: the writer costs as little as it can
+		bundles[i] = family.Make(1_300_000 + i)
+	}
+	for range *rounds {
+		p50, p99, failed, err := pace(base, ids, *rate, *length)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("calm     %d/s  p50 %v  p99 %v  %d failed\n", *rate, p50, p99, failed)
+
+		ctx, stop := context.WithCancel(context.Background())
+		ended := make(chan string, 1)
+		go func() { ended <- write(ctx, base, bundles) }()
+		p50, p99, failed, err = pace(base, ids, *rate, *length)
+		stop()
+		told := <-ended
+		if err != nil {
+			return err
+		}
+		fmt.Printf("storm    %d/s  p50 %v  p99 %v  %d failed; the writer: %s\n", *rate, p50, p99, failed, told)
+	}
+	return nil
+}
+
+// write sends bundles until the context ends, and says what was answered.
+func write(ctx context.Context, base string, bundles [][]byte) string {
+	answers := map[string]int{}
+	start := time.Now()
+	for i := 0; ctx.Err() == nil; i++ {
+		resp, err := http.Post(base+"/events", "application/json", bytes.NewReader(bundles[i%len(bundles)]))
+		if err != nil {
+			answers["no answer"]++
+			continue
+		}
+		text, _ := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		var refused struct{ Code string }
+		_ = json.Unmarshal(text, &refused)
+		name := resp.Status
+		if refused.Code != "" {
+			name += " " + refused.Code
+		}
+		if wait := resp.Header.Get("Retry-After"); wait != "" {
+			name += ", Retry-After " + wait
+		}
+		answers[name]++
+	}
+	var told []string
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		told = append(told, fmt.Sprintf("%.0f/s %s", float64(answers[name])/time.Since(start).Seconds(), name))
+	}
+	return strings.Join(told, "; ")
 }
 
 // readAnswer reads an answer that must be 200 and tell its length.

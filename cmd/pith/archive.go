@@ -8,7 +8,12 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -175,16 +180,18 @@ func archiveCloneCommand() *cobra.Command {
 		all  bool
 	)
 	cmd := &cobra.Command{
-		Use:   "clone DIR",
+		Use:   "clone DIR|URL",
 		Short: "Fill a mirror from an archive",
 		Long: `clone lets all bundles of an archive into a database, judged as if their authors had
 sent them: each is verified, and what the policy does not know is queued. With
 --all everything valid is taken. An interrupted clone goes on with the pack where it
-stopped.`,
+stopped. A mirror that runs with --archive has its archive at /archive.
+
+Afterwards pith mirror add and sync fetch from that mirror what came later.`,
 		Example: "  pith archive clone /mnt/cold/pith-2026-11 --db sqlite:pith.db",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, err := archive.Open(args[0])
+			m, open, err := openArchive(cmd.Context(), args[0])
 			if err != nil {
 				return archiveFailed(err)
 			}
@@ -207,7 +214,7 @@ stopped.`,
 			if all {
 				known = everything
 			}
-			c := &cloning{m: m, dir: args[0], service: known, bar: newCounter(cmd.ErrOrStderr(), "bundles")}
+			c := &cloning{m: m, open: open, service: known, bar: newCounter(cmd.ErrOrStderr(), "bundles")}
 			err = c.run(cmd.Context())
 			c.bar.close()
 			if err != nil {
@@ -227,10 +234,76 @@ stopped.`,
 	return cmd
 }
 
+// openArchive reads the manifest of an archive in a directory or at a URL.
+func openArchive(ctx context.Context, where string) (*archive.Manifest, archive.Opener, error) {
+	if !strings.HasPrefix(where, "http://") && !strings.HasPrefix(where, "https://") {
+		m, err := archive.Open(where)
+		return m, archive.Dir(where), err
+	}
+	client, err := mirror.NewClient(where, mirror.Limits{})
+	if err != nil {
+		return nil, nil, err
+	}
+	manifest, err := client.Open(ctx, archive.ManifestName)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer manifest.Close()
+	m, err := archive.Read(manifest)
+	return m, client.Open, err
+}
+
+// serveArchive offers the archive in a directory at /archive. Nothing is opened
+// under a name that a reader chose: it must be that of the manifest or of one of
+// its packs.
+func serveArchive(mux *http.ServeMux, dir string) error {
+	if _, err := archive.Open(dir); err != nil {
+		return archiveFailed(err)
+	}
+	mux.HandleFunc("GET /archive/{name}", func(w http.ResponseWriter, r *http.Request) {
+		m, err := archive.Open(dir) // now: it may have been exchanged
+		if err != nil {
+			http.Error(w, "the archive cannot be read", http.StatusInternalServerError)
+			return
+		}
+		tag, media := m.SHA256, "application/json"
+		if name := r.PathValue("name"); name != archive.ManifestName {
+			at := slices.IndexFunc(m.Packs, func(p archive.Pack) bool { return p.Name == name })
+			if at < 0 {
+				http.Error(w, "the archive has no such file; its files are listed in "+archive.ManifestName, http.StatusNotFound)
+				return
+			}
+			tag, media = m.Packs[at].SHA256, "application/zstd"
+		}
+		f, err := os.Open(filepath.Join(dir, r.PathValue("name")))
+		if err != nil {
+			http.Error(w, "the archive cannot be read", http.StatusInternalServerError)
+			return
+		}
+		defer f.Close()
+		h := w.Header()
+		h.Set("Content-Type", media)
+		h.Set("ETag", `"`+tag+`"`)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Access-Control-Allow-Origin", "*")
+		http.ServeContent(&patient{w}, r, "", time.Time{}, f)
+	})
+	return nil
+}
+
+// patient is an answer that may take long, as long as it is taken.
+type patient struct{ http.ResponseWriter }
+
+func (p *patient) Write(b []byte) (int, error) {
+	// Not supported by recorders of tests; the server's own limit holds then.
+	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(30 * time.Second))
+	return p.ResponseWriter.Write(b)
+}
+
 // A cloning fills a store from an archive.
 type cloning struct {
 	m       *archive.Manifest
-	dir     string
+	open    archive.Opener
 	service *resolver.Service
 	bar     *counter
 
@@ -256,7 +329,7 @@ func (c *cloning) run(ctx context.Context) error {
 			c.done += int64(p.Bundles)
 			continue
 		}
-		for data, err := range c.m.Pack(ctx, c.dir, i) {
+		for data, err := range c.m.Pack(ctx, c.open, i) {
 			if err != nil {
 				return err
 			}

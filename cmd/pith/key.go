@@ -21,7 +21,7 @@ func keyCommand() *cobra.Command {
 		Short:   "Make and show signing keys",
 		Example: "  pith key new --signer ada@example.org",
 	}
-	cmd.AddCommand(keyNewCommand(), keyShowCommand(), keyRotateCommand(), keyRevokeCommand())
+	cmd.AddCommand(keyNewCommand(), keyShowCommand(), keyRotateCommand(), keyRevokeCommand(), keyDeclareCommand())
 	return cmd
 }
 

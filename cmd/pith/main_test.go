@@ -119,7 +119,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
-	if commands != 43 {
-		t.Errorf("%d commands, want 43", commands)
+	if commands != 44 {
+		t.Errorf("%d commands, want 44", commands)
 	}
 }

@@ -353,3 +353,134 @@ func TestKeyChangeIsNoticed(t *testing.T) {
 		t.Errorf("sync: exit code %d, %s", code, errs)
 	}
 }
+
+// TestCloneOverHTTP: a new mirror is filled from the archive that another one
+// offers, and then copies only what came later, held to the log of the other.
+func TestCloneOverHTTP(t *testing.T) {
+	homes := [2]string{t.TempDir(), t.TempDir()}
+	packs := filepath.Join(t.TempDir(), "packs")
+	a := startServe(t, homes[0], "--unknown", "accepted")
+	for i := range 12 {
+		a.put(t, testBundle(t, i, []string{"", "ann"}[i%2]))
+	}
+	must(t, 0, homes[0], "archive", "write", packs)
+	a.kill()
+	a = startServe(t, homes[0], "--unknown", "accepted", "--archive", packs, "--metrics", "localhost:0")
+	if out := must(t, 0, homes[1], "archive", "clone", "--all", a.url+"/archive"); !strings.HasPrefix(out, "12 bundles\t0 refused or queued") {
+		t.Errorf("clone says %q", out)
+	}
+	a.put(t, testBundle(t, 20, "ben"))
+	a.logged(t)
+	must(t, 0, homes[1], "mirror", "add", "--all", a.url)
+	must(t, 0, homes[1], "mirror", "sync")
+	must(t, 0, homes[1], "compare", a.url, "sqlite:"+filepath.Join(homes[1], "pith.db"))
+	var ups []mirror.Upstream
+	if err := json.Unmarshal([]byte(must(t, 0, homes[1], "mirror", "list", "--json")), &ups); err != nil || len(ups) != 1 {
+		t.Fatal(ups, err)
+	}
+	if u := ups[0]; u.Records != 1 || u.Next != 33 || u.Proven != 33 {
+		t.Errorf("%d bundles were fetched, %d of 33 events were seen and %d proven; want one bundle, of the record that came later", u.Records, u.Next, u.Proven)
+	}
+
+	for path, want := range map[string]int{"/archive/manifest.json": 200, "/archive/pack-000000.jsonl.zst": 200, "/archive/pack-000001.jsonl.zst": 404, "/archive/..%2f..%2fetc%2fpasswd": 404, "/archive/": 404} {
+		resp, err := http.Get(a.url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s: %s, want %d", path, resp.Status, want)
+		}
+	}
+	must(t, 2, homes[1], "archive", "clone", "--all", a.url) // no archive there
+	must(t, 2, homes[1], "serve", "--archive", homes[1])     // nor there
+}
+
+// TestDeclareKey: a mirror takes an event of a key that was declared, and not
+// before.
+func TestDeclareKey(t *testing.T) {
+	home, mine := t.TempDir(), t.TempDir()
+	a := startServe(t, home, "--unknown", "accepted")
+	a.put(t, seed.Bundle())
+	must(t, 0, mine, "key", "new", "--signer", "ada", "--out", filepath.Join(mine, "key.json"))
+	bundle := filepath.Join(mine, "bundle.json")
+	if err := os.WriteFile(bundle, seed.Bundle(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(mine, "key.json")
+	id := strings.TrimSpace(must(t, 0, mine, "event", "new", "correction", bundle, "--key", key, "--set", "kind=erratum", "--set", "text=x", "--out", filepath.Join(mine, "said.json")))
+	data, err := os.ReadFile(filepath.Join(mine, "said.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(data, &said); err != nil {
+		t.Fatal(err)
+	}
+	var event []byte
+	for _, e := range said.Events {
+		if bytes.Contains(e, []byte(`"event_id":"`+id)) {
+			event = e
+		}
+	}
+	post := func(want int, code string) {
+		t.Helper()
+		resp, err := http.Post(a.url+"/events", "application/json", bytes.NewReader(event))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != want || !strings.Contains(string(text), code) {
+			t.Errorf("%s %s, want %d and %s", resp.Status, text, want, code)
+		}
+	}
+	post(http.StatusUnprocessableEntity, "key_not_declared")
+	if out := must(t, 0, mine, "key", "declare", "--key", key, a.url); !strings.Contains(out, `"declared_key":"`) {
+		t.Errorf("the receipt is %s", out)
+	}
+	post(http.StatusCreated, id)
+	if out := must(t, 0, mine, "key", "declare", "--key", key); !strings.Contains(out, `"document_type":"pith_key_declaration"`) {
+		t.Errorf("without an address: %s", out)
+	}
+	must(t, 2, mine, "key", "declare", "--key", key, "localhost")
+	must(t, 2, mine, "key", "declare", "--key", key, a.url+"/nothing")
+}
+
+// TestModeratorFile: the token stands in a file that nobody else may read.
+func TestModeratorFile(t *testing.T) {
+	home := t.TempDir()
+	file := filepath.Join(home, "token")
+	write := func(text string, mode os.FileMode) {
+		t.Helper()
+		os.Remove(file)
+		if err := os.WriteFile(file, []byte(text), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const token = "0123456789abcdef0123"
+	for _, bad := range []struct {
+		text string
+		mode os.FileMode
+	}{{token, 0o644}, {"", 0o600}, {"short", 0o600}} {
+		write(bad.text, bad.mode)
+		must(t, 2, home, "serve", "--listen", "localhost:0", "--moderator-file", file)
+	}
+	write(token+"\n", 0o600)
+	a := startServe(t, home, "--moderator-file", file)
+	for given, want := range map[string]int{token: 200, token + "4": 401, "": 401} {
+		r, err := http.NewRequest(http.MethodGet, a.url+"/moderation", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+given)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("token %q: %s, want %d", given, resp.Status, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -56,10 +55,19 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 		}
 		secure.ServeHTTP(w, r)
 	})
-	writing := &resolver.Server{Service: known, Moderator: os.Getenv("PITH_MODERATOR"), ClientIP: clientIP}
+	moderator, err := s.moderatorToken()
+	if err != nil {
+		return nil, err
+	}
+	writing := &resolver.Server{Service: known, Moderator: moderator, ClientIP: clientIP}
 	writing.Routes(n.mux)
 	if s.db != "memory:" {
 		if err := n.keepLog(filepath.Join(s.data, "log"), c); err != nil {
+			return nil, err
+		}
+	}
+	if s.archive != "" {
+		if err := serveArchive(n.mux, s.archive); err != nil {
 			return nil, err
 		}
 	}

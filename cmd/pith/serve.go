@@ -21,6 +21,7 @@ import (
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/internal/httpserve"
+	"github.com/openpith/evidence/internal/keyfile"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/mirror"
@@ -36,6 +37,7 @@ type serving struct {
 
 	listen, metrics     string
 	url, operator       string
+	archive, moderator  string
 	copy                bool
 	proxies             []string
 	autocert            []string
@@ -59,8 +61,8 @@ named is copied all the time.
 
 Each flag but --demo and --config may also stand in the environment, as
 --max-connections does in PITH_MAX_CONNECTIONS, or in the configuration file; the command line
-goes before the environment, which goes before the file. PITH_MODERATOR holds
-the token of those who may moderate over the network.`,
+goes before the environment, which goes before the file. Those who moderate over
+the network show a token, see --moderator-file.`,
 		Example: "  pith serve --demo",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -83,6 +85,8 @@ the token of those who may moderate over the network.`,
 	f.StringVar(&s.name, "name", "", "the `NAME` of this mirror on its pages and in its log (default its host)")
 	f.StringVar(&s.url, "url", "", "the `URL` under which the world sees this mirror (default that of each request)")
 	f.StringVar(&s.operator, "operator", "", "`WHO` runs this mirror, for the page about it")
+	f.StringVar(&s.archive, "archive", "", "offer the archive in `DIR` at /archive, for pith archive clone")
+	f.StringVar(&s.moderator, "moderator-file", "", "those who know the token in `FILE`, which nobody else may read, moderate over the network (default $PITH_MODERATOR, else nobody)")
 	f.BoolVar(&s.copy, "copy", true, "copy the mirrors that pith mirror add named")
 	f.StringSliceVar(&s.proxies, "trusted-proxies", nil, "believe X-Forwarded-For of these `NETWORKS`, like 10.0.0.0/8")
 	f.StringSliceVar(&s.autocert, "autocert", nil, "serve TLS as `HOST` with certificates from Let's Encrypt; needs --listen :443 (repeatable)")
@@ -111,6 +115,28 @@ func (s *serving) configure(cmd *cobra.Command) error {
 	}
 	return nil
 }
+
+// moderatorToken is the token of those who may moderate, "" for nobody.
+func (s *serving) moderatorToken() (string, error) {
+	token, from := os.Getenv("PITH_MODERATOR"), "PITH_MODERATOR"
+	if s.moderator != "" {
+		data, err := keyfile.ReadSecret(s.moderator)
+		if err != nil {
+			return "", cli.Hint(err, "write the token to a file that only you can read: (umask 077; openssl rand -hex 32 > FILE)")
+		}
+		token, from = strings.TrimSpace(string(data)), s.moderator
+		if token == "" {
+			return "", cli.Hint(fmt.Errorf("%s holds no token", from), "make one with openssl rand -hex 32")
+		}
+	}
+	if token != "" && len(token) < leastToken {
+		return "", cli.Hint(fmt.Errorf("the token in %s has %d characters: it could be guessed", from, len(token)), "make one with openssl rand -hex 32")
+	}
+	return token, nil
+}
+
+// leastToken is how many characters a token has at least.
+const leastToken = 16
 
 // defaultConfig is the file that is read when none is named: the user's own, else
 // that of the system. It need not be there.

@@ -34,7 +34,9 @@ func TestCreateHappensOnce(t *testing.T) {
 	t.Run("with hard links", createOnce)
 	t.Run("without", func(t *testing.T) {
 		defer func(f func(string, string) error) { link = f }(link)
-		link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: errors.ErrUnsupported} }
+		link = func(from, to string) error {
+			return &os.LinkError{Op: "link", Old: from, New: to, Err: errors.ErrUnsupported}
+		}
 		createOnce(t)
 	})
 }

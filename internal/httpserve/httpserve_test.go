@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -203,17 +204,58 @@ func TestMaxConns(t *testing.T) {
 	}
 }
 
-// TestManyIdleConnections holds PITH_TEST_IDLE connections open (10,000 needs
-// ulimit -n 21000) and serves another one meanwhile.
+// TestManyIdleConnections holds PITH_TEST_IDLE connections open and serves
+// another one meanwhile. The other ends are in a process of their own, since each
+// process may have only so many files: for 10,000 ulimit -n 10100 is enough.
 func TestManyIdleConnections(t *testing.T) {
-	n := 200
+	n := "200"
 	if text := os.Getenv("PITH_TEST_IDLE"); text != "" {
-		var err error
-		if n, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
+		n = text
 	}
 	address, _ := serve(t, Options{IdleTimeout: time.Hour, HeaderTimeout: time.Hour, ReadTimeout: time.Hour}, hello)
+	client := exec.Command(os.Args[0], "-test.run=^TestIdleClient$", "-test.v")
+	client.Env = append(os.Environ(), "PITH_IDLE_CLIENT="+address, "PITH_TEST_IDLE="+n)
+	end, err := client.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := client.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer client.Wait()
+	defer end.Close() // lets go of them
+	told := bufio.NewScanner(out)
+	for told.Scan() && !strings.HasPrefix(told.Text(), "holding") {
+		if strings.Contains(told.Text(), "FAIL") || strings.Contains(told.Text(), "connection") {
+			t.Fatal(told.Text())
+		}
+	}
+	if want := "holding " + n; told.Text() != want {
+		t.Fatalf("the client says %q, want %q", told.Text(), want)
+	}
+	for range 10 {
+		start := time.Now()
+		if body, err := get(t, address); err != nil || body != "hello" {
+			t.Errorf("with %s idle connections: %q, %v", n, body, err)
+		}
+		t.Logf("answered in %v", time.Since(start))
+	}
+}
+
+// TestIdleClient is the other end.
+func TestIdleClient(t *testing.T) {
+	address := os.Getenv("PITH_IDLE_CLIENT")
+	if address == "" {
+		t.Skip("only as a process of TestManyIdleConnections")
+	}
+	n, err := strconv.Atoi(os.Getenv("PITH_TEST_IDLE"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range n {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -222,9 +264,11 @@ func TestManyIdleConnections(t *testing.T) {
 		defer conn.Close()
 		if i%2 == 0 { // every other one has asked something before
 			io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			if _, err := conn.Read(make([]byte, 1)); err != nil {
+				t.Fatalf("connection %d: %v", i, err)
+			}
 		}
 	}
-	if body, err := get(t, address); err != nil || body != "hello" {
-		t.Errorf("with %d idle connections: %q, %v", n, body, err)
-	}
+	fmt.Printf("holding %d\n", n)
+	io.Copy(io.Discard, os.Stdin)
 }

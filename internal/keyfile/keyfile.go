@@ -144,6 +144,10 @@ func Parse(data []byte, passphrase func() (string, error)) (*pith.PrivateKey, er
 	return key, nil
 }
 
+// ReadSecret reads a small file that nobody but its owner may read. Errors:
+// ErrOpenToOthers where others may.
+func ReadSecret(path string) ([]byte, error) { return read(path) }
+
 func read(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -159,7 +163,7 @@ func read(path string) ([]byte, error) {
 	}
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err == nil && len(data) > maxSize {
-		err = fmt.Errorf("%s is too large for a key file", path)
+		err = fmt.Errorf("%s is too large for a secret", path)
 	}
 	return data, err
 }

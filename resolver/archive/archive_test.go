@@ -100,7 +100,7 @@ func TestWriteThenVerifyThenRead(t *testing.T) {
 	}
 	var got [][]byte
 	for i := range m.Packs {
-		for data, err := range m.Pack(context.Background(), dir, i) {
+		for data, err := range m.Pack(context.Background(), Dir(dir), i) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -273,7 +273,7 @@ func readFaults(dir string) (list []error) {
 		return []error{err}
 	}
 	for i := range m.Packs {
-		for _, err := range m.Pack(context.Background(), dir, i) {
+		for _, err := range m.Pack(context.Background(), Dir(dir), i) {
 			if err != nil {
 				list = append(list, err)
 			}

@@ -32,18 +32,43 @@ func Open(dir string) (*Manifest, error) {
 	return m, nil
 }
 
+// Read returns the manifest of a complete archive from its bytes, as Open does
+// from a directory.
+func Read(r io.Reader) (*Manifest, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseManifest(data)
+	if err == nil && !m.Complete {
+		err = fmt.Errorf("%w: %d packs are there", ErrIncomplete, len(m.Packs))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// Opener opens a file of an archive by its name, wherever the archive lies.
+type Opener func(ctx context.Context, name string) (io.ReadCloser, error)
+
+// Dir opens the files of an archive in a directory.
+func Dir(dir string) Opener {
+	return func(_ context.Context, name string) (io.ReadCloser, error) { return os.Open(filepath.Join(dir, name)) }
+}
+
 // Pack lists the bundles of pack i, each valid until the next. The digest of
 // a file is known at its end, so an error after the last bundle says that the
 // pack is not what the manifest names; bundles are to be verified each by itself
 // in any case. Errors are ErrDamaged or those of the file system, and end the
 // list.
-func (m *Manifest) Pack(ctx context.Context, dir string, i int) iter.Seq2[[]byte, error] {
+func (m *Manifest) Pack(ctx context.Context, open Opener, i int) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
 		prev := noPack
 		if i > 0 {
 			prev = m.Packs[i-1].SHA256
 		}
-		f, err := os.Open(filepath.Join(dir, m.Packs[i].Name))
+		f, err := open(ctx, m.Packs[i].Name)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -167,7 +192,7 @@ func Verify(ctx context.Context, dir, head string, fault func(error), progress f
 	}
 	for i, p := range m.Packs {
 		first, last := "", ""
-		for b, err := range verified(m.Pack(ctx, dir, i)) {
+		for b, err := range verified(m.Pack(ctx, Dir(dir), i)) {
 			if err != nil {
 				if ctx.Err() != nil {
 					return r, ctx.Err()

@@ -216,6 +216,16 @@ func (b *body) Close() error {
 	return b.raw.Close()
 }
 
+// Open asks for a file below the address of the mirror, to be read within the
+// limits of the client.
+func (c *Client) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	b, err := c.get(ctx, "/"+name, nil, "*/*")
+	if err != nil {
+		return nil, fmt.Errorf("%s/%s: %w", c.Base, name, err)
+	}
+	return b, nil
+}
+
 // getJSON reads a small answer.
 func (c *Client) getJSON(ctx context.Context, path string, query url.Values, limit int64, v any) error {
 	data, err := c.getBytes(ctx, path, query, "application/json", limit)

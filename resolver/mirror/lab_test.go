@@ -43,6 +43,7 @@ type lab struct {
 	changed   chan struct{}
 	trie      *compare.Trie
 	submits   int
+	given     int // bundles that somebody read
 	failAt    int // the submit that fails, from 1; 0 for none
 	logged    int // events that the checkpoint covers; -1 for all
 
@@ -154,6 +155,7 @@ func (l *lab) Head(context.Context) (int64, error) {
 func (l *lab) Bundle(_ context.Context, suffix string) ([]byte, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.given++
 	if b, ok := l.bundles[suffix]; ok {
 		return b, nil
 	}
@@ -283,6 +285,16 @@ func (l *lab) Upstream(_ context.Context, url string) (Upstream, error) {
 	}
 	var u Upstream
 	return u, json.Unmarshal(data, &u)
+}
+
+func (l *lab) Has(_ context.Context, events []Event) ([]bool, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	here := make([]bool, len(events))
+	for i, e := range events {
+		here[i] = slices.ContainsFunc(l.events, func(h Event) bool { return h.ID == e.ID && h.SHA256 == e.SHA256 })
+	}
+	return here, nil
 }
 
 func (l *lab) SaveUpstream(_ context.Context, u Upstream) error {

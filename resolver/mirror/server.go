@@ -283,7 +283,14 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 			refuse(w, http.StatusBadRequest, "limit=%.20q is not a number of events", text)
 			return
 		}
-		limit = min(limit, n)
+		limit = n
+	}
+	// Without bundles an export is short: many more events fit.
+	bare := r.URL.Query().Get("bundles") == "no"
+	if most := s.PageEvents; bare {
+		limit = min(limit, bareEvents*most)
+	} else {
+		limit = min(limit, most)
 	}
 	select {
 	case s.exports <- struct{}{}:
@@ -309,7 +316,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-cache")
 	o := s.open(w, r, "application/jsonl")
 	s.Stats.Exports.Add(1)
-	err = s.exportEvents(r.Context(), o, events, after+1, head)
+	err = s.exportEvents(r.Context(), o, events, after+1, head, bare)
 	s.Stats.ExportedBytes.Add(o.sent)
 	if err != nil && r.Context().Err() == nil {
 		s.Log.Warn("export broke off", "after", after, "sent", o.sent, "error", err)
@@ -317,8 +324,12 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	o.close(err)
 }
 
-// exportEvents writes events, the bundles of their records, and the last line.
-func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next, head int64) error {
+// bareEvents is how many times more events an export has without bundles.
+const bareEvents = 10
+
+// exportEvents writes events, the bundles of their records unless it is bare, and
+// the last line.
+func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next, head int64, bare bool) error {
 	last := map[string]int64{} // per record, the seq after which its bundle comes
 	for _, e := range events {
 		last[e.Suffix] = e.Seq
@@ -331,6 +342,9 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 			return err
 		}
 		next = e.Seq + 1
+		if bare {
+			continue
+		}
 		if last[e.Suffix] != e.Seq {
 			open = append(open, e.Suffix)
 			continue

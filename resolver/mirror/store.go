@@ -256,6 +256,31 @@ func (t *storeTarget) equivocations(ctx context.Context, bundle []byte, number s
 	return pith.Verify(united, nil).Events.Equivocations, nil
 }
 
+func (t *storeTarget) Has(ctx context.Context, events []Event) ([]bool, error) {
+	type exact struct {
+		id     string
+		digest resolver.Digest
+	}
+	records := map[string]map[exact]bool{}
+	here := make([]bool, len(events))
+	for i, e := range events {
+		known, read := records[e.Suffix]
+		if !read {
+			have, err := t.known.Store().RecordEvents(ctx, e.Suffix)
+			if err != nil {
+				return nil, err
+			}
+			known = map[exact]bool{}
+			for _, h := range have {
+				known[exact{h.ID, h.SHA256}] = true
+			}
+			records[e.Suffix] = known
+		}
+		here[i] = known[exact{e.ID, resolver.Digest(e.SHA256)}]
+	}
+	return here, nil
+}
+
 func (t *storeTarget) Upstream(ctx context.Context, url string) (Upstream, error) {
 	return LoadUpstream(ctx, t.known.Store(), url)
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"net/http"
 	"net/url"
@@ -74,6 +75,8 @@ type Target interface {
 	// Submit verifies bundles and takes what is right, with one outcome for each. An
 	// error says that the store failed; then nothing is known of any of them.
 	Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error)
+	// Has tells of each event whether it is here.
+	Has(ctx context.Context, events []Event) ([]bool, error)
 	// Upstream returns what SaveUpstream saved.
 	Upstream(ctx context.Context, url string) (Upstream, error)
 	// SaveUpstream is durable when it returns.
@@ -171,16 +174,17 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 			up.Evidence = cp.text
 			return fmt.Errorf("%w: %d events were seen, the new checkpoint has %d:\n%s\nbefore it said:\n%s", ErrRollback, up.Next, cp.Size, cp.text, up.Checkpoint)
 		}
+		skim := up.Records == 0
 		for up.Next < int64(cp.Size) {
-			if err := s.page(ctx, client, up, int64(cp.Size)-up.Next); err != nil {
+			if skim, err = s.page(ctx, client, up, int64(cp.Size)-up.Next, skim); err != nil {
 				return err
 			}
 		}
 		return up.hold(cp)
 	}
-	for {
+	for skim := up.Records == 0; ; {
 		before := up.Next
-		if err := s.page(ctx, client, up, int64(s.Page)); err != nil {
+		if skim, err = s.page(ctx, client, up, math.MaxInt64, skim); err != nil {
 			return err
 		}
 		if up.Next == before {
@@ -226,30 +230,80 @@ func (up *Upstream) leaves() (*compact.Range, error) {
 
 // page takes one export of at most limit events. The cursor moves on when all of
 // it is stored, so an interruption anywhere repeats at most a page.
-func (s *Sync) page(ctx context.Context, client *Client, up *Upstream, limit int64) error {
-	limit = min(limit, int64(s.Page))
+//
+// Where all that it gave so far was here already, from an archive or from another
+// mirror, it skims: it asks for the events without their bundles, and takes the
+// bundles only when one of the events is not here. It returns whether the next
+// page is worth skimming.
+func (s *Sync) page(ctx context.Context, client *Client, up *Upstream, limit int64, skim bool) (skimNext bool, err error) {
+	most := min(limit, int64(s.Page)*bareEvents)
+	for try := 0; skim && most > 0 && try < 2; try++ {
+		known, err := s.export(ctx, client, up, most, true)
+		if missing := new(missingError); errors.As(err, &missing) {
+			most = min(most-1, missing.seq-up.Next) // what comes before it
+			continue
+		}
+		return known, err
+	}
+	return s.export(ctx, client, up, min(limit, int64(s.Page)), false)
+}
+
+// A missingError is the end of a bare export in which an event is not here.
+type missingError struct{ seq int64 }
+
+func (e *missingError) Error() string { return fmt.Sprintf("event %d is not here", e.seq) }
+
+// export takes one export. It reports whether all of its events were here before.
+// Of a bare one they all must be, or nothing is taken, for a *missingError.
+func (s *Sync) export(ctx context.Context, client *Client, up *Upstream, limit int64, bare bool) (known bool, err error) {
 	query := url.Values{"limit": {strconv.FormatInt(limit, 10)}}
+	if bare {
+		query.Set("bundles", "no")
+	}
 	if up.Next > 0 {
 		query.Set("after", strconv.FormatInt(up.Next-1, 10))
 	}
 	leaves, err := up.leaves()
 	if err != nil {
-		return err
+		return false, err
 	}
 	next := *up
 	p := &page{s: s, up: &next, leaves: leaves, limit: limit, open: map[string][]Event{}}
 	if err := client.lines(ctx, "/export", query, "application/jsonl", func(line []byte) error { return p.line(ctx, line) }); err != nil {
-		return err
+		return false, err
+	}
+	if bare {
+		if err := p.known(ctx); err != nil {
+			return false, err
+		}
 	}
 	if err := p.end(ctx); err != nil {
-		return err
+		return false, err
 	}
 	next.Hashes = leaves.Hashes()
 	if err := s.Target.SaveUpstream(ctx, next); err != nil {
-		return err
+		return false, err
 	}
 	*up = next
 	s.Progress(next)
+	return p.news == 0, nil
+}
+
+// known asks whether all events that came without a bundle are here.
+func (p *page) known(ctx context.Context) error {
+	var events []Event
+	for _, some := range p.open {
+		events = append(events, some...)
+	}
+	slices.SortFunc(events, func(a, b Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	here, err := p.s.Target.Has(ctx, events)
+	if err != nil {
+		return err
+	}
+	if i := slices.Index(here, false); i >= 0 {
+		return &missingError{events[i].Seq}
+	}
+	clear(p.open)
 	return nil
 }
 
@@ -262,6 +316,7 @@ type page struct {
 	open   map[string][]Event // per record: events that its bundle must have
 	batch  [][]byte
 	bytes  int
+	news   int // events that were not here before
 	ended  bool
 }
 
@@ -359,6 +414,7 @@ func (p *page) submit(ctx context.Context) error {
 	}
 	for _, o := range outcomes {
 		p.up.Records++
+		p.news += o.New
 		if o.Refused != nil {
 			p.up.Refused++
 			p.s.Log.Warn("refused", "upstream", p.up.URL, "number", o.Number, "reason", o.Refused)

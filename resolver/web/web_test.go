@@ -742,3 +742,37 @@ func TestPreview(t *testing.T) {
 	}
 	t.Error(http.ListenAndServe(os.Getenv("PREVIEW"), l))
 }
+
+// TestViewsAreOfNow: what was verified is verified once, and anew for another
+// policy or another bundle.
+func TestViewsAreOfNow(t *testing.T) {
+	wide, narrow := labPolicy(t), pith.PinnedTrust()
+	trust := wide
+	l := newLab(t, func(c *Config) { c.Trust = func() *pith.Trust { return trust } })
+	path := "/pith/" + seedSuffix
+	page := func() string {
+		t.Helper()
+		text := string(body(t, get(t, l, path, "Accept", "text/html")))
+		if again := string(body(t, get(t, l, path, "Accept", "text/html"))); again != text {
+			t.Error("the second page is another one")
+		}
+		return text
+	}
+	believed := page()
+	if l.site.views.Weight() == 0 {
+		t.Error("nothing was kept")
+	}
+	trust = narrow
+	if page() == believed {
+		t.Error("the page does not follow the policy")
+	}
+	trust = labPolicy(t) // says the same as before
+	before := l.site.views.Weight()
+	if page() != believed || l.site.views.Weight() != before {
+		t.Error("the same policy is taken for another one")
+	}
+	l.use(fill(t, say(t, l.rich, ada, 5, pith.Correction{Kind: "erratum", Text: "One more."})))
+	if !strings.Contains(page(), "One more.") {
+		t.Error("the page does not follow the bundle")
+	}
+}
