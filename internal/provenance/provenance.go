@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+	"sync"
 )
 
 const (
@@ -48,30 +49,39 @@ func CurrentCode(backend string) Code {
 		}
 	}
 	if c.Revision == "unknown" {
-		if rev, modified, ok := checkoutRevision(); ok {
-			c.Revision, c.Modified = rev, modified
+		if r := checkoutRevision(); r.ok {
+			c.Revision, c.Modified = r.id, r.modified
 		}
 	}
 	return c
 }
 
-// checkoutRevision asks git about the directory this file was compiled from.
-func checkoutRevision() (revision string, modified, ok bool) {
+type revision struct {
+	id           string
+	modified, ok bool
+}
+
+// checkoutRevision is what git says when the program first asks. It asks once: the
+// checkout may move on under a program that runs for hours, and the program does not.
+var checkoutRevision = sync.OnceValue(askGit)
+
+// askGit asks git about the directory this file was compiled from.
+func askGit() (r revision) {
 	_, file, _, _ := runtime.Caller(0)
 	root := filepath.Dir(filepath.Dir(filepath.Dir(file)))
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil || !strings.Contains(string(mod), "module "+modulePath+"\n") {
-		return "", false, false
+		return revision{}
 	}
 	head, err := exec.Command("git", "-C", root, "rev-parse", "HEAD").Output()
 	if err != nil {
-		return "", false, false
+		return revision{}
 	}
 	status, err := exec.Command("git", "-C", root, "status", "--porcelain").Output()
 	if err != nil {
-		return "", false, false
+		return revision{}
 	}
-	return strings.TrimSpace(string(head)), len(status) > 0, true
+	return revision{strings.TrimSpace(string(head)), len(status) > 0, true}
 }
 
 // Environment says where the runs were made: results are reproducible bit for
