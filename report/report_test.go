@@ -260,6 +260,24 @@ func TestLabelsStayAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestJoinOutlines(t *testing.T) {
+	cell := func(at string) string {
+		return `<path d="M` + at + `L2,0L2,2Z" style="fill:#FF0000" />
+<path d="M` + at + `L2,0L2,2L` + at + `" style="fill:none;stroke:#000000" />
+`
+	}
+	other := `<path d="M9,9L8,8" style="fill:none;stroke:#000000" />
+`
+	want := `<g style="stroke:#000000">
+<path d="M0,0L2,0L2,2Z" style="fill:#FF0000" />
+<path d="M1,1L2,0L2,2Z" style="fill:#FF0000" />
+</g>
+` + other + "</svg>"
+	if got := joinOutlines(cell("0,0") + cell("1,1") + other + "</svg>"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
 func TestRoundTicks(t *testing.T) {
 	tests := []struct {
 		low, high, atLeast float64

@@ -158,6 +158,48 @@ var (
 	svgSize  = regexp.MustCompile(`width="[^"]*" height="[^"]*" viewBox`)
 )
 
+// libraryFont is what the drawing library says of every text. The picture says
+// it once.
+const libraryFont = "font-family:Liberation Sans;font-variant:normal;font-weight:normal;font-style:normal;"
+
+var (
+	filled   = regexp.MustCompile(`^<path d="(M([^L"]*)[^"]*)Z" style="fill:[^";]*" />$`)
+	outlined = regexp.MustCompile(`^<path d="([^"]*)" style="fill:none;([^"]*)" />$`)
+)
+
+// joinOutlines makes one path of an area and of the line around it, which the
+// drawing library writes one after the other, and says once how the lines of
+// neighbours are drawn: half of a surface's size.
+func joinOutlines(svg string) string {
+	lines := strings.Split(svg, "\n")
+	var out []string
+	edge := "" // of the group that is open
+	group := func(style string) {
+		if edge != "" && edge != style {
+			out = append(out, "</g>")
+		}
+		if style != "" && edge != style {
+			out = append(out, `<g style="`+style+`">`)
+		}
+		edge = style
+	}
+	for len(lines) > 0 {
+		if len(lines) > 1 {
+			area, line := filled.FindStringSubmatch(lines[0]), outlined.FindStringSubmatch(lines[1])
+			if area != nil && line != nil && line[1] == area[1]+"L"+area[2] {
+				group(line[2])
+				out = append(out, lines[0])
+				lines = lines[2:]
+				continue
+			}
+		}
+		group("")
+		out = append(out, lines[0])
+		lines = lines[1:]
+	}
+	return strings.Join(out, "\n")
+}
+
 // render draws p as an SVG element for the page. alt says what the picture
 // shows to those who cannot see it.
 func render(p *plot.Plot, alt string) template.HTML {
@@ -169,8 +211,9 @@ func render(p *plot.Plot, alt string) template.HTML {
 	}
 	svg := b.String()
 	svg = svg[strings.Index(svg, "<svg"):] // drop the XML prolog
+	svg = joinOutlines(svg)
 	svg = anyStyle.ReplaceAllStringFunc(svg, func(style string) string {
-		style = strings.ReplaceAll(style, "font-family:Liberation Sans", "font-family:'Liberation Sans',Arial,Helvetica,sans-serif")
+		style = strings.ReplaceAll(style, libraryFont, "")
 		return anyColor.ReplaceAllStringFunc(style, func(c string) string {
 			if name, ok := cssVariable(c); ok {
 				return "var(" + name + "," + c + ")"
@@ -184,6 +227,6 @@ func render(p *plot.Plot, alt string) template.HTML {
 		svg = svg[:end] + `<g class="marks" fill="transparent">` + marks + "</g>" + svg[end:]
 	}
 	label := template.HTMLEscapeString(alt)
-	svg = strings.Replace(svg, "<svg ", `<svg role="img" aria-label="`+label+`" `, 1)
+	svg = strings.Replace(svg, "<svg ", `<svg role="img" aria-label="`+label+`" font-family="'Liberation Sans',Arial,Helvetica,sans-serif" `, 1)
 	return template.HTML(svg) //nolint:gosec // every text in it was escaped by the drawing library
 }
