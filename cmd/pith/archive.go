@@ -162,6 +162,7 @@ of which this head was printed. Who trusts the signers asks pith verify --lines.
 
 // archiveFailed gives errors of archives their exit code and hint.
 func archiveFailed(err error) error {
+	var answer *mirror.StatusError
 	switch {
 	case errors.Is(err, archive.ErrIncomplete):
 		return cli.Hint(err, "pith archive write goes on with it")
@@ -169,6 +170,8 @@ func archiveFailed(err error) error {
 		return cli.Hint(err, "name the directory of an archive")
 	case errors.Is(err, archive.ErrDamaged):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "take another copy of the archive"}
+	case errors.As(err, &answer) && answer.Status == http.StatusNotFound:
+		return cli.Hint(err, "a mirror that runs with --archive has its archive at /archive")
 	}
 	return cli.Hint(err, "the same command reads it again")
 }

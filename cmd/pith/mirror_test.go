@@ -392,7 +392,9 @@ func TestCloneOverHTTP(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, resp.Status, want)
 		}
 	}
-	must(t, 2, homes[1], "archive", "clone", "--all", a.url) // no archive there
+	if _, errs, code := done(t, homes[1], "archive", "clone", "--all", a.url); code != 2 || !strings.Contains(errs, "has its archive at /archive") || strings.Contains(errs, "{") {
+		t.Errorf("where no archive is: exit code %d, %s", code, errs)
+	}
 	must(t, 2, homes[1], "serve", "--archive", homes[1])     // nor there
 }
 

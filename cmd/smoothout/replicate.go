@@ -88,6 +88,12 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 		return err
 	}
 	f.data = dataDir(f.data)
+	if f.sweep != "" {
+		// A directory that is not there is a slip, after which all runs would be made anew.
+		if _, err := os.ReadDir(f.sweep); err != nil {
+			return cli.Hint(fmt.Errorf("--sweep: %w", err), "name the --out directory of a smoothout sweep, or leave it out to make the runs now")
+		}
+	}
 	plan, dir, err := choosePlan(cmd, f)
 	if err != nil {
 		return err

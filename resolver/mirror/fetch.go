@@ -47,6 +47,18 @@ func (e *StatusError) Error() string {
 	return text
 }
 
+// said is the beginning of what an answer that is an error says: its detail, if
+// it is a problem document (RFC 9457) as mirrors send.
+func said(answer []byte) string {
+	var problem struct{ Detail string }
+	text := string(answer)
+	if json.Unmarshal(answer, &problem) == nil && problem.Detail != "" {
+		text = problem.Detail
+	}
+	text = text[:min(len(text), 200)]
+	return strings.TrimSpace(strings.ToValidUTF8(text, "?"))
+}
+
 // Limits bound what one upstream can cost. The zero value of each is its default.
 type Limits struct {
 	Answer   int64         // bytes of one answer after decompression, default 1 GiB; answers are never held whole
@@ -137,9 +149,9 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, accept 
 	}
 	body := &body{ctx: ctx, cancel: cancel, raw: resp.Body, rest: c.Limits.Answer, limits: c.Limits, wait: c.Limits.Stall}
 	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(wire{body}, 200))
+		text, _ := io.ReadAll(io.LimitReader(wire{body}, 4<<10))
 		body.Close()
-		e := &StatusError{Status: resp.StatusCode, Text: strings.TrimSpace(strings.ToValidUTF8(string(text), "?"))}
+		e := &StatusError{Status: resp.StatusCode, Text: said(text)}
 		if s, err := time.ParseDuration(resp.Header.Get("Retry-After") + "s"); err == nil {
 			e.RetryAfter = min(max(s, 0), time.Hour)
 		}
