@@ -18,10 +18,7 @@ import (
 // interruption leaves behind is made of complete pairs.
 func begin(asked *study.Plan, dataDir string) (*study.Plan, *experiment.Table, error) {
 	p := *asked
-	p.Measures.List = slices.Clone(p.Measures.List)
-	for i, c := range p.Measures.List {
-		p.Measures.List[i] = sharpness.Choice{Measure: sharpness.Filled(c.Measure)}
-	}
+	p.Measures.List = filled(p.Measures.List)
 	configs, err := configs(&p)
 	if err != nil {
 		return nil, nil, err
@@ -61,7 +58,16 @@ func begin(asked *study.Plan, dataDir string) (*study.Plan, *experiment.Table, e
 	return &p, table, nil
 }
 
-// Configs are the configurations of the arms with the first seed: those of a
+// filled spells out the defaults of measures.
+func filled(list []sharpness.Choice) []sharpness.Choice {
+	var out []sharpness.Choice
+	for _, c := range list {
+		out = append(out, sharpness.Choice{Measure: sharpness.Filled(c.Measure)})
+	}
+	return out
+}
+
+// configs are the configurations of the arms with the first seed: those of a
 // plan that was begun, or what this program makes of the sweep.
 func configs(p *study.Plan) ([]experiment.Config, error) {
 	fail := func(err error) ([]experiment.Config, error) {
@@ -145,12 +151,22 @@ func arms(p *study.Plan, configs []experiment.Config) []study.Arm {
 	return out
 }
 
-// sameConfigs reports whether every run has the digest of the configuration
-// that the plan gives it.
+// sameConfigs reports whether the arms are called what their configurations are,
+// share their test samples, and whether every run has the digest of the
+// configuration that the plan gives it.
 func sameConfigs(p *study.Plan, runs []study.Run) error {
 	all, err := configs(p)
 	if err != nil {
 		return err
+	}
+	for i, want := range arms(p, all) {
+		got := p.Arms[i]
+		if want.Name != got.Name || want.Label != got.Label || want.Method != got.Method || want.Strength != got.Strength {
+			return fmt.Errorf("%w: arm %s is called %s, %s %v, and its configuration is %s, %s %v", study.ErrPlan, got.Name, got.Label, got.Method, got.Strength, want.Label, want.Method, want.Strength)
+		}
+		if d := all[i].Data.TestSHA256; d == "" || d != all[0].Data.TestSHA256 {
+			return fmt.Errorf("%w: arm %s has no test samples or others than %s", study.ErrPlan, got.Name, p.Arms[0].Name)
+		}
 	}
 	for _, r := range runs {
 		i := slices.IndexFunc(p.Arms, func(a study.Arm) bool { return a.Name == r.Arm })
@@ -187,11 +203,8 @@ func Continues(asked, begun *study.Plan) bool {
 			}
 		}
 	}
-	filled := *asked
-	filled.Arms = begun.Arms
-	filled.Measures.List = slices.Clone(asked.Measures.List)
-	for i, c := range filled.Measures.List {
-		filled.Measures.List[i] = sharpness.Choice{Measure: sharpness.Filled(c.Measure)}
-	}
-	return filled.SHA256() == begun.SHA256()
+	p := *asked
+	p.Arms = begun.Arms
+	p.Measures.List = filled(asked.Measures.List)
+	return p.SHA256() == begun.SHA256()
 }

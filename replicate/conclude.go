@@ -24,8 +24,11 @@ func (s *session) conclude() (*Result, error) {
 	// stays.
 	_ = os.Remove(filepath.Join(dir.Path(study.WorkName), "runs"))
 	_ = os.Remove(dir.Path(study.WorkName))
-	if _, err := os.Stat(dir.Path("bundle.json")); err == nil {
+	switch _, err := os.Lstat(dir.Path("bundle.json")); {
+	case err == nil:
 		return Check(dir, nil)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
 	}
 	files, res, err := judge(dir, s.plan)
 	if err != nil {

@@ -204,6 +204,9 @@ func (s *session) finish(ctx context.Context, row experiment.Row, dir experiment
 		PlanSHA256: s.plan.SHA256(), Arm: row.Arm, Seed: row.Seed, ConfigSHA256: r.ConfigSHA256,
 		Status: study.StatusDone, Epochs: []study.Epoch{}, Measures: []study.Measured{},
 	}
+	if want := row.Config.SHA256(); r.ConfigSHA256 != want {
+		return fmt.Errorf("%s: %w: it is of a run with the configuration %s, want %s", dir.Path(experiment.ResultFile), experiment.ErrOtherRun, r.ConfigSHA256, want)
+	}
 	timing := study.Timing{Seconds: r.Timing.Seconds}
 	if r.Status == experiment.Diverged {
 		run.Status, run.Error = study.StatusFailed, r.Error
@@ -304,8 +307,10 @@ func (s *session) measure(ctx context.Context, dir experiment.Dir) ([]study.Meas
 		switch {
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case err != nil:
+		case errors.Is(err, sharpness.ErrUndefined):
 			got.Error = err.Error()
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", dir, err)
 		case !study.Usable(r.Value, r.StandardError):
 			got.Error = fmt.Sprintf("%v is no number to keep", r.Value)
 		default:

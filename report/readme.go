@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
@@ -75,20 +76,24 @@ func (d *drawing) measuresTable() *Table {
 		return nil
 	}
 	t := &Table{Head: append([]string{"arm"}, labels...)}
+	positive := make([]bool, len(labels)) // for every run: one kind of mean per column
+	for m := range labels {
+		positive[m] = !slices.ContainsFunc(d.files, func(f study.RunFile) bool {
+			return f.Run.Final != nil && f.Run.Measures[m].Error == "" && f.Run.Measures[m].Value <= 0
+		})
+	}
 	for i, a := range d.plan.Arms {
 		row := []string{a.Label}
 		for m := range labels {
 			var values []float64
-			positive := true
 			for _, f := range d.runs(i) {
 				if x := f.Run.Measures[m]; x.Error == "" {
 					values = append(values, x.Value)
-					positive = positive && x.Value > 0
 				}
 			}
 			cell := "–"
-			if len(values) > 0 {
-				mean := summarize(values, positive).Mean
+			if len(values) > 0 && len(values) == len(d.runs(i)) { // not a mean over the lucky ones
+				mean := summarize(values, positive[m]).Mean
 				cell = strconv.FormatFloat(mean, 'g', 3, 64)
 				if mean >= 1000 {
 					cell = significant(math.Round(mean))

@@ -118,7 +118,7 @@ func (m EpsilonFlatness) measure(ctx context.Context, p *point) (*Result, error)
 	}
 	size := norm(grad)
 	if !(size > 0) {
-		return nil, fmt.Errorf("the gradient is %v: no way up to follow", size)
+		return nil, fmt.Errorf("%w: the gradient is %v, no way up to follow", ErrUndefined, size)
 	}
 	distance, _, _, err := crossing(func(d float64) (float64, error) {
 		l, err := p.loss(ctx, plus(p.w, d/size, grad))

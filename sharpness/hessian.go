@@ -129,7 +129,7 @@ func (h *hessian) lanczos(ctx context.Context, v []float32, steps int, stop func
 			k.rest = 0
 		}
 		if math.IsNaN(k.diagonal[len(k.diagonal)-1]) {
-			return nil, errors.New("the Hessian has elements that are not numbers")
+			return nil, fmt.Errorf("%w: the Hessian has elements that are not numbers", ErrUndefined)
 		}
 		if len(k.diagonal) == steps || k.rest == 0 || stop(k) {
 			return k, nil
@@ -239,7 +239,7 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 	}
 	values, _, residuals := k.ritz()
 	if values == nil {
-		return nil, errors.New("the eigenvalues of the tridiagonal matrix were not found")
+		return nil, fmt.Errorf("%w: the eigenvalues of the tridiagonal matrix were not found", ErrUndefined)
 	}
 	n := min(m.N, len(values))
 	return &Result{Settings: m, Value: values[0], Detail: EigenvaluesDetail{
@@ -410,7 +410,7 @@ func (m Density) measure(ctx context.Context, p *point) (*Result, error) {
 		}
 		values, weights, _ := k.ritz()
 		if values == nil {
-			return nil, errors.New("the eigenvalues of the tridiagonal matrix were not found")
+			return nil, fmt.Errorf("%w: the eigenvalues of the tridiagonal matrix were not found", ErrUndefined)
 		}
 		mean := 0.0
 		for i := range values {

@@ -239,5 +239,5 @@ func crossing(rise func(float64) (float64, error), target, start float64) (x, go
 			}
 		}
 	}
-	return 0, 0, 0, fmt.Errorf("the loss does not rise by %v within a distance of %.3g", target, low)
+	return 0, 0, 0, fmt.Errorf("%w: the loss does not rise by %v within a distance of %.3g", ErrUndefined, target, low)
 }

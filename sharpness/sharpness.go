@@ -40,6 +40,11 @@ type Measure interface {
 // ErrSettings reports settings that describe no measure.
 var ErrSettings = errors.New("invalid settings of a measure")
 
+// ErrUndefined reports a point at which a measure has no value, such as one where
+// the loss is no number. It is a finding about the point; every other error is
+// about the attempt, and another attempt may succeed.
+var ErrUndefined = errors.New("the measure has no value here")
+
 // Options are what all measures share.
 type Options struct {
 	Seed int64
@@ -85,7 +90,7 @@ func Run(ctx context.Context, m Measure, f objective.Func, w []float32, opts Opt
 		return nil, fmt.Errorf("%s: %w", m.Name(), err)
 	}
 	if math.IsNaN(value) || math.IsInf(value, 0) {
-		return nil, fmt.Errorf("%s: the loss at the point is %v: nothing to measure", m.Name(), value)
+		return nil, fmt.Errorf("%s: %w: the loss at the point is %v", m.Name(), ErrUndefined, value)
 	}
 	p.at = value
 	r, err := m.filled().measure(ctx, p)

@@ -395,7 +395,7 @@ func TestCloneOverHTTP(t *testing.T) {
 	if _, errs, code := done(t, homes[1], "archive", "clone", "--all", a.url); code != 2 || !strings.Contains(errs, "has its archive at /archive") || strings.Contains(errs, "{") {
 		t.Errorf("where no archive is: exit code %d, %s", code, errs)
 	}
-	must(t, 2, homes[1], "serve", "--archive", homes[1])     // nor there
+	must(t, 2, homes[1], "serve", "--archive", homes[1]) // nor there
 }
 
 // TestDeclareKey: a mirror takes an event of a key that was declared, and not
