@@ -1,11 +1,12 @@
 package resolver
 
 import (
-	"container/list"
 	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/openpith/evidence/internal/lru"
 )
 
 // Limits bound what one stranger can cost a mirror. Zero values mean the
@@ -50,19 +51,13 @@ type limiter struct {
 	now func() time.Time
 
 	mu      sync.Mutex
-	buckets map[string]*list.Element // of *bucket
-	recent  list.List                // most recently used first
-}
-
-type bucket struct {
-	name string
-	*rate.Limiter
+	buckets *lru.Cache[string, *rate.Limiter] // each weighs 1
 }
 
 const maxBuckets = 1 << 14
 
 func newLimiter(l Limits, now func() time.Time) *limiter {
-	return &limiter{Limits: l.withDefaults(), now: now, buckets: map[string]*list.Element{}}
+	return &limiter{Limits: l.withDefaults(), now: now, buckets: lru.New[string, *rate.Limiter](maxBuckets)}
 }
 
 // take takes n tokens of the bucket with a name, or returns how long it takes
@@ -74,17 +69,12 @@ func (l *limiter) take(name string, perSecond float64, n int) (wait time.Duratio
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := l.buckets[name]
-	if e == nil {
-		if l.recent.Len() >= maxBuckets {
-			last := l.recent.Back()
-			delete(l.buckets, l.recent.Remove(last).(*bucket).name)
-		}
-		e = l.recent.PushFront(&bucket{name, rate.NewLimiter(rate.Limit(perSecond), l.Burst)})
-		l.buckets[name] = e
+	bucket, ok := l.buckets.Get(name)
+	if !ok {
+		bucket = rate.NewLimiter(rate.Limit(perSecond), l.Burst)
+		l.buckets.Put(name, bucket, 1, nil)
 	}
-	l.recent.MoveToFront(e)
-	r := e.Value.(*bucket).ReserveN(now, min(n, l.Burst))
+	r := bucket.ReserveN(now, min(n, l.Burst))
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 		return wait, false

@@ -294,6 +294,18 @@ type Counts struct {
 	Revision int64 // of the last change
 }
 
+// MoveHeld counts a submission that was held as one status and is held as another
+// now. "" is nowhere.
+func (c *Counts) MoveHeld(from, to Status) {
+	of := map[Status]*int64{Refused: &c.Refused, Queued: &c.Queued}
+	if n := of[from]; n != nil {
+		*n--
+	}
+	if n := of[to]; n != nil {
+		*n++
+	}
+}
+
 // A Problem is something that a check found.
 type Problem struct {
 	Where  string // "record CWPYLZDW...", "event 17", "log"

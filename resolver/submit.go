@@ -148,7 +148,11 @@ func (s *Service) read(ctx context.Context, j *job) {
 	if j.settled {
 		return
 	}
-	j.entries, j.refusal, j.receipt = nil, nil, nil // of an earlier try
+	j.refusal, j.receipt = nil, nil // of an earlier try
+	if j.contents != nil || j.event != nil {
+		return
+	}
+	j.entries = nil
 	if j.Trust == nil {
 		j.Trust = s.Trust()
 	}
@@ -292,8 +296,10 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 				return r.err
 			}
 		}
-		for _, j := range open {
-			j.close()
+		if len(open) < len(jobs) { // else they stay open for the next try
+			for _, j := range open {
+				j.close()
+			}
 		}
 	}
 	var (

@@ -2,7 +2,7 @@
 # Everything that docs/benchmarks.md says about a mirror of a million records, in
 # one command that can be interrupted and started again: what is done is kept.
 #
-#   bench/mirror/million.sh DIR            about 15 minutes on two quiet cores, 20 GB
+#   bench/mirror/million.sh DIR            half an hour or so on two cores, 20 GB
 #   RECORDS=100000 bench/mirror/million.sh DIR
 #   STEPS="load read1000" bench/mirror/million.sh DIR
 #

@@ -79,8 +79,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	if s.batch < 1 {
 		return cli.Hint(fmt.Errorf("--batch %d", s.batch), "1 or more")
 	}
-	// Loading makes much garbage and keeps little: this trades some memory for a
-	// tenth of the time.
+	// Loading makes much garbage and keeps little: this trades some memory for time.
 	defer debug.SetGCPercent(debug.SetGCPercent(200))
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()

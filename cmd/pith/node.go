@@ -95,7 +95,7 @@ func (n *node) keepLog(dir string, c resolver.Config) error {
 					wait = time.Second // it ran: this is another trouble
 				}
 				n.log.Error("the transparency log stands still", "error", err, "hint", "run pith fsck", "again_in", wait)
-				n.logTrouble.Store(&trouble{err, time.Now().UTC()})
+				n.logTrouble.Store(&trouble{err, time.Now().UTC(), n.logSize()})
 				select {
 				case <-time.After(wait):
 				case <-ctx.Done():
@@ -126,8 +126,9 @@ func (n *node) followPolicy(ctx context.Context, services ...*resolver.Service) 
 
 // A trouble is something that went wrong, and when.
 type trouble struct {
-	err error
-	at  time.Time
+	err     error
+	at      time.Time
+	logSize int64 // entries of the log then
 }
 
 // upstreams tells pages what is copied.

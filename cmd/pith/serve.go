@@ -271,7 +271,7 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 	}
 	if failure := n.service.WriteFailure(); failure != nil { // reading goes on
 		h.Status, h.Detail = "degraded", "since "+failure.Since.Format(time.RFC3339)+" nothing can be written: "+publicly(failure.Err)
-	} else if trouble := n.logTrouble.Load(); trouble != nil && h.LogLag > 0 {
+	} else if trouble := n.logTrouble.Load(); trouble != nil && h.LogLag > 0 && h.LogSize == trouble.logSize { // it has not moved since
 		h.Status, h.Detail = "degraded", "the transparency log stands still since "+trouble.at.Format(time.RFC3339)+": "+publicly(trouble.err)
 	}
 	ups, err := mirror.Upstreams(ctx, n.store)

@@ -56,8 +56,8 @@ func usage(cmd *cobra.Command, err error) error {
 		return errors.New(flags(m[1], ", ", " and ") + " exclude each other")
 	case match(wrongValue):
 		why := m[3]
-		for in, out := range map[string]string{"ParseInt": "is no whole number", "ParseUint": "is no whole number from 0 on", "ParseFloat": "is no number", "ParseBool": "is neither true nor false", "duration": "is no duration like 30s or 5m"} {
-			if strings.Contains(why, in) {
+		for in, out := range map[string]string{"strconv.ParseInt:": "is no whole number", "strconv.ParseUint:": "is no whole number from 0 on", "strconv.ParseFloat:": "is no number", "strconv.ParseBool:": "is neither true nor false", "time: ": "is no duration like 30s or 5m"} {
+			if strings.HasPrefix(why, in) {
 				return fmt.Errorf("%s: %s %s", m[2], m[1], out)
 			}
 		}

@@ -99,7 +99,7 @@ func Create(path string, key *pith.PrivateKey, passphrase string) error {
 // nil means that there is nobody to ask. On Unix it refuses files that others
 // can read, with ErrOpenToOthers.
 func Load(path string, passphrase func() (string, error)) (*pith.PrivateKey, error) {
-	data, err := read(path)
+	data, err := ReadSecret(path)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,7 @@ func Parse(data []byte, passphrase func() (string, error)) (*pith.PrivateKey, er
 
 // ReadSecret reads a small file that nobody but its owner may read. Errors:
 // ErrOpenToOthers where others may.
-func ReadSecret(path string) ([]byte, error) { return read(path) }
-
-func read(path string) ([]byte, error) {
+func ReadSecret(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

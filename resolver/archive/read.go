@@ -35,11 +35,7 @@ func Open(dir string) (*Manifest, error) {
 // Read returns the manifest of a complete archive from its bytes, as Open does
 // from a directory.
 func Read(r io.Reader) (*Manifest, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxManifest+1))
-	if err != nil {
-		return nil, err
-	}
-	m, err := parseManifest(data)
+	m, err := scanManifest(r)
 	if err == nil && !m.Complete {
 		err = fmt.Errorf("%w: %d packs are there", ErrIncomplete, len(m.Packs))
 	}

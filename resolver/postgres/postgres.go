@@ -5,7 +5,7 @@
 // counter until it is on the disk, so numbers are given in the order in which
 // commits become visible: there are no gaps, and who sees a number sees all before
 // it. What a commit takes does not depend on how much is in it but for the rows
-// themselves: about ten statements in four round trips, so batches make loading fast.
+// themselves: six round trips, begin and commit included, so batches make loading fast.
 package postgres
 
 import (
@@ -470,18 +470,6 @@ func readHeld(row pgx.CollectableRow) (h resolver.Held, err error) {
 	return h, err
 }
 
-// moveHeld counts a submission that was held as one status and is held as
-// another now. "" is nowhere.
-func moveHeld(c *resolver.Counts, from, to resolver.Status) {
-	of := map[resolver.Status]*int64{resolver.Refused: &c.Refused, resolver.Queued: &c.Queued}
-	if n := of[from]; n != nil {
-		*n--
-	}
-	if n := of[to]; n != nil {
-		*n++
-	}
-}
-
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
 	err = s.write(ctx, func(tx pgx.Tx, c *resolver.Counts) error {
@@ -489,13 +477,13 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			now = h.Status
-			moveHeld(c, "", now)
+			c.MoveHeld("", now)
 			return tx.QueryRow(ctx, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`,
 				string(h.Status), h.Digest[:], pack(h.Suffix), pack(h.Code), pack(h.Detail), pack(h.Signer), pack(h.From), h.ReceivedAt, notNil(h.Data), h.Truncated).Scan(&id)
 		case err != nil || now != resolver.Refused:
 			return err
 		}
-		moveHeld(c, now, h.Status)
+		c.MoveHeld(now, h.Status)
 		now = h.Status
 		_, err = tx.Exec(ctx, `UPDATE held SET (status, code, detail, signer, data, truncated) = ($2, $3, $4, $5, $6, $7) WHERE id = $1`,
 			id, string(h.Status), pack(h.Code), pack(h.Detail), pack(h.Signer), notNil(h.Data), h.Truncated)
@@ -521,7 +509,7 @@ func (s *Store) MoveHeld(ctx context.Context, id int64, from, to resolver.Status
 		if err == nil && tag.RowsAffected() == 0 {
 			err = resolver.ErrNotFound
 		}
-		moveHeld(c, from, to)
+		c.MoveHeld(from, to)
 		return err
 	})
 }

@@ -39,6 +39,9 @@ func (s *Store) Check(ctx context.Context, report func(resolver.Problem)) error 
 			return nil
 		})
 		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			report(resolver.Problem{Where: "database", Code: "unreadable", Detail: err.Error()})
 		}
 		for _, c := range checks {
@@ -54,14 +57,14 @@ func (s *Store) Check(ctx context.Context, report func(resolver.Problem)) error 
 				report(resolver.Problem{Where: "database", Code: "unreadable", Detail: fmt.Sprintf("%s: %v", c.code, err)})
 			}
 		}
-		return checkWords(conn, report)
+		return checkWords(ctx, conn, report)
 	})
 }
 
 // checkWords compares the words under which each record is found with its texts, by
 // a digest of both that does not depend on their order: the index lists the records of
 // a word, not the words of a record. It takes about 100 bytes of memory for each record.
-func checkWords(conn *sqlite.Conn, report func(resolver.Problem)) error {
+func checkWords(ctx context.Context, conn *sqlite.Conn, report func(resolver.Problem)) error {
 	type record struct {
 		suffix string
 		words  uint64 // sum of the digests of what the texts have, less those of the index
@@ -95,6 +98,9 @@ func checkWords(conn *sqlite.Conn, report func(resolver.Problem)) error {
 		return nil
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		report(resolver.Problem{Where: "search", Code: "unreadable", Detail: err.Error()})
 		return nil
 	}

@@ -614,43 +614,36 @@ func readHeld(stmt *sqlite.Stmt) (resolver.Held, error) {
 	}, nil
 }
 
-// moveHeld counts a submission that was held as one status and is held as
-// another now. "" is nowhere.
+// moveHeld counts a submission that was held as one status and is held as another now.
 func moveHeld(conn *sqlite.Conn, from, to resolver.Status) error {
-	of := func(status resolver.Status) int {
-		switch {
-		case from == to:
-			return 0
-		case status == from:
-			return -1
-		case status == to:
-			return 1
-		}
-		return 0
+	count, err := counts(conn)
+	if err != nil {
+		return err
 	}
-	return run(conn, `UPDATE counter SET refused = refused + ?, queued = queued + ?`, nil, of(resolver.Refused), of(resolver.Queued))
+	count.MoveHeld(from, to)
+	return setCounts(conn, count)
 }
 
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
 	err = s.write(ctx, func(conn *sqlite.Conn) error {
 		var before resolver.Status
-		here := func(stmt *sqlite.Stmt) error {
-			id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
+		err := run(conn, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
+			id, before = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
 			return nil
-		}
-		const find = `SELECT id, status FROM held WHERE digest = ?`
-		if err := run(conn, find, here, h.Digest); err != nil {
+		}, h.Digest)
+		if now = before; err != nil || before != "" && before != resolver.Refused {
 			return err
 		}
-		before = now
-		err := run(conn, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (digest) DO UPDATE SET status = excluded.status, code = excluded.code, detail = excluded.detail, signer = excluded.signer, data = excluded.data, truncated = excluded.truncated WHERE held.status = 'refused'`, nil,
-			string(h.Status), h.Digest, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
+		if now = h.Status; before == "" {
+			err = run(conn, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil,
+				string(h.Status), h.Digest, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
+			id = conn.LastInsertRowID()
+		} else {
+			err = run(conn, `UPDATE held SET status = ?, code = ?, detail = ?, signer = ?, data = ?, truncated = ? WHERE id = ?`, nil,
+				string(h.Status), h.Code, h.Detail, h.Signer, h.Data, h.Truncated, id)
+		}
 		if err != nil {
-			return err
-		}
-		if err := run(conn, find, here, h.Digest); err != nil {
 			return err
 		}
 		return moveHeld(conn, before, now)

@@ -273,3 +273,26 @@ func TestRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a crash leaves half written is no damage, and goes with the next writer.
+func TestLeftovers(t *testing.T) {
+	dir, s := t.TempDir(), memstore.New()
+	l := open(t, dir, s)
+	catchUp(t, l) // of no events: a directory without entries
+	if found := problems(t, l); len(found) > 0 {
+		t.Errorf("of an empty log: %q", found)
+	}
+	fill(t, s, 0, 3, "one")
+	catchUp(t, l)
+	torn := filepath.Join(dir, "tile", "0", "0001234567")
+	if err := os.WriteFile(torn, []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found := problems(t, l); len(found) > 0 {
+		t.Errorf("of a torn tile: %q", found)
+	}
+	catchUp(t, l)
+	if _, err := os.Stat(torn); !os.IsNotExist(err) {
+		t.Errorf("the torn tile stays: %v", err)
+	}
+}
