@@ -330,10 +330,9 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 		return 0, resolver.ErrConflict
 	}
 	r := &u.Record
-	categories := list(r.Categories)
 	row := []any{
 		u.Suffix, r.Number, revision, r.Digest, r.Size, r.Events, r.State, r.United, r.EventCount, r.Replications,
-		list(r.Aliases), r.Source, r.Title, r.Authors, categories, r.Abstract, r.Submitted, r.BuiltAt,
+		list(r.Aliases), r.Source, r.Title, r.Authors, list(r.Categories), r.Abstract, r.Submitted, r.BuiltAt,
 	}
 	if have == 0 {
 		if err := run(conn, `INSERT INTO record (`+recordColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil, row...); err != nil {
@@ -364,8 +363,11 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
-	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil,
-		id, words(r.Title), words(r.Authors), words(categories), words(r.Abstract))
+	row = []any{id}
+	for _, text := range r.SearchTexts() {
+		row = append(row, words(text))
+	}
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, row...)
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
