@@ -373,7 +373,7 @@ func (d *drawing) measured() string {
 // correlations sets every measure against the generalisation gap: first how
 // well each goes with it, then run by run.
 func (d *drawing) correlations() (figures []Figure) {
-	plt := newPlot("Kendall's rank correlation with the generalisation gap", "")
+	plt := newPlot("Kendall's τ", "")
 	table := d.correlationsTable()
 	var names []string
 	n := 0
@@ -397,7 +397,7 @@ func (d *drawing) correlations() (figures []Figure) {
 		slices.Reverse(names)
 		plt.NominalY(names...)
 		plt.Y.Min, plt.Y.Max = -0.5, float64(len(names))-0.5
-		plt.X.Min, plt.X.Max = math.Min(plt.X.Min, -0.2), math.Max(plt.X.Max, 1)
+		plt.X.Min, plt.X.Max = -1.05, 1.05 // as in the picture before, to be compared
 		addLine(plt, plotter.XYs{{X: 0, Y: plt.Y.Min}, {X: 0, Y: plt.Y.Max}}, muted, 1, nil)
 		title := "Which measure goes with the generalisation gap?"
 		if len(d.batches) > 1 {
@@ -424,7 +424,7 @@ func (d *drawing) byBatchFigure() (Figure, bool) {
 		return Figure{}, false
 	}
 	labels := d.plan.Measures.Labels()
-	plt := newPlot("Kendall's rank correlation with the generalisation gap, among runs of one batch size", "")
+	plt := newPlot("Kendall's τ", "")
 	drawn := 0
 	for g, b := range d.byBatch {
 		regime := slices.Index(d.batches, b.Batch)
@@ -458,12 +458,16 @@ func (d *drawing) byBatchFigure() (Figure, bool) {
 	plt.NominalY(names...)
 	plt.Legend.Top = true
 	plt.Y.Min, plt.Y.Max = -0.5, float64(len(names))+0.4 // with room for the legend
-	plt.X.Min, plt.X.Max = -1, 1
+	plt.X.Min, plt.X.Max = -1.05, 1.05
 	addLine(plt, plotter.XYs{{X: 0, Y: plt.Y.Min}, {X: 0, Y: plt.Y.Max}}, muted, 1, nil)
 	title := "Within one batch size: which measure goes with the gap?"
+	source := ""
+	if d.results.ByBatch == nil {
+		source = " Computed from the runs for this page; the results of this study, made by an earlier program, do not hold it."
+	}
 	return Figure{Title: title, Table: d.byBatchTable(), plot: plt, SVG: render(plt, title),
 		Caption: "The runs of a batch size differ in method and seed alone. Over all runs, as in the next picture, networks of different batch sizes are compared, too, and what makes these differ (how long they were trained, in steps) can hide or turn what holds within each. " +
-			"Bars are 95 % intervals that take runs for independent; runs of one arm are alike, so they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."}, true
+			"Bars are 95 % intervals that take runs for independent; runs of one arm are alike, so they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse." + source}, true
 }
 
 // byBatchTable has a measure per row, and for each batch size τ with its interval
