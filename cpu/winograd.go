@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"slices"
 	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
@@ -11,21 +10,28 @@ import (
 )
 
 // Convolutions with kernels of 3x3 or 5x5 and many channels run by Winograd's
-// algorithms F(2x2, 3x3) and F(2x2, 5x5): a matrix product for each element of
-// transformed tiles, with 2.25 or 2.78 times fewer multiplications than the direct
-// way. Both forms of conv.go have it; see package winograd for the formulas. What it
-// costs in rounding, TestWinograd bounds.
+// algorithms: a matrix product for each element of transformed tiles, with 2.25 to 4
+// times fewer multiplications than the direct way. Both forms of conv.go have it; see
+// package winograd for the formulas. What it costs in rounding, TestWinograd bounds.
 
-// winogradFor returns the algorithm for a convolution, or -1 where the transforms are
-// not worth it.
-func winogradFor(g *convGeometry) int {
-	const channels = 2 * kernels.Lanes // fewer are bound by memory
+// winogradFor returns the algorithm with the fewest products for a convolution among
+// the allowed ones, or -1 where the transforms are not worth it.
+func winogradFor(g *convGeometry, allowed []int) int {
+	const channels = kernels.Lanes // XXX
 	one := [2]int{1, 1}
 	if g.kh != g.kw || g.stride != one || g.dilation != one || g.spread != one || g.groups != 1 ||
 		g.oh < 2 || g.ow < 2 || g.ci%channels != 0 || g.co%channels != 0 {
 		return -1
 	}
-	return slices.IndexFunc(winograd.Algorithms[:], func(a winograd.Algorithm) bool { return a.Taps == g.kh })
+	best, least := -1, 0
+	for _, i := range allowed {
+		a := &winograd.Algorithms[i]
+		products := (g.oh + a.Step - 1) / a.Step * ((g.ow + a.Step - 1) / a.Step) * a.Size * a.Size
+		if a.Taps == g.kh && (best < 0 || products < least) {
+			best, least = i, products
+		}
+	}
+	return best
 }
 
 // A winogradTiling is what both forms share: tiles of the input, transformed a
