@@ -91,7 +91,7 @@ func (g *generator) sandwich(name string, l [][]float64) {
 	g.Label(lane)
 	in, out := g.GP64(), g.GP64()
 	g.MOVQ(from, in)
-	for c := range size {
+	for c := range size { // a column of L src
 		column := g.vecs(size)
 		for k, v := range column {
 			g.VMOVUPS(at(in, srcRow, k), v)
