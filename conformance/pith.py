@@ -93,6 +93,8 @@ def read(data):
     limits(value)
     if text[end:].strip(" \t\n\r"):
         raise Refused("json_trailing_data")
+    if len(canon(value)) > MAX_SIZE:
+        raise Refused("json_size")
     return value
 
 

@@ -30,6 +30,10 @@ type RefusedError struct {
 	authored bool // What is what the caller wants to say
 }
 
+// Authored reports whether it is what the caller wants to say that is refused, not
+// a bundle that was received.
+func (e *RefusedError) Authored() bool { return e.authored }
+
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s is not valid: %v", e.What, &CheckError{e.Check})
 }
@@ -57,10 +61,10 @@ const hintNoRoom = "the bundle would be larger than readers take; nothing was si
 // authorHints are for people whose own event is refused. What Explain says is for
 // those who received one.
 var authorHints = map[Code]string{
-	CodeEventShape:       "type, target and ids are strings of 1 to 256 bytes",
+	CodeEventShape:       "type, target and ids are strings of 1 to 256 bytes, the payload is an object",
 	CodePayloadShape:     "mend the payload; spec/04-events.md has the members of each event type",
 	CodePayloadSchema:    "a payload names its schema, as in \"schema\": \"correction/1\"; pith event new writes it by itself",
-	CodePayloadRecord:    "the payload is about another record than the bundle, or cites the record itself",
+	CodePayloadRecord:    "the payload, or the proof in it, is about another record than the bundle, or cites the record itself",
 	CodeTimestampProof:   "the proof is not one of this record; pith ots show tells what it is of",
 	CodeReceiptDigest:    "the receipt is for another record",
 	CodeGraphTitle:       "write the title as at the source: its digest stands in the record",

@@ -178,7 +178,7 @@ var codes = map[Code]struct {
 	CodeKeyDocumentDigest:    {Unreadable, "document_sha256 is the digest of the key document", "the document was changed after signing; fetch it again"},
 	CodeKeyDocumentSignature: {Unreadable, "the signatures of the key document are good", "the document was changed after signing, or its keys are not those it names"},
 	CodeKeyRotation:          {Unreadable, "rotations lead from key to key, one way, by keys that may", "keep the key document that you believe, and ask its signer about the other"},
-	CodeTrustFile:            {Unreadable, "the trust file has its members and no others", "the form of trust files stands in spec/08-trust.md"},
+	CodeTrustFile:            {Unreadable, "the trust file has its members and no others", "pith key show --trust prints one that is right; spec/08-trust.md has the form"},
 }
 
 const (

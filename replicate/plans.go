@@ -158,12 +158,17 @@ const (
 		"from a in {0.0025, 0.005, 0.01}, s in {0.05, 0.1, 0.2}, rho in {0.02, 0.05, 0.1} and gamma in {0.00025, 0.0005, 0.001}; where the best was the smallest tried, a smaller one might do better. The strengths of the paper are not known to us."
 	chosenC1 = "Strengths were chosen on 800 held-out images of the part of CIFAR-10, batches of 768, seed 101 alone, after 10 epochs with the regime compressed in proportion, from a in {0.0025, 0.005, 0.01} and s in {0.05, 0.1, 0.2}. " +
 		"The smallest of each was best and none was better than plain SGD there; smaller ones might do better. The strengths of the paper are not known to us."
+	chosenFashion = "Strengths were chosen on the held-out Fashion-MNIST images, by validation accuracy with seed 101 alone, after 10 epochs of batches of 4096 and after 4 of 128 with the regime compressed in proportion, " +
+		"from a in {0.00125, 0.0025, 0.005, 0.01}, s in {0.025, 0.05, 0.1, 0.2}, gamma in {0.00025, 0.0005, 0.001}, and rho in {0.01, 0.02, 0.05} at large and {0.05, 0.1, 0.2} at small batches. Differences were of the size that a seed makes, and five of the eight chosen are the least or the most that was tried. The strengths of the paper are not known to us."
 )
 
 var (
 	smallF1 = strengths{"0.0025", "0.05", "0.05", "0.0005"}
 	largeF1 = strengths{"0.005", "0.05", "0.02", "0.0005"}
 	largeC1 = strengths{"0.0025", "0.05", "", ""}
+
+	smallFashion = strengths{"0.0025", "0.025", "0.05", "0.001"}
+	largeFashion = strengths{"0.005", "0.025", "0.02", "0.00025"}
 )
 
 func f1(name, title string, settings map[string]any) *study.Plan {
@@ -185,15 +190,23 @@ func mnistF1Part() *study.Plan {
 }
 
 func fashionF1() *study.Plan {
-	p := f1("fashion-f1", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128", set("dataset", "fashion-mnist", "test", "all"))
-	p.Notes = append(p.Notes, "Fashion-MNIST is not among the data sets of the paper; network, regime and strengths are those of MNIST.")
+	p := reference("fashion-f1", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128", "paper/f1-lb",
+		set("dataset", "fashion-mnist", "test", "all"), smallFashion.arms("sb", "batch", "128"), largeFashion.arms("lb"))
+	p.Notes = []string{notCopied, chosenFashion,
+		"Fashion-MNIST is not among the data sets of the paper; network and regime are those of MNIST."}
 	return p
 }
 
+// fashionF1Part trains the large batches for more of the reference's epochs, because
+// after a tenth, 130 steps, they are at 75 % where small batches are at 87 %: what is
+// said of their minima needs that they come near one.
 func fashionF1Part() *study.Plan {
-	p := f1("fashion-f1-part", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128, 10 of 50 epochs", set("dataset", "fashion-mnist", "epochs", "10", "test", "all"))
-	p.Notes = append(p.Notes, "Fashion-MNIST is not among the data sets of the paper; network, regime and strengths are those of MNIST.")
-	return compressed(p, "10 of the reference's 50 epochs", "At batches of 4096 an epoch is 13 steps; the rate falls first after 2 epochs, 26 steps.")
+	p := reference("fashion-f1-part", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 for 20 of 50 epochs and of 128 for 5", "paper/f1-lb",
+		set("dataset", "fashion-mnist", "test", "all"),
+		smallFashion.arms("sb", "batch", "128", "epochs", "5"), largeFashion.arms("lb", "epochs", "20"))
+	p.Notes = []string{notCopied, chosenFashion,
+		"Fashion-MNIST is not among the data sets of the paper; network and regime are those of MNIST."}
+	return compressed(p, "20 of the reference's 50 epochs at batches of 4096 and 5 at batches of 128", "These are 260 and 2,145 steps; the rate falls first after 52 and 429.")
 }
 
 func cifar10C1() *study.Plan {

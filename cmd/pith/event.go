@@ -40,16 +40,23 @@ a bundle that verify rejects.`,
 			if a.draft.CreatedAt, err = timeOrNow(a.now); err != nil {
 				return err
 			}
+			bundle, err := readBundle(cmd, args[0])
+			if err != nil {
+				return err
+			}
 			if a.draft.Payload, err = read(cmd, payload); err != nil {
 				return err
 			}
 			if _, err := pith.Canonical(a.draft.Payload); err != nil {
 				return cli.Hint(fmt.Errorf("payload %s: %w", payload, err), "the payload is one JSON object; nothing was signed")
 			}
-			if t := a.draft.Type; !slices.Contains(statementTypes, t) && t != pith.TypeRecordCreated && t != pith.TypeGraphSnapshot {
-				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", printable(a.draft.Type))
+			if err := a.append(cmd, args[0], bundle); err != nil {
+				return err
 			}
-			return a.append(cmd, args[0])
+			if t := a.draft.Type; !slices.Contains(statementTypes, t) && t != pith.TypeRecordCreated && t != pith.TypeGraphSnapshot {
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", printable(t))
+			}
+			return nil
 		},
 	}
 	a.flags(cmd)
@@ -83,18 +90,14 @@ func (a *appending) flags(cmd *cobra.Command) {
 
 // append signs the draft and writes the longer bundle. A dry run goes all the
 // way but for the writing, so that what it shows would not be refused.
-func (a *appending) append(cmd *cobra.Command, path string) error {
-	bundle, err := readBundle(cmd, path)
-	if err != nil {
-		return err
-	}
+func (a *appending) append(cmd *cobra.Command, path string, bundle []byte) error {
 	key, err := loadKey(cmd, a.keyFile)
 	if err != nil {
 		return err
 	}
 	extended, ids, err := pith.Append(bundle, key, a.draft.CreatedAt, a.draft)
 	if err != nil {
-		return failed(err)
+		return failedOn(path, err)
 	}
 	if a.dryRun {
 		return printSigned(cmd, extended, ids[0])

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/internal/keyfile"
@@ -51,7 +50,7 @@ the passphrase comes from PITH_PASSPHRASE or is asked for.`,
 			}
 			passphrase := ""
 			if encrypt {
-				if passphrase, err = askPassphrase(cmd); err != nil {
+				if passphrase, err = askNewPassphrase(cmd, path); err != nil {
 					return err
 				}
 				if passphrase == "" {
@@ -140,9 +139,15 @@ const keyUsage = "sign with the key in `FILE` (default $PITH_KEY, the text of su
 // the environment, for machines that hold secrets there, or the file at its place.
 func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
 	if text, ok := os.LookupEnv("PITH_KEY"); ok && path == "" {
-		key, err := keyfile.Parse([]byte(text), func() (string, error) { return askPassphrase(cmd) })
-		if err != nil {
-			return nil, cli.Hint(fmt.Errorf("PITH_KEY: %w", err), "it holds the text of a file that pith key new made")
+		if strings.TrimSpace(text) == "" {
+			return nil, cli.Hint(errors.New("PITH_KEY is empty"), "unset it, or put the text of a file into it that pith key new made")
+		}
+		key, err := keyfile.Parse([]byte(text), func() (string, error) { return askPassphrase(cmd, "PITH_KEY") })
+		switch {
+		case errors.Is(err, keyfile.ErrPassphrase):
+			return nil, cli.Hint(fmt.Errorf("PITH_KEY: %w", err), hintPassphrase)
+		case err != nil:
+			return nil, orHint(fmt.Errorf("PITH_KEY: %w", err), "it holds the text of a file that pith key new made")
 		}
 		return key, nil
 	}
@@ -150,33 +155,24 @@ func loadKey(cmd *cobra.Command, path string) (*pith.PrivateKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+	key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd, path) })
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, cli.Hint(err, "make a key with pith key new, or name one with --key")
 	case errors.Is(err, keyfile.ErrOpenToOthers):
 		return nil, cli.Hint(err, "if others may have read it, go over to a new key with pith key rotate")
 	case errors.Is(err, keyfile.ErrPassphrase):
-		return nil, cli.Hint(err, "try again; PITH_PASSPHRASE is taken before anybody is asked")
+		return nil, cli.Hint(err, hintPassphrase)
 	}
-	if hinted := (*cli.Error)(nil); errors.As(err, &hinted) {
-		return nil, &cli.Error{Code: hinted.Code, Err: err, Hint: hinted.Hint}
-	}
-	return key, cli.Hint(err, "name another key with --key")
+	return key, orHint(err, "name another key with --key")
 }
 
-// askPassphrase takes the passphrase from the environment, for scripts, or from
-// the terminal.
-func askPassphrase(cmd *cobra.Command) (string, error) {
-	if p, ok := os.LookupEnv("PITH_PASSPHRASE"); ok {
-		return p, nil
+const hintPassphrase = "try again; PITH_PASSPHRASE is taken before anybody is asked"
+
+// orHint is cli.Hint for an error that may bring a hint along.
+func orHint(err error, hint string) error {
+	if hinted := (*cli.Error)(nil); errors.As(err, &hinted) {
+		return &cli.Error{Code: hinted.Code, Err: err, Hint: hinted.Hint}
 	}
-	in, ok := cmd.InOrStdin().(*os.File)
-	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", cli.Hint(errors.New("there is nobody to ask for the passphrase"), "set PITH_PASSPHRASE")
-	}
-	fmt.Fprint(cmd.ErrOrStderr(), "passphrase: ")
-	p, err := term.ReadPassword(int(in.Fd()))
-	fmt.Fprintln(cmd.ErrOrStderr())
-	return strings.TrimRight(string(p), "\r\n"), err
+	return cli.Hint(err, "%s", hint)
 }

@@ -278,7 +278,7 @@ func eachLine(cmd *cobra.Command, path string, read *atomic.Int64, visit func([]
 			whole = append(whole, part[:min(len(part), pith.MaxSize+2-len(whole))]...)
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("read %s: %w", path, err)
+			return err // which names the file
 		}
 		// Only the white space of JSON makes a line blank, and a line that was
 		// too long to keep is none: what is skipped here gets no answer.

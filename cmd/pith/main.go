@@ -4,10 +4,12 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -41,13 +43,22 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 // open opens a file named on the command line, where - is standard input.
 func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
 	if path == "-" {
-		return io.NopCloser(cmd.InOrStdin()), nil
+		in := cmd.InOrStdin()
+		cmd.SetIn(spent{})
+		return io.NopCloser(in), nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, cli.Hint(err, "check the name; - stands for standard input")
 	}
 	return f, nil
+}
+
+// spent stands where standard input was.
+type spent struct{}
+
+func (spent) Read([]byte) (int, error) {
+	return 0, cli.Hint(errors.New("standard input was read already: - stands for one input only"), "name a file for the other")
 }
 
 // read reads a whole input, but no more than the format allows plus one byte:
@@ -59,8 +70,11 @@ func read(cmd *cobra.Command, path string) ([]byte, error) {
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, pith.MaxSize+1))
-	if err != nil {
-		return nil, cli.Hint(fmt.Errorf("read %s: %w", path, err), "check that the file is readable")
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		return nil, cli.Hint(err, "name a file, not a directory")
+	case err != nil: // which names the file
+		return nil, orHint(err, "check that the file is readable")
 	}
 	return data, nil
 }
@@ -100,16 +114,12 @@ func uniteTrust(cmd *cobra.Command, trust *pith.Trust, paths []string) (*pith.Tr
 		}
 		more, err := pith.ParseTrust(data)
 		if err != nil {
-			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "see pith key show --trust for one that is right")
+			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "%s", hintOf(err))
 		}
 		if trust == nil {
 			trust = more
 		} else if trust, err = trust.Merge(more); err != nil {
-			hint := "keep the entry that you believe"
-			if check := (*pith.CheckError)(nil); errors.As(err, &check) {
-				_, hint, _ = pith.Explain(check.Check.Code)
-			}
-			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "%s", hint)
+			return nil, cli.Hint(fmt.Errorf("trust file %s: %w", path, err), "%s", cmp.Or(hintOf(err), "keep the entry that you believe"))
 		}
 	}
 	return trust, nil
@@ -140,22 +150,50 @@ func worse(a, b int) int {
 
 // failed turns an error of package pith into one with exit code and hint.
 func failed(err error) error {
-	code, hint := cli.ExitNotChecked, ""
+	code := cli.ExitNotChecked
+	var (
+		check   *pith.CheckError
+		refused *pith.RefusedError
+	)
+	switch {
+	case errors.As(err, &refused):
+		if refused.Authored() || refused.Check.IfFailed != pith.Unreadable {
+			code = cli.ExitRejected
+		}
+	case errors.As(err, &check):
+		if check.Check.IfFailed != pith.Unreadable {
+			code = cli.ExitRejected
+		}
+	}
+	return &cli.Error{Code: code, Err: err, Hint: hintOf(err)}
+}
+
+// failedOn is failed for an error that is about a file, unless it is about what
+// the user wants to say.
+func failedOn(path string, err error) error {
+	if refused := (*pith.RefusedError)(nil); !errors.As(err, &refused) || !refused.Authored() {
+		err = fmt.Errorf("%s: %w", path, err)
+	}
+	return failed(err)
+}
+
+// hintOf is what the check that failed, or the strict reader, has for a hint.
+func hintOf(err error) string {
 	var (
 		syntax  *pith.SyntaxError
 		check   *pith.CheckError
 		refused *pith.RefusedError
+		hint    string
 	)
 	switch {
 	case errors.As(err, &syntax):
 		_, hint, _ = pith.Explain(pith.Code(syntax.Reason))
 	case errors.As(err, &refused):
-		code, hint = cli.ExitRejected, refused.Hint()
+		hint = refused.Hint()
 	case errors.As(err, &check):
-		code = cli.ExitRejected
 		_, hint, _ = pith.Explain(check.Check.Code)
 	}
-	return &cli.Error{Code: code, Err: err, Hint: hint}
+	return hint
 }
 
 // line ends data with one newline.

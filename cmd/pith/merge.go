@@ -38,7 +38,7 @@ verify rejects is not merged.`,
 			}
 			merged, err := pith.Merge(bundles...)
 			if err != nil {
-				return failedOn(args, err)
+				return failedMerge(args, err)
 			}
 			return write(cmd, output, line(merged))
 		},
@@ -47,8 +47,8 @@ verify rejects is not merged.`,
 	return cmd
 }
 
-// failedOn names the file that a MergeError is about.
-func failedOn(paths []string, err error) error {
+// failedMerge names the file that a MergeError is about.
+func failedMerge(paths []string, err error) error {
 	var merge *pith.MergeError
 	if errors.As(err, &merge) {
 		err = fmt.Errorf("%s: %w", paths[merge.Index], merge.Err)
@@ -103,7 +103,7 @@ func write(cmd *cobra.Command, path string, data []byte) error {
 func signCommand() *cobra.Command {
 	var keyFile, output, now string
 	cmd := &cobra.Command{
-		Use:   "sign BUNDLE --out FILE",
+		Use:   "sign BUNDLE|-",
 		Short: "Sign a bundle as a whole",
 		Long: `sign puts your signature over a bundle, such as a result of pith merge, with the
 state that its events give. That says who put it together and when; it lends no
@@ -125,7 +125,7 @@ weight to the events in it. What verify would reject is not signed.`,
 			}
 			signed, err := pith.Sign(bundle, key, at)
 			if err != nil {
-				return failed(err)
+				return failedOn(args[0], err)
 			}
 			return write(cmd, output, line(signed))
 		},
@@ -164,7 +164,7 @@ mirrors that agree on the first hold the same events.`,
 			}
 			state, err := pith.State(bundle)
 			if err != nil {
-				return failed(err)
+				return failedOn(args[0], err)
 			}
 			if !digests {
 				return write(cmd, "", line(state))
@@ -213,7 +213,7 @@ code 0: the same events and the same state; 1: not.`,
 			}
 			d, err := pith.Diff(a, b)
 			if err != nil {
-				return failedOn(args, err)
+				return failedMerge(args, err)
 			}
 			out := cmd.OutOrStdout()
 			for _, side := range []struct {

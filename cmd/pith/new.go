@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"reflect"
 	"slices"
 	"strconv"
@@ -102,6 +103,10 @@ smoothout replicate.`,
 			if !ok {
 				return cli.Hint(fmt.Errorf("no template for events of type %q", eventType), "one of %s; pith event add signs a payload of any type from a file", strings.Join(slices.Sorted(maps.Keys(templates)), ", "))
 			}
+			bundle, err := readBundle(cmd, args[1])
+			if err != nil {
+				return err
+			}
 			values := map[string]any{}
 			if proof != "" {
 				if err := fillProof(cmd, proof, values); err != nil {
@@ -131,10 +136,14 @@ smoothout replicate.`,
 					return cli.Hint(err, "nothing was signed; spec/04-events.md says what a %s may hold", eventType)
 				}
 				a.draft.Target, a.draft.Supersedes = target, supersedes
-				return a.append(cmd, args[1])
+				return a.append(cmd, args[1], bundle)
 			}
 			if !edit && from == "" && len(values) > 0 {
 				return sign(text)
+			}
+			// Nobody should write for nothing.
+			if r := pith.Verify(bundle, nil); r.Structure() != pith.Valid {
+				return failedOn(args[1], &pith.RefusedError{What: "the bundle", Check: r.Failures()[0]})
 			}
 			template, err := templateFor(cmd, eventType, values, from)
 			if err != nil {
@@ -314,7 +323,11 @@ func fromEditor(eventType string, template []byte) (*writing, error) {
 		editor = os.Getenv("EDITOR")
 	}
 	if editor == "" {
-		return nil, cli.Hint(errors.New("neither --set nor an editor says what the event says"), "set EDITOR, or give --set NAME=VALUE")
+		hint := "set EDITOR, or give --set NAME=VALUE"
+		if eventType == pith.TypeTimestampAnchor {
+			hint = "name the proof with --proof FILE"
+		}
+		return nil, cli.Hint(errors.New("neither --set nor an editor says what the event says"), "%s", hint)
 	}
 	file, err := os.CreateTemp("", eventType+"-*.json")
 	if err != nil {
@@ -325,7 +338,11 @@ func fromEditor(eventType string, template []byte) (*writing, error) {
 		os.Remove(file.Name())
 		return nil, err
 	}
-	// As git does: EDITOR may hold arguments, so a shell reads it.
+	// As git does: EDITOR may hold arguments, so a shell reads it; and who presses
+	// Ctrl-C in it speaks to the editor, not to us.
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
 	cmd := exec.Command("sh", "-c", editor+` "$1"`, "sh", file.Name())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stderr, os.Stderr
 	editErr := cmd.Run()

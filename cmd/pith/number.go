@@ -88,8 +88,11 @@ func eachValue(cmd *cobra.Command, path string, visit func([]byte) error) error 
 			return failed(err)
 		}
 	}
-	if err := values.Err(); err != nil {
-		return cli.Hint(fmt.Errorf("%s, value %d: %w", path, n+1, err), "no value may be larger than %d bytes", pith.MaxSize)
+	switch err := values.Err(); {
+	case errors.Is(err, bufio.ErrTooLong):
+		return cli.Hint(fmt.Errorf("%s, value %d: more than %d bytes", path, n+1, pith.MaxSize), "the limits stand in spec/10-limits.md")
+	case err != nil: // which names the file
+		return cli.Hint(err, "check that the file is readable")
 	}
 	if n == 0 {
 		return cli.Hint(fmt.Errorf("%s holds no JSON value", path), "check what was piped in")

@@ -183,6 +183,9 @@ func readHeaders(cmd *cobra.Command, path string, first uint64) (*ots.Headers, e
 	if err != nil {
 		return nil, cli.Hint(err, "cut the file and name its --first-height")
 	}
+	if len(bytes.TrimSpace(data)) == 0 {
+		return nil, cli.Hint(fmt.Errorf("there is nothing in %s", path), "raw headers of 80 bytes, or lines HEIGHT MERKLEROOT [TIME]")
+	}
 	headers, err := ots.ReadHeaders(path, data, first)
 	return headers, cli.Hint(err, "raw headers of 80 bytes, or lines HEIGHT MERKLEROOT [TIME]")
 }
@@ -221,9 +224,9 @@ func printFindings(w io.Writer, found []finding, asJSON bool) error {
 func otsDigestCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:     "digest BUNDLE --out FILE",
+		Use:     "digest BUNDLE|-",
 		Short:   "Write the 32 bytes that a calendar stamps",
-		Example: "  pith ots digest bundle.json --out digest.bin && curl --data-binary @digest.bin https://a.pool.opentimestamps.org/digest > answer.bin",
+		Example: "  pith ots digest bundle.json --out digest.bin && curl -f --data-binary @digest.bin https://a.pool.opentimestamps.org/digest > answer.bin",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			digest, err := recordDigest(cmd, args[0])
@@ -260,10 +263,26 @@ func recordDigest(cmd *cobra.Command, path string) (digest [32]byte, err error) 
 	return digest, err
 }
 
+// readAnswer reads what a calendar sent.
+func readAnswer(cmd *cobra.Command, path string) ([]byte, error) {
+	data, err := read(cmd, path)
+	if err == nil && bytes.HasPrefix(data, []byte("\x00OpenTimestamps")) {
+		return nil, cli.Hint(fmt.Errorf("%s is a whole proof, not the answer of a calendar", path), "pith ots merge unites proofs")
+	}
+	return data, err
+}
+
+func badAnswer(path string, err error) error {
+	if !errors.Is(err, ots.ErrFormat) {
+		return badProof(path, err)
+	}
+	return cli.Hint(fmt.Errorf("%s: %w", path, err), "look into the file: a calendar that has nothing to say yet says so in words; ask again later")
+}
+
 func otsNewCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:     "new BUNDLE ANSWER --out PROOF",
+		Use:     "new BUNDLE ANSWER",
 		Short:   "Make a proof from the answer of a calendar",
 		Example: "  pith ots new bundle.json answer.bin --out proof.ots",
 		Args:    cobra.ExactArgs(2),
@@ -272,13 +291,13 @@ func otsNewCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			answer, err := read(cmd, args[1])
+			answer, err := readAnswer(cmd, args[1])
 			if err != nil {
 				return err
 			}
 			p, err := ots.New(digest, answer)
 			if err != nil {
-				return badProof(args[1], err)
+				return badAnswer(args[1], err)
 			}
 			return write(cmd, output, p.Bytes())
 		},
@@ -290,16 +309,16 @@ func otsNewCommand() *cobra.Command {
 func otsUpgradeCommand() *cobra.Command {
 	var commitment, output string
 	cmd := &cobra.Command{
-		Use:     "upgrade PROOF ANSWER --commitment HEX --out PROOF",
+		Use:     "upgrade PROOF ANSWER --commitment HEX",
 		Short:   "Add what a calendar says about a commitment",
-		Example: "  curl https://alice.btc.calendar.opentimestamps.org/timestamp/57cfa5c4… > answer.bin && pith ots upgrade proof.ots answer.bin --commitment 57cfa5c4… --out better.ots",
+		Example: "  curl -f https://alice.btc.calendar.opentimestamps.org/timestamp/57cfa5c4… > answer.bin && pith ots upgrade proof.ots answer.bin --commitment 57cfa5c4… --out better.ots",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			p, err := readProof(cmd, args[0])
 			if err != nil {
 				return err
 			}
-			answer, err := read(cmd, args[1])
+			answer, err := readAnswer(cmd, args[1])
 			if err != nil {
 				return err
 			}
@@ -309,7 +328,7 @@ func otsUpgradeCommand() *cobra.Command {
 			}
 			better, err := p.Attach(message, answer)
 			if err != nil {
-				return badProof(args[1], err)
+				return badAnswer(args[1], err)
 			}
 			return write(cmd, output, better.Bytes())
 		},
@@ -323,7 +342,7 @@ func otsUpgradeCommand() *cobra.Command {
 func otsMergeCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:     "merge PROOF PROOF... --out PROOF",
+		Use:     "merge PROOF PROOF...",
 		Short:   "Unite proofs of one digest",
 		Example: "  pith ots merge mine.ots upgraded.ots --out both.ots",
 		Args:    cobra.MinimumNArgs(2),

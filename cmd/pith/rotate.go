@@ -90,7 +90,7 @@ stays. Whoever trusts the key puts the document beside the trust file.`,
 			}
 			document, err := pith.Revoke(key, created, at, reason)
 			if err != nil {
-				return failed(err)
+				return cli.Hint(err, "the reason is a word such as compromised, retired or lost")
 			}
 			return write(cmd, output, line(document))
 		},
@@ -105,7 +105,8 @@ stays. Whoever trusts the key puts the document beside the trust file.`,
 }
 
 func trustCommand() *cobra.Command {
-	return &cobra.Command{
+	var output string
+	cmd := &cobra.Command{
 		Use:   "trust FILE...",
 		Short: "Unite trust files and key documents into one",
 		Long: `trust checks trust files and key documents and prints one trust file that says
@@ -117,7 +118,9 @@ what all of them say. pith.science is known without any.`,
 			if err != nil {
 				return err
 			}
-			return write(cmd, "", line(trust.JSON()))
+			return write(cmd, output, line(trust.JSON()))
 		},
 	}
+	outFlags(cmd, &output, "write the trust file to `FILE` instead of standard output")
+	return cmd
 }

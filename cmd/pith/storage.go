@@ -98,7 +98,7 @@ func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey
 	}
 	path := filepath.Join(h.data, "mirror-key.json")
 	if !memory {
-		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd, path) })
 		if !errors.Is(err, fs.ErrNotExist) {
 			return key, cli.Hint(err, "name another key with --key")
 		}
@@ -114,7 +114,7 @@ func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey
 		return nil, cli.Hint(err, "name a directory that you may write to with --data")
 	}
 	if err := keyfile.Create(path, key, ""); errors.Is(err, keyfile.ErrExists) { // another process was quicker
-		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd) })
+		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd, path) })
 		return key, cli.Hint(err, "name another key with --key")
 	} else if err != nil {
 		return nil, cli.Hint(err, "name a directory that you may write to with --data")

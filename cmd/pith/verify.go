@@ -112,6 +112,8 @@ func otherThing(data []byte) string {
 	switch text := bytes.TrimSpace(data); {
 	case len(text) == 0:
 		return "there is nothing in it; was it fetched to the end?"
+	case ' ' < text[0] && text[0] <= '~' && !strings.ContainsRune("{<", rune(text[0])):
+		return "a bundle begins with { and this does not: it is something else, or a part of one"
 	case text[0] == '<':
 		return "this is a web page, perhaps that of the record; add /bundle.json to its address"
 	case len(data) > pith.MaxSize:
@@ -241,7 +243,7 @@ func plural(n int, noun string) string {
 // printable keeps a stranger's text from steering the terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0x2028 || r == 0x2029 || 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
+		if r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0x61c || r == 0x200e || r == 0x200f || 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
 			return '\ufffd'
 		}
 		return r

@@ -104,6 +104,22 @@ func (s *suite) canonicalForm() {
 	good("depth_scalar", "A scalar inside 64 arrays is no deeper than they are.", strings.Repeat("[", 64)+"1"+strings.Repeat("]", 64), strings.Repeat("[", 64)+"1"+strings.Repeat("]", 64))
 	bad("number_length", "4,301 digits are beyond the limit (10).", strings.Repeat("9", 4301), "json_number_length")
 	bad("number_length_float", "The limit holds for every number.", "0."+strings.Repeat("1", 4299), "json_number_length")
+	large := func(name, why, reason string, parts ...list) {
+		c := testCase{name: "canonical_" + name, why: why, op: "canonical", inputs: []input{{name: "input"}}, expect: obj{"ok": true}}
+		for _, p := range parts {
+			c.inputs[0].repeat = append(c.inputs[0].repeat, p)
+		}
+		if reason != "" {
+			c.name, c.expect = c.name+"_fail", obj{"ok": false, "reason": reason}
+		}
+		s.add(c)
+	}
+	large("size_limit", "16 MiB are within the limit (10), white space included.", "", list{" ", 1<<24 - 1}, list{"0", 1})
+	large("size", "One byte more is not.", "json_size", list{" ", 1 << 24}, list{"0", 1})
+	large("values_limit", "1,048,576 values are within the limit (10): the array and what is in it.", "", list{"[", 1}, list{"0,", 1<<20 - 2}, list{"0]", 1})
+	large("values", "One value more is not.", "json_values", list{"[", 1}, list{"0,", 1<<20 - 1}, list{"0]", 1})
+	large("size_grown_limit", "4.4 million bytes whose canonical form keeps to 16 MiB: each 1e15 becomes 1000000000000000.0.", "", list{"[", 1}, list{"1e15,", 883010}, list{"1e15]", 1})
+	large("size_grown", "One number more, and the canonical form of an accepted document would be refused (1.7).", "json_size", list{"[", 1}, list{"1e15,", 883011}, list{"1e15]", 1})
 	for _, n := range []struct{ name, why, in string }{
 		{"leading_zero", "A number has no leading zero.", `[01]`},
 		{"plus", "A number has no plus sign.", `[+1]`},

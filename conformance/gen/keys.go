@@ -232,7 +232,7 @@ func (s *suite) merging() {
 		slices.SortFunc(keys, func(a, b any) int {
 			return strings.Compare(a.(obj)["fingerprint_sha256_hex"].(string), b.(obj)["fingerprint_sha256_hex"].(string))
 		})
-		s.add(testCase{name: "merge_" + name, why: why, op: "merge", inputs: []input{{"bundles", true, files}},
+		s.add(testCase{name: "merge_" + name, why: why, op: "merge", inputs: []input{{name: "bundles", list: true, files: files}},
 			expect: obj{"ok": true, "merged_sha256": sha(canon(united)), "state_sha256": expect.state()["state_sha256"], "event_set_sha256": sha(canon(sorted(entries)))}})
 	}
 	// Two mirrors share the opening; each has an event of its own.
@@ -303,18 +303,18 @@ func (s *suite) merging() {
 	rejected := newBundle()
 	rejected.before = append(rejected.before, func(o obj) { o["short_pith_number"] = "pith:AAAAAAAA" })
 	s.add(testCase{name: "merge_rejected_fail", why: "What is rejected is not merged (5.11).", op: "merge",
-		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", rejected.json()}}}}, expect: obj{"ok": false}})
+		inputs: []input{{name: "bundles", list: true, files: []file{{"bundle-1.json", left.json()}, {"bundle-2.json", rejected.json()}}}}, expect: obj{"ok": false}})
 
 	unsigned := right.object()
 	delete(unsigned, "bundle_signature")
 	s.add(testCase{name: "merge_unsigned", why: "A bundle without signature is judged by everything else (5.11).", op: "merge",
-		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", canon(unsigned)}}}},
+		inputs: []input{{name: "bundles", list: true, files: []file{{"bundle-1.json", left.json()}, {"bundle-2.json", canon(unsigned)}}}},
 		expect: obj{"ok": true, "state_sha256": both.state()["state_sha256"]}})
 
 	other := bundleOf(with(newRecord(), "source", obj{"kind": "zenodo", "id": "77", "version": 1}))
 	other.aliases = list{}
 	s.add(testCase{name: "merge_two_records_fail", why: "Only bundles of one record are merged (5.8).", op: "merge",
-		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", other.json()}}}}, expect: obj{"ok": false}})
+		inputs: []input{{name: "bundles", list: true, files: []file{{"bundle-1.json", left.json()}, {"bundle-2.json", other.json()}}}}, expect: obj{"ok": false}})
 	s.add(testCase{name: "merge_unreadable_fail", why: "What cannot be read cannot be merged.", op: "merge",
-		inputs: []input{{"bundles", true, []file{{"bundle-1.json", left.json()}, {"bundle-2.json", []byte("{}")}}}}, expect: obj{"ok": false}})
+		inputs: []input{{name: "bundles", list: true, files: []file{{"bundle-1.json", left.json()}, {"bundle-2.json", []byte("{}")}}}}, expect: obj{"ok": false}})
 }

@@ -34,11 +34,13 @@ type testCase struct {
 	expect    obj
 }
 
-// An input is one argument of the operation: a file, or a list of files.
+// An input is one argument of the operation: a file, or a list of files, or a
+// document that would make a large one.
 type input struct {
-	name  string
-	list  bool
-	files []file
+	name   string
+	list   bool
+	files  []file
+	repeat list // of lists of a text and how often it stands there
 }
 
 type file struct {
@@ -88,9 +90,12 @@ func (c testCase) files() map[string][]byte {
 			names = append(names, f.name)
 			out[f.name] = f.data
 		}
-		if in.list {
+		switch {
+		case in.repeat != nil:
+			inputs[in.name] = obj{"repeat": in.repeat}
+		case in.list:
 			inputs[in.name] = names
-		} else {
+		default:
 			inputs[in.name] = names[0]
 		}
 	}

@@ -158,7 +158,7 @@ func (s *suite) together(digest []byte, proof func([]byte, ...[]byte) []byte, an
 	tooMuch("with_events", "Proofs of events and of timestamp_proofs count together (11.5).", b)
 	tooMuch("broken_counts", "A proof that turns out to be none counts with what was computed (11.5): 32 bytes here.", with(64, anchor(proof(digest, []byte{8}))))
 	s.add(testCase{name: "merge_proofs_together_fail", why: "Each bundle keeps the limit of all proofs, their union does not (5.12, 11.5).", op: "merge",
-		inputs: []input{{"bundles", true, []file{{"bundle-1.json", with(64).json()}, {"bundle-2.json", with(0, most(65)).json()}}}}, expect: obj{"ok": false}})
+		inputs: []input{{name: "bundles", list: true, files: []file{{"bundle-1.json", with(64).json()}, {"bundle-2.json", with(0, most(65)).json()}}}}, expect: obj{"ok": false}})
 }
 
 // blocks holds 11.2 and 11.6: what operations compute, and what blocks confirm.

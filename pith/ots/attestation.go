@@ -90,7 +90,7 @@ func (r *reader) attestation() (a Attestation, err error) {
 		if err != nil {
 			return a, err
 		}
-		if strings.Trim(string(uri), uriCharacters) != "" || bytes.ContainsFunc(uri, func(c rune) bool { return !strings.ContainsRune(uriCharacters, c) }) {
+		if strings.Trim(string(uri), uriCharacters) != "" {
 			return a, r.fail("the address of a calendar has other characters than %s", uriCharacters)
 		}
 		a.URI = string(uri)

@@ -125,7 +125,11 @@ func readLines(name string, data []byte, _ uint64) (*Headers, error) {
 	if err := lines.Err(); err != nil {
 		return nil, fmt.Errorf("line %d: %v: %w", n+1, err, ErrHeaders)
 	}
-	return &Headers{Source: fmt.Sprintf("%s: the word of its author on %d blocks", name, len(blocks)), blocks: blocks}, nil
+	count := fmt.Sprintf("%d blocks", len(blocks))
+	if len(blocks) == 1 {
+		count = "1 block"
+	}
+	return &Headers{Source: fmt.Sprintf("%s: the word of its author on %s", name, count), blocks: blocks}, nil
 }
 
 func parseLine(fields []string) (height uint64, b block, err error) {

@@ -108,6 +108,20 @@ func TestSizeAndValueLimits(t *testing.T) {
 	if _, err := Parse([]byte("[0," + many[1:])); !errors.Is(err, &Error{Reason: ReasonValues}) {
 		t.Errorf("one value too many: %v", err)
 	}
+	// A float takes up to 18 bytes, of which the canonical form spares none: what is
+	// accepted must be accepted again.
+	const float = len("1000000000000000.0,")
+	floats := strings.Repeat("1e15,", (MaxSize-1)/float-1) + "1e15]"
+	once, err := Canonical([]byte("[" + floats))
+	if err != nil {
+		t.Errorf("a canonical form of %d bytes: %v", len(once), err)
+	}
+	if twice, err := Canonical(once); err != nil || !bytes.Equal(once, twice) {
+		t.Errorf("it does not read back: %v", err)
+	}
+	if _, err := Parse([]byte("[1e15," + floats)); !errors.Is(err, &Error{Reason: ReasonSize}) {
+		t.Errorf("a canonical form that is too large: %v", err)
+	}
 }
 
 func TestValueAccess(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // input from strangers; every implementation must take at least this much, and
 // must refuse more, or two of them would disagree about one document.
 const (
-	MaxSize         = 16 << 20 // bytes of input
+	MaxSize         = 16 << 20 // bytes of input, and of its canonical form
 	MaxDepth        = 64       // arrays and objects inside each other
 	MaxValues       = 1 << 20  // values, every container and scalar counted
 	MaxNumberLength = 4300     // characters of a number without its sign; Python's limit for integers
@@ -58,6 +58,11 @@ func Parse(data []byte) (*Doc, error) {
 	}
 	doc.canonical = make([]byte, 0, len(data))
 	doc.write(0)
+	// 1e15 becomes 1000000000000000.0: else a document could be read whose
+	// canonical form could not.
+	if n := len(doc.canonical); n > MaxSize {
+		return nil, &Error{ReasonSize, len(data), fmt.Sprintf("the canonical form has %d bytes, the limit is %d", n, MaxSize)}
+	}
 	return doc, nil
 }
 
