@@ -260,9 +260,22 @@ func (f *fsck) heldOne(h Held) {
 		f.problem(where, "held_damaged", "%d bytes are left of what is %s", len(data), h.Status)
 	case !h.Truncated && sha256.Sum256(data) != h.Digest:
 		f.problem(where, "held_damaged", "its data has another digest")
-	case h.Suffix != "" && !h.Truncated && !strings.Contains(string(data), h.Suffix):
-		f.problem(where, "held_row", "its data does not name the record %s", short(h.Suffix))
+	case h.Suffix != "" && !h.Truncated && subjectOf(data) != h.Suffix:
+		f.problem(where, "held_row", "its data is not about the record %s", short(h.Suffix))
 	}
+}
+
+// subjectOf returns the suffix of the record that a submission is about: that of
+// its canonical record, which the number is made of, else the one that an event
+// names.
+func subjectOf(data []byte) string {
+	result, _ := pith.Inspect(data, nil)
+	number := result.PithNumber
+	if event, err := pith.ReadEvent(data); err == nil {
+		number = event.Number
+	}
+	_, suffix, _ := CutNumber(number)
+	return suffix
 }
 
 // policy asks whether the key documents that moderators accepted are whole.

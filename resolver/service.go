@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/openpith/evidence/pith"
@@ -40,28 +39,6 @@ type Service struct {
 	mu      sync.Mutex
 	trust   *pith.Trust
 	changed chan struct{} // closed with the next commit
-
-	failed atomic.Pointer[WriteFailure]
-}
-
-// A WriteFailure is why a service cannot write.
-type WriteFailure struct {
-	Err   error
-	Since time.Time
-}
-
-// WriteFailure returns why the service could not write when it last tried, or nil.
-func (s *Service) WriteFailure() *WriteFailure { return s.failed.Load() }
-
-// wrote remembers what came of writing to the store.
-func (s *Service) wrote(ctx context.Context, err error) {
-	switch {
-	case err == nil:
-		s.failed.Store(nil)
-	case errors.Is(err, ErrConflict), ctx.Err() != nil: // says nothing about the store
-	case s.failed.Load() == nil:
-		s.failed.CompareAndSwap(nil, &WriteFailure{err, s.now().UTC()})
-	}
 }
 
 // A Submission is something that somebody wants to be kept: a bundle, an event,

@@ -314,7 +314,6 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 	}
 	if len(updates) > 0 {
 		committed, err := s.store.Commit(ctx, updates)
-		s.wrote(ctx, err)
 		if err != nil {
 			return err
 		}
@@ -765,7 +764,6 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	h.Data = Gzip(data)
 	var now Status
 	r.ID, now, err = s.store.PutHeld(ctx, h)
-	s.wrote(ctx, err)
 	if now == Rejected {
 		r.Status, r.Code, r.Detail = Refused, CodeModerated, "a moderator kept it out before"
 	}

@@ -19,13 +19,14 @@ const bundleCache = 64 << 20
 
 // newNode wires the parts of a mirror.
 func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(*http.Request) netip.Addr) (*node, error) {
-	c.Store = resolver.NewCache(c.Store, bundleCache)
+	cache := resolver.NewCache(c.Store, bundleCache)
+	c.Store = cache
 	known, all, err := services(c)
 	if err != nil {
 		return nil, err
 	}
 	n := &node{
-		store: c.Store, service: known, log: c.Log, mux: http.NewServeMux(), started: time.Now().UTC(),
+		store: cache, service: known, log: c.Log, mux: http.NewServeMux(), started: time.Now().UTC(),
 		requests: newRequests(), logSize: func() int64 { return -1 }, close: func() {},
 	}
 	n.mirror = &mirror.Server{Source: mirror.NewSource(c.Store, known.Changed), Log: c.Log, Health: n.health}

@@ -243,7 +243,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 
 // A node is a running mirror: its parts, wired.
 type node struct {
-	store   resolver.Store
+	store   *resolver.Cache
 	service *resolver.Service
 	mirror  *mirror.Server
 	mux     *http.ServeMux
@@ -269,7 +269,7 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 	if h.LogSize = n.logSize(); h.LogSize >= 0 {
 		h.LogLag = max(0, h.Cursor-h.LogSize)
 	}
-	if failure := n.service.WriteFailure(); failure != nil { // reading goes on
+	if failure := n.store.WriteFailure(); failure != nil { // reading goes on
 		h.Status, h.Detail = "degraded", "since "+failure.Since.Format(time.RFC3339)+" nothing can be written: "+publicly(failure.Err)
 	} else if trouble := n.logTrouble.Load(); trouble != nil && h.LogLag > 0 && h.LogSize == trouble.logSize { // it has not moved since
 		h.Status, h.Detail = "degraded", "the transparency log stands still since "+trouble.at.Format(time.RFC3339)+": "+publicly(trouble.err)

@@ -113,8 +113,11 @@ func (s *Store) put(u resolver.Update) {
 	}
 	record := u.Record
 	record.Revision = s.revision
-	s.records[u.Suffix] = &entry{record, u.Bundle, slices.Concat(resolver.SearchWords(record.Title), resolver.SearchWords(record.Authors),
-		resolver.SearchWords(strings.Join(record.Categories, " ")), resolver.SearchWords(record.Abstract))}
+	var words []string
+	for _, text := range record.SearchTexts() {
+		words = append(words, resolver.SearchWords(text)...)
+	}
+	s.records[u.Suffix] = &entry{record, u.Bundle, words}
 	s.byDigest[record.Digest] = u.Suffix
 	for _, a := range record.Aliases {
 		a = resolver.FoldAlias(a.Kind, a.Value)

@@ -216,7 +216,7 @@ func words(r *resolver.Record) string {
 	const mostPositions, mostBytes = 16383, 1_000_000 // of PostgreSQL
 	var b strings.Builder
 	n := 0
-	for i, text := range []string{r.Title, r.Authors, strings.Join(r.Categories, " "), r.Abstract} {
+	for i, text := range r.SearchTexts() {
 		for _, w := range resolver.SearchWords(text) {
 			if n++; b.Len()+len(w)+16 > mostBytes {
 				return b.String()

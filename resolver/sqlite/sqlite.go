@@ -34,6 +34,11 @@ type Store struct {
 	writing chan struct{} // holds the right to use writer
 	writer  *sqlite.Conn
 
+	mover     *sqlite.Conn  // moves what was committed from the write-ahead log to the database
+	committed chan struct{} // tells that there is something to move
+	closing   chan struct{}
+	moved     chan struct{} // closed when mover is done for good
+
 	mu    sync.Mutex
 	locks map[string]chan struct{}
 }
@@ -46,7 +51,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{}}
+	s := &Store{
+		path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
+		committed: make(chan struct{}, 1), closing: make(chan struct{}), moved: make(chan struct{}),
+	}
 	var err error
 	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
@@ -57,24 +65,71 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		s.writer.SetInterrupt(nil)
 	}
 	if err == nil {
+		err = pragmas(s.writer,
+			"cache_size=-65536",                                        // what a large batch changes is written once
+			"wal_autocheckpoint=65536", "journal_size_limit=268435456", // where move does not keep up: 256 MiB
+		)
+	}
+	if err == nil {
+		if s.mover, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenWAL); err == nil {
+			err = prepare(s.mover)
+		}
+	}
+	if err == nil {
 		s.readers, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
 			Flags: sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
 		})
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
+		err = errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
+		if s.mover != nil {
+			err = errors.Join(err, s.mover.Close())
+		}
+		return nil, err
 	}
+	go s.move()
 	return s, nil
+}
+
+// moveEvery is how often what was committed moves from the write-ahead log into
+// the database, at most.
+const moveEvery = 2 * time.Second
+
+// move moves what was committed into the database. It waits for the disk twice
+// and writes to places all over the file; whoever commits need not wait for that,
+// and pages that were changed several times are written once. The commits are on
+// the disk already.
+func (s *Store) move() {
+	defer close(s.moved)
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-s.committed:
+		}
+		// Where it fails, as on a full disk, the log keeps what it has, and the
+		// next one moves it.
+		_ = sqlitex.ExecuteTransient(s.mover, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(moveEvery):
+		}
+	}
 }
 
 func prepare(conn *sqlite.Conn) error {
 	conn.SetBlockOnBusy() // until the context of the call ends
-	for _, pragma := range []string{
-		"PRAGMA synchronous=FULL", // a commit is on the disk before it is acknowledged
-		"PRAGMA cache_size=-16384",
-		"PRAGMA temp_store=MEMORY",
-	} {
-		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
+	return pragmas(conn,
+		"synchronous=FULL", // a commit is on the disk before it is acknowledged
+		"cache_size=-16384",
+		"temp_store=MEMORY",
+	)
+}
+
+func pragmas(conn *sqlite.Conn, list ...string) error {
+	for _, pragma := range list {
+		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil); err != nil {
 			return err
 		}
 	}
@@ -84,7 +139,9 @@ func prepare(conn *sqlite.Conn) error {
 // Close implements resolver.Store.
 func (s *Store) Close() error {
 	s.writing <- struct{}{} // for good: who comes later waits until the context ends
-	return errors.Join(s.readers.Close(), s.writer.Close())
+	close(s.closing)
+	<-s.moved
+	return errors.Join(s.readers.Close(), s.mover.Close(), s.writer.Close())
 }
 
 // Path is where the database lies.
@@ -119,7 +176,14 @@ func (s *Store) write(ctx context.Context, f func(*sqlite.Conn) error) (err erro
 	defer func() { <-s.writing }()
 	s.writer.SetInterrupt(ctx.Done())
 	defer s.writer.SetInterrupt(nil)
-	defer func() { err = full(err) }() // after the end of the transaction, which may find the disk full
+	defer func() { // after the end of the transaction, which may find the disk full
+		if err = full(err); err == nil {
+			select {
+			case s.committed <- struct{}{}:
+			default: // it is told already
+			}
+		}
+	}()
 	end, err := sqlitex.ImmediateTransaction(s.writer)
 	if err != nil {
 		return err
@@ -330,10 +394,9 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 		return 0, resolver.ErrConflict
 	}
 	r := &u.Record
-	categories := list(r.Categories)
 	row := []any{
 		u.Suffix, r.Number, revision, r.Digest, r.Size, r.Events, r.State, r.United, r.EventCount, r.Replications,
-		list(r.Aliases), r.Source, r.Title, r.Authors, categories, r.Abstract, r.Submitted, r.BuiltAt,
+		list(r.Aliases), r.Source, r.Title, r.Authors, list(r.Categories), r.Abstract, r.Submitted, r.BuiltAt,
 	}
 	if have == 0 {
 		if err := run(conn, `INSERT INTO record (`+recordColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil, row...); err != nil {
@@ -364,8 +427,11 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
-	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil,
-		id, words(r.Title), words(r.Authors), words(categories), words(r.Abstract))
+	row = []any{id}
+	for _, text := range r.SearchTexts() {
+		row = append(row, words(text))
+	}
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, row...)
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
@@ -474,7 +540,7 @@ func (s *Store) Search(ctx context.Context, query string, limit, offset int) (fo
 	if len(words) == 0 {
 		return nil, 0, nil
 	}
-	match := `"` + strings.Join(words, `"* AND "`) + `"*` // words are letters and digits
+	match := `"` + strings.Join(words, `"* AND "`) + `"*` // words are letters, digits and marks
 	err = s.snapshot(ctx, func(conn *sqlite.Conn) error {
 		err := run(conn, `SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? LIMIT ?)`, func(stmt *sqlite.Stmt) error {
 			total = stmt.ColumnInt(0)

@@ -213,7 +213,7 @@ func testLookUp(t *testing.T, s resolver.Store) {
 func testSearch(t *testing.T, s resolver.Store) {
 	ctx := t.Context()
 	a, b := update(1, 1), update(2, 1)
-	b.Record.Title, b.Record.Authors, b.Record.Categories = "Quantum Things", "Ada Lovelace", []string{"quant-ph"}
+	b.Record.Title, b.Record.Authors, b.Record.Categories = "Quantum Things", "Ada Lovelace", []string{"quant-ph", "q&bio", "a<b", "say \"hi\"\nthere"}
 	c := update(3, 1)
 	c.Record.Title = "Cafe\u0301s \uFB01nies Ελλάδα Łódź İstanbul हिन्दी 한국어 a\U0001E900b\x00nul ½"
 	c.Record.Authors = strings.Repeat("x", 5000) + " Йорк"
@@ -227,6 +227,9 @@ func testSearch(t *testing.T, s resolver.Store) {
 		{"SHARP smooth", []string{a.Suffix}}, // any case, beginnings of words
 		{"lovelace quantum", []string{b.Suffix}},
 		{"quant-ph", []string{b.Suffix}},
+		{"q&bio", []string{b.Suffix}},
+		{"bio there", []string{b.Suffix}}, // how categories are stored makes no difference
+		{"u0026bio", nil},
 		{"lovelace smoothing", nil}, // all words
 		{"moothing", nil},           // but not their ends
 		{"Müller", []string{a.Suffix}},

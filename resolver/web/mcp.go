@@ -48,6 +48,7 @@ type verifyOutput struct {
 	StateSHA256   string            `json:"state_sha256"`
 	Signers       []pith.SignerSeen `json:"signers"`
 	Events        pith.EventCounts  `json:"events"`
+	Withdrawals   []withdrawalText  `json:"withdrawals" jsonschema:"signed statements that the paper or a claim of it is withdrawn or retracted; tell whoever asks"`
 	Completeness  []any             `json:"completeness"`
 	Failures      []agentCheck      `json:"failures"`
 	Notes         []agentCheck      `json:"notes" jsonschema:"checks that failed and decide nothing"`
@@ -201,7 +202,7 @@ func (s *Site) agentVerify(ctx context.Context, _ *mcp.CallToolRequest, in resol
 	if err != nil {
 		return nil, verifyOutput{}, err
 	}
-	out := verifyOutput{Verdict: v.Verdict.String(), PithNumber: v.Number, Title: v.Title, StateSHA256: v.StateSHA256, Signers: v.Signers, Events: v.Events,
+	out := verifyOutput{Verdict: v.Verdict.String(), PithNumber: v.Number, Title: v.Title, StateSHA256: v.StateSHA256, Signers: v.Signers, Events: v.Events, Withdrawals: v.withdrawals(),
 		Failures: agentChecks(v.Failures), Notes: agentChecks(v.result.Notes()), CheckYourself: recipe(s.base(nil), v.Suffix)}
 	for _, p := range v.result.Completeness {
 		out.Completeness = append(out.Completeness, p)

@@ -229,7 +229,7 @@ func (s *Site) signposts(r *http.Request, v *recordView, f *form) []string {
 func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
 	base := s.base(r)
 	here := base + "/pith/" + v.Suffix
-	p := recordPage{Record: v, Page: s.page("", v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
+	p := recordPage{Record: v, Page: s.page("", takenBack(v)+v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
 	p.Page.Canonical = "https://pith.science/pith/" + v.Suffix
 	for _, o := range v.offers()[1:] {
 		p.Page.Alternates = append(p.Page.Alternates, o)
@@ -244,6 +244,14 @@ func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
 		p.Embed = fmt.Sprintf(`<a href="%[1]s"><img src="%[1]s.svg" alt="%[2]s"></a>`, here, v.Number)
 	}
 	return render("record", p)
+}
+
+// takenBack stands before a title, as publishers write it.
+func takenBack(v *recordView) string {
+	if word := v.TakenBack(); word != "" {
+		return strings.ToUpper(word) + ": "
+	}
+	return ""
 }
 
 // recipe is the check that needs nobody's word, as lines for a shell. A test

@@ -516,6 +516,67 @@ func TestRecordPage(t *testing.T) {
 	}
 }
 
+// TestTakenBack: that a paper was taken back stands wherever it is shown, as long as
+// it stands, and by whom.
+func TestTakenBack(t *testing.T) {
+	retract := pith.Correction{Kind: "retraction", Text: "The data were made up."}
+	retracted := say(t, canonicalSeed(t), ada, 0, retract)
+	draft, err := pith.NewDraft(pith.Correction{Kind: "erratum", Text: "They were not: an error of ours."}, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := pith.Verify(retracted, labPolicy(t)).History
+	draft.Supersedes = []string{history[len(history)-1].EventID}
+	for name, tt := range map[string]struct {
+		bundle       []byte
+		word         string // that stands everywhere
+		page, record string
+		not          string // does not stand on the page
+	}{
+		"by a trusted signer": {retracted, "RETRACTED", `class="verdict taken"`, `"trusted": true`, "Disputed"},
+		"by a stranger":       {say(t, canonicalSeed(t), stranger, 0, retract), "", "Disputed", `"trusted": false`, "verdict taken"},
+		"of a claim":          {say(t, canonicalSeed(t), ada, 0, pith.Correction{Kind: "retraction", Text: "No.", Claim: "C1"}), "", "Retracted: claim C1", `"claim_id": "C1"`, "RETRACTED"},
+		"and no longer":       {say(t, retracted, ada, 1, draft), "", `superseded</span>`, `"withdrawals": []`, "verdict taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.use(fill(t, tt.bundle))
+			page := html.UnescapeString(string(body(t, get(t, l, "/pith/"+seedSuffix))))
+			if !strings.Contains(page, tt.page) || strings.Contains(page, tt.not) {
+				t.Errorf("the page lacks %s, or has %s", tt.page, tt.not)
+			}
+			if record := string(body(t, get(t, l, "/pith/"+seedSuffix+".json"))); !strings.Contains(record, tt.record) {
+				t.Errorf("the record lacks %s", tt.record)
+			}
+			for _, suffix := range []string{"", ".jsonld", ".bib", ".ris", ".csl.json", ".ro-crate.json", ".svg", ".tex"} {
+				text := strings.ToUpper(string(body(t, get(t, l, "/pith/"+seedSuffix+suffix, "Accept", "text/html"))))
+				marked := strings.Contains(text, "RETRACTED: SMOOTHOUT") || strings.Contains(text, "RETRACTION BY ADA")
+				if marked != (tt.word != "") {
+					t.Errorf("%q says that the paper is retracted: %v", suffix, marked)
+				}
+			}
+			r := httptest.NewRequest("POST", "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"verify","arguments":{"name":"`+seedSuffix+`"}}}`))
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Accept", "application/json, text/event-stream")
+			w := httptest.NewRecorder()
+			l.ServeHTTP(w, r)
+			var answer struct {
+				Result struct {
+					Structured struct {
+						Withdrawals json.RawMessage `json:"withdrawals"`
+					} `json:"structuredContent"`
+				} `json:"result"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+				t.Fatal(err)
+			}
+			if said := `"withdrawals": ` + strings.ReplaceAll(string(answer.Result.Structured.Withdrawals), ":", ": "); !strings.Contains(said, tt.record) {
+				t.Errorf("agents get %s", said)
+			}
+		})
+	}
+}
+
 // TestManyEvents: a record with more events than a page shows.
 func TestManyEvents(t *testing.T) {
 	b := canonicalSeed(t)
