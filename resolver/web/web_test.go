@@ -545,6 +545,9 @@ func TestTakenBack(t *testing.T) {
 			if !strings.Contains(page, tt.page) || strings.Contains(page, tt.not) {
 				t.Errorf("the page lacks %s, or has %s", tt.page, tt.not)
 			}
+			if vouches := strings.Contains(page, "trusts everyone"); vouches != (name != "by a stranger") {
+				t.Errorf("the page says that the mirror trusts everyone: %v", vouches)
+			}
 			if record := string(body(t, get(t, l, "/pith/"+seedSuffix+".json"))); !strings.Contains(record, tt.record) {
 				t.Errorf("the record lacks %s", tt.record)
 			}
