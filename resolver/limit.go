@@ -16,7 +16,7 @@ type Limits struct {
 	PerSigner  float64 // events per second of one key, on average; default 5
 	PerAddress float64 // submissions per second from one address; default 10
 	Burst      int     // how many may come at once; default 50
-	Queued     int64   // how many submissions may wait for a moderator; default 10,000
+	Queued     int64   // how many submissions may wait for a moderator; default 10,000; ten times more from mirrors that are copied
 	Refused    int64   // how many refused submissions are kept; default 100,000
 }
 

@@ -742,10 +742,22 @@ func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record 
 	return rec
 }
 
+// LoggedID is the id by which rows and the log name an event: the one that it
+// says, "" where that is longer than any id can be, which only an invalid event
+// says. No mirror passes such a text on.
+func LoggedID(id string) string {
+	if len(id) > maxEventID {
+		return ""
+	}
+	return id
+}
+
+const maxEventID = 100 // bytes; "sha256:" and 64 digits are 71
+
 // eventOf is the row of an event, without what the mirror adds.
 func eventOf(st *pith.Statement, contents *pith.Contents, i int) Event {
 	return Event{
-		ID: own(st.EventID), Suffix: own(contents.Suffix), SHA256: contents.Entries[i], Type: own(st.Type),
+		ID: own(LoggedID(st.EventID)), Suffix: own(contents.Suffix), SHA256: contents.Entries[i], Type: own(st.Type),
 		SignerID: own(st.Signer.ID), Fingerprint: own(st.Fingerprint), CreatedAt: st.CreatedAt.UTC().Truncate(1e9), Invalid: string(st.Invalid),
 	}
 }
@@ -817,6 +829,10 @@ func (r *record) receipts() {
 	}
 }
 
+// namedRoom is how many times more submissions may wait when they come from a
+// mirror that the operator named.
+const namedRoom = 10
+
 // hold keeps a submission that was not let in, with the reason.
 func (s *Service) hold(ctx context.Context, j *job) error {
 	r := j.refusal
@@ -827,7 +843,11 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if r.Status == Queued && s.limits.Queued >= 0 && counts.Queued >= s.limits.Queued {
+	room := s.limits.Queued
+	if j.Unlimited { // from whom the operator named: strangers cannot take that room
+		room *= namedRoom
+	}
+	if r.Status == Queued && room >= 0 && counts.Queued >= room {
 		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
 		return nil
 	}
