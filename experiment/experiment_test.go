@@ -66,6 +66,9 @@ func TestRecipesAreThoseOfTheReference(t *testing.T) {
 		"paper/resnet44-lb":      "resnet44 cifar-10 2048/256 200 ep wd 0.0001 lr 0.1 [{81 0.01} {122 0.001} {164 0.0001}]",
 		"paper/resnet44-c100-lb": "resnet44 cifar-100 2048/256 200 ep wd 0.0001 lr 0.1 [{81 0.01} {122 0.001} {164 0.0001}]",
 		"paper/wrn-16-4-lb":      "wrn-16-4 cifar-100 1024/128 200 ep wd 0.0001 lr 0.1 [{60 0.02} {120 0.004} {140 0.0001}]",
+		"paper/resnet18-lb":      "resnet18 ./imagenet 2048/256 100 ep wd 0.0001 lr 0.1 [{30 0.01} {60 0.001} {90 0.0001}]",
+		"paper/alexnet-lb":       "alexnet ./imagenet 2048/128 60 ep wd 0.0005 lr 0.01 [{20 0.001} {40 0.0001}]",
+		"paper/alexnet-vlr":      "alexnetv3 ./imagenet 16384/128 60 ep wd 0 lr 0.01 [{20 0.001} {40 0.0001}]",
 	} {
 		c, err := RecipeByName(name)
 		if err != nil {
@@ -79,6 +82,16 @@ func TestRecipesAreThoseOfTheReference(t *testing.T) {
 		if r.Momentum != 0.9 || r.ClipNorm != 5 || r.Scaling != "sqrt" || c.Source == "" {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+	// The rate that the reference states for its very large batches.
+	if c, err := RecipeByName("paper/alexnet-vlr"); err != nil || !(math.Abs(c.Recipe.RateAt(0)-11.3137e-2) < 1e-6) {
+		t.Errorf("alexnet-vlr begins at rate %v, %v", c.Recipe.RateAt(0), err)
+	}
+	// Another folder keeps what a network sees of the images.
+	if c, err := RecipeByName("paper/resnet18-sb"); err != nil {
+		t.Error(err)
+	} else if c, err = c.Apply(map[string]string{"dataset": "./pets"}); err != nil || c.Data.Name != "./pets" || c.Data.Images == nil || c.Data.Images.Crop != "area" {
+		t.Errorf("on another folder: %+v, %v", c.Data, err)
 	}
 	if _, err := RecipeByName("paper/none"); !errors.Is(err, ErrRecipe) || !strings.Contains(err.Error(), "paper/f1-lb") {
 		t.Errorf("unknown recipe: %v", err)

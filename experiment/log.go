@@ -21,7 +21,8 @@ import (
 // Losses are mean cross-entropies in nats. "noisy" is the loss that was
 // minimised: at noisy weights w+e (at w for plain SGD), augmented samples and the
 // batch-norm statistics of each ghost batch. "clean" is measured at w, with the
-// stored statistics and samples as they are.
+// stored statistics and samples as they are: after each epoch, and after every
+// Options.MonitorSteps steps where that is asked for.
 type Line struct {
 	Kind  string    `json:"kind"` // "step", "epoch", or "final" for the result
 	Time  time.Time `json:"time"`
@@ -182,16 +183,20 @@ func (g *logger) close() error {
 	return errors.Join(errs...)
 }
 
-// step logs a step, if it is its turn.
+// step logs a step, if it is its turn or if clean weights were measured after it.
 func (g *logger) step(p Progress) error {
-	if p.Step%g.every != 0 {
+	if p.Step%g.every != 0 && p.Clean == nil {
 		return nil
 	}
-	return g.add(Line{
+	l := Line{
 		Kind: "step", Time: time.Now().UTC(), Step: p.Step, Epoch: p.Time,
 		LearningRate: &p.LearningRate, Strength: &p.Strength, TrainLossNoisy: &p.Loss,
 		ImagesPerSecond: positive(p.ImagesPerSecond),
-	})
+	}
+	if p.Clean != nil {
+		l.TrainLossClean, l.TrainAccuracy = &p.Clean.Loss, &p.Clean.Accuracy
+	}
+	return g.add(l)
 }
 
 func (g *logger) epoch(e train.Epoch, step int) error { return g.add(g.epochLine(e, step)) }

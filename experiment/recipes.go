@@ -3,6 +3,7 @@ package experiment
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/openpith/evidence/datasets"
@@ -46,7 +47,22 @@ var (
 	resnet44    = regime{"resnet44", "cifar-10", 200, 0.1, steps(81, 0.01, 122, 0.001, 164, 0.0001), 1e-4, 256, "models/resnet.py"}
 	resnet44100 = regime{"resnet44", "cifar-100", 200, 0.1, steps(81, 0.01, 122, 0.001, 164, 0.0001), 1e-4, 256, "models/resnet.py"}
 	wrn164      = regime{"wrn-16-4", "cifar-100", 200, 0.1, steps(60, 2e-2, 120, 4e-3, 140, 1e-4), 1e-4, 128, "models/wide_resnet.py"}
+
+	// Of images of 224x224: rates, milestones and decay are those of the models; the
+	// models name neither epochs nor batches.
+	resnet18   = regime{"resnet18", imageFolder, 100, 0.1, steps(30, 0.01, 60, 0.001, 90, 0.0001), 1e-4, 256, "models/resnet.py"}
+	alexnet    = regime{"alexnet", imageFolder, 60, 1e-2, steps(20, 1e-3, 40, 1e-4), 5e-4, 128, "models/alexnet.py"}
+	alexnetVLR = regime{"alexnetv3", imageFolder, 60, 1e-2, steps(20, 1e-3, 40, 1e-4), 0, 128, "models/alexnetvlr.py"}
 )
+
+// imageFolder is where recipes for large images look, unless told otherwise.
+const imageFolder = "./imagenet"
+
+// ofFolder are further notes on recipes for a folder of images.
+var ofFolder = []string{
+	"The images are a folder with train and val in it, and in these a directory per class: name yours with --dataset ./DIR. We have trained these networks on small folders only, never on ImageNet.",
+	"The reference's model names no number of epochs and no batch: the milestones end the regime, the batches are ours, of 256 (what main_normal.py scales rates from) or 128 (the ghost size of main_gbn.py).",
+}
 
 // Recipes lists the named recipes. Each call makes them anew.
 func Recipes() []Config {
@@ -59,6 +75,9 @@ func Recipes() []Config {
 
 	adapted := f1.recipe("paper/f1-lb-ra", "F1 on MNIST, batches of 4096, regime adapted: as many steps as small batches make", 4096)
 	adapted.Recipe = adapted.Recipe.WithEpochs(adapted.Recipe.Epochs * adapted.Recipe.Multiple())
+
+	vlr := alexnetVLR.recipe("paper/alexnet-vlr", "AlexNet without dropout and decay, batches of 16384 as ghost batches of 128", 16384)
+	vlr.Notes = append(slices.Clone(vlr.Notes), "The reference's alexnetvlr states the rate 0.113137, which is 0.01·√128: that of batches 128 times as large. Milestones are those of its AlexNet.")
 
 	return []Config{
 		quick,
@@ -74,6 +93,11 @@ func Recipes() []Config {
 		resnet44100.recipe("paper/resnet44-c100-lb", "ResNet-44 on CIFAR-100, batches of 2048 as ghost batches of 256", 2048),
 		wrn164.recipe("paper/wrn-16-4-sb", "WRN-16-4 on CIFAR-100, batches of 128", 128),
 		wrn164.recipe("paper/wrn-16-4-lb", "WRN-16-4 on CIFAR-100, batches of 1024 as ghost batches of 128", 1024),
+		resnet18.recipe("paper/resnet18-sb", "ResNet-18 on a folder of large images, batches of 256", 256),
+		resnet18.recipe("paper/resnet18-lb", "ResNet-18 on a folder of large images, batches of 2048 as ghost batches of 256", 2048),
+		alexnet.recipe("paper/alexnet-sb", "AlexNet with batch norm on a folder of large images, batches of 128", 128),
+		alexnet.recipe("paper/alexnet-lb", "AlexNet with batch norm on a folder of large images, batches of 2048 as ghost batches of 128", 2048),
+		vlr,
 	}
 }
 
@@ -103,6 +127,14 @@ func (g regime) recipe(name, title string, batch int) Config {
 	}
 	if a := datasets.Reference(g.data); a != (datasets.Augmentation{}) {
 		c.Data.Augment = &a
+	}
+	if c.Data.folder() {
+		crop := "random" // of the reference's AlexNets
+		if g.network == "resnet18" {
+			crop = "area"
+		}
+		c.Data.Images = &datasets.FolderConfig{Size: 224, Resize: 256, Crop: crop, Flip: true}
+		c.Notes = slices.Concat(c.Notes, ofFolder)
 	}
 	return c
 }

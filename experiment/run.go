@@ -34,6 +34,7 @@ type Options struct {
 	SaveInterval time.Duration
 	KeepEvery    int  // keep the weights of every so many epochs; 0 keeps none
 	Monitor      int  // training samples measured at clean weights after each epoch; -1 all
+	MonitorSteps int  // and after every so many steps, if not 0
 	Loaders      int  // goroutines that read samples ahead; 0 is 1
 	Cost         bool // measure what a step costs beside plain SGD's
 	Progress     func(Progress)
@@ -199,7 +200,7 @@ func (d Dir) train(ctx context.Context, in *Inputs, init []byte, opts Options) (
 	out, err := train.Run(ctx, backend, in.Net, in.Data, c.Recipe, train.Options{
 		Checkpoint: d.Path(CheckpointFile), Best: d.Path(BestFile), Init: init,
 		SaveSteps: opts.SaveSteps, SaveInterval: opts.SaveInterval,
-		Monitor: opts.Monitor, Loaders: opts.Loaders, Cost: opts.Cost,
+		Monitor: opts.Monitor, MonitorSteps: opts.MonitorSteps, Loaders: opts.Loaders, Cost: opts.Cost,
 		Identity: fmt.Sprintf("%s, backend %s", c.SHA256(), kind(opts.BackendName)),
 		EpochWeights: func(epoch int) string {
 			if opts.KeepEvery == 0 || epoch%opts.KeepEvery != 0 {

@@ -27,7 +27,11 @@ var Settings = []Setting{
 	{"width", "units or channels of the first hidden layer", integer(func(c *Config) *int { return &c.Network.Width })},
 	{"dataset", "data `set` (see smoothout data list; glyphs are generated), or the path of a folder of images such as ./pets", func(c *Config, v string) error {
 		if v != c.Data.Name { // sizes and digests were those of another set
-			c.Data = Data{Name: v, Validation: c.Data.Validation, Augment: c.Data.Augment}
+			old := c.Data
+			c.Data = Data{Name: v, Validation: old.Validation, Augment: old.Augment}
+			if c.Data.folder() {
+				c.Data.Images = old.Images
+			}
 			if v == Glyphs {
 				c.Data.Train, c.Data.Test = 8192, 4000
 			}
@@ -156,6 +160,7 @@ var Settings = []Setting{
 	{"antithetic", "pairs of noises with opposite signs: `true` or false", boolean(func(c *Config) *bool { return &c.Recipe.SmoothOut.Antithetic })},
 	{"average", "`average` of weights that is the result: none, swa or ema=0.999, and more as in swa,start=0.75", setAverage},
 	{"recalibrate", "training samples for batch-norm statistics at the final clean weights (0: keep running ones, -1: all)", integer(func(c *Config) *int { return &c.Recipe.Recalibrate })},
+	{"bn-statistics", "`where` running batch-norm statistics are gathered: noisy (the pass that is trained) or clean (a forward pass more, at clean weights)", text(func(c *Config) *string { return &c.Recipe.Statistics })},
 	{"select", "`weights` that are the result: last, or best on the validation set", text(func(c *Config) *string { return &c.Recipe.Select })},
 	{"seed", "seed of initial weights, batches, augmentation, dropout and noise", func(c *Config, v string) (err error) {
 		c.Recipe.Seed, err = strconv.ParseInt(v, 10, 64)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/openpith/evidence/experiment"
 	"github.com/openpith/evidence/replicate/study"
@@ -82,6 +83,9 @@ func configs(p *study.Plan) ([]experiment.Config, error) {
 			}
 			out = append(out, c)
 		}
+		if err := agree(p, out); err != nil {
+			return nil, err
+		}
 	} else {
 		text, err := json.Marshal(p.Sweep)
 		if err != nil {
@@ -114,6 +118,44 @@ func configs(p *study.Plan) ([]experiment.Config, error) {
 		}
 	}
 	return out, nil
+}
+
+// agree reports where the sweep of a plan says something else than the arms that
+// were made of it. Another program's recipe may differ from ours in what the
+// sweep does not say; the network, the data set and every setting that it says
+// must be those of the arm.
+func agree(p *study.Plan, arms []experiment.Config) error {
+	text, err := json.Marshal(p.Sweep)
+	if err != nil {
+		return err
+	}
+	sweep, err := experiment.ParseSweep(text)
+	if err != nil {
+		return fmt.Errorf("%w: sweep: %w", study.ErrPlan, err)
+	}
+	table, _ := sweep.Table() // nil where the recipe is not ours
+	for i, c := range arms {
+		name := p.Sweep.Arms[i].Name
+		values := map[string]string{}
+		for _, set := range []experiment.Values{sweep.Set, sweep.Arms[i].Set} {
+			for k, v := range set {
+				values[k] = string(v)
+			}
+		}
+		delete(values, "stretch") // a factor: what it was applied to is not known
+		said, err := c.Apply(values)
+		if err != nil {
+			return fmt.Errorf("%w: sweep: arm %s: %w", study.ErrPlan, name, err)
+		}
+		if table != nil {
+			ours := table.Rows[i*len(p.Seeds())].Config
+			said.Network, said.Data.Name = ours.Network, ours.Data.Name
+		}
+		if d := experiment.Differences(c, said); len(d) > 0 {
+			return fmt.Errorf("%w: arm %s: the sweep contradicts the arms that were made of it: %s; leave arms out to begin anew from the sweep", study.ErrPlan, name, strings.Join(d, "; "))
+		}
+	}
+	return nil
 }
 
 // methods are the names of methods as people write them.

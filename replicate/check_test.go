@@ -5,12 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/openpith/evidence/internal/provenance"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/replicate/study"
@@ -185,6 +189,109 @@ func TestASignedStudyIsNotSignedAgain(t *testing.T) {
 	}
 	if _, err := Run(context.Background(), tinyPlan(), opts); err != nil {
 		t.Errorf("with the files restored: %v", err)
+	}
+}
+
+// A run that is gone is not made anew under a record that is about another.
+func TestARunIsNotMadeAgainAfterSigning(t *testing.T) {
+	opts, _ := signedStudy(t)
+	gone := opts.Dir.Path("runs/smoothout-seed1.json")
+	if err := os.Rename(gone, gone+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Run(context.Background(), tinyPlan(), opts); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), "runs/smoothout-seed1.json is missing") {
+		t.Errorf("error %v, want ErrCheck that names the run", err)
+	}
+	if _, err := os.Stat(gone); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the run was made again: %v", err)
+	}
+}
+
+// A study from a processor that rounds otherwise checks out; one whose numbers
+// were changed does not, and neither does one with a changed recording.
+func TestCheckAllowsForRounding(t *testing.T) {
+	opts, _ := signedStudy(t)
+	plan, err := opts.Dir.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := opts.Dir.Runs(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	original := read(t, opts.Dir, "results.json")
+	for _, c := range []struct {
+		name   string
+		change func(*study.Results)
+		want   string
+	}{
+		{"a last bit", func(r *study.Results) {
+			r.Arms[0].TestLoss.SD *= 1 + 1e-13
+			r.Comparisons[0].P *= 1 - 1e-13
+			r.ByBatch[0].Correlations[0].Pearson.Low *= 1 + 1e-12
+		}, ""},
+		{"no correlations by batch", func(r *study.Results) { r.ByBatch = nil }, ""},
+		{"a mean", func(r *study.Results) { r.Arms[1].TestAccuracy.Mean *= 1 + 1e-6 }, "arms[1].test_accuracy.mean"},
+		{"a correlation", func(r *study.Results) { r.ByBatch[0].Correlations[0].Kendall.Value += 1e-6 }, "correlations_by_batch[0].correlations[0].kendall.value"},
+		{"a count", func(r *study.Results) { r.Arms[2].Done-- }, "arms[2].done"},
+		{"a run's last bit", func(r *study.Results) {
+			f := *r.Runs[4].Final
+			f.TestLoss = math.Nextafter(f.TestLoss, 1)
+			r.Runs[4].Final = &f
+		}, "runs[4]"},
+		{"a word", func(r *study.Results) { r.Outcome = study.Mixed }, "outcome is mixed"},
+	} {
+		write(t, opts.Dir, "results.json", original)
+		changed, err := opts.Dir.Results()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.change(changed)
+		write(t, opts.Dir, "results.json", changed.JSON())
+		// Signed as it stands, as another machine or a cheat would.
+		rec, err := newRecord(plan, changed, files, nil, provenance.CurrentEnvironment(), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		payload, err := json.Marshal(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resign(t, opts, pith.Draft{Type: pith.TypeReplicationRecord, Target: RecordTarget, Payload: payload, CreatedAt: time.Now()})
+		_, err = Check(opts.Dir, nil)
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", c.name, err)
+		case c.want != "" && (!errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: error %v, want ErrCheck about %s", c.name, err, c.want)
+		}
+	}
+}
+
+// Landscapes that lie there when the record is signed are part of it; others are not.
+func TestCheckComparesLandscapes(t *testing.T) {
+	opts := testOptions(t)
+	const name = study.LandscapeFolder + "/plane.jsonl"
+	if err := os.MkdirAll(opts.Dir.Path(study.LandscapeFolder), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, opts.Dir, name, []byte("{}\n"))
+	if _, err := Run(context.Background(), tinyPlan(), opts); err != nil {
+		t.Fatal(err)
+	}
+	write(t, opts.Dir, study.LandscapeFolder+"/later.jsonl", []byte("{}\n"))
+	if res, err := Check(opts.Dir, nil); err != nil || !slices.Equal(res.Uncovered, []string{"landscapes/later.jsonl"}) {
+		t.Errorf("a later one: %v, %v", res, err)
+	}
+	write(t, opts.Dir, name, []byte("{} \n"))
+	if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), name) {
+		t.Errorf("a changed one: error %v, want ErrCheck that names it", err)
+	}
+	if err := os.Remove(opts.Dir.Path(name)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Check(opts.Dir, nil); !errors.Is(err, ErrCheck) || !strings.Contains(err.Error(), name+" is missing") {
+		t.Errorf("one that is gone: error %v, want ErrCheck that names it", err)
 	}
 }
 

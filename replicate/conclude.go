@@ -2,12 +2,15 @@ package replicate
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/openpith/evidence/internal/provenance"
@@ -30,21 +33,29 @@ func (s *session) conclude() (*Result, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}
-	files, res, err := judge(dir, s.plan)
+	files, runs, err := readRuns(dir, s.plan)
+	if err != nil {
+		return nil, err
+	}
+	res, err := s.plan.Judge(runs)
 	if err != nil {
 		return nil, err
 	}
 	if err := dir.Write("results.json", res.JSON()); err != nil {
 		return nil, err
 	}
-	if err := s.sign(res, files); err != nil {
+	surveys, err := landscapes(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sign(res, files, surveys); err != nil {
 		return nil, err
 	}
 	return Check(dir, nil)
 }
 
-// judge derives the results from the runs in the directory.
-func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error) {
+// readRuns reads the runs of the directory, which must be of the plan's configurations.
+func readRuns(dir study.Dir, p *study.Plan) ([]study.RunFile, []study.Run, error) {
 	files, err := dir.Runs(p)
 	if err != nil {
 		return nil, nil, err
@@ -56,16 +67,34 @@ func judge(dir study.Dir, p *study.Plan) ([]study.RunFile, *study.Results, error
 	if err := sameConfigs(p, runs); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	res, err := p.Judge(runs)
-	return files, res, err
+	return files, runs, nil
+}
+
+// landscapes are the surveys that lie beside the study, with their digests.
+func landscapes(dir study.Dir) ([]LandscapeFile, error) {
+	paths, err := filepath.Glob(dir.Path(study.LandscapeFolder + "/*.jsonl"))
+	if err != nil {
+		return nil, err
+	}
+	var out []LandscapeFile
+	for _, path := range paths { // in the order of their names
+		name := filepath.Base(path)
+		data, err := dir.Read(study.LandscapeFolder + "/" + name)
+		if err != nil {
+			return nil, err
+		}
+		sum := sha256.Sum256(data)
+		out = append(out, LandscapeFile{name, hex.EncodeToString(sum[:])})
+	}
+	return out, nil
 }
 
 // sign makes the record, appends it to the paper's bundle, and leaves next to
 // it what a reader needs to verify it.
-func (s *session) sign(res *study.Results, files []study.RunFile) error {
+func (s *session) sign(res *study.Results, files []study.RunFile, surveys []LandscapeFile) error {
 	dir, key := s.opts.Dir, s.opts.Key
 	now := time.Now().UTC()
-	rec, err := newRecord(s.plan, res, files, provenance.CurrentEnvironment(), now)
+	rec, err := newRecord(s.plan, res, files, surveys, provenance.CurrentEnvironment(), now)
 	if err != nil {
 		return err
 	}
@@ -142,11 +171,12 @@ func find(bundle []byte, list, name, value string) ([]byte, error) {
 var ErrCheck = errors.New("the study does not check out")
 
 // Check verifies a signed study from its files alone, without training: every
-// run belongs to the plan, the results follow from plan and runs, the bundle
-// verifies, and it holds a valid record, trusted and not superseded, that says
-// exactly what plan, runs and results say. record.json and key.pub must be
-// those of the bundle. The report, the README and runs.csv are made from these
-// files and are not checked, and no landscape is.
+// run belongs to the plan, the results follow from plan and runs up to rounding
+// ([study.Results.Follows]), the bundle verifies, and it holds a valid record,
+// trusted and not superseded, that says exactly what plan, runs and results say.
+// record.json and key.pub must be those of the bundle, and landscapes that the
+// record names must be as they were; [Result.Uncovered] names others. The
+// report, the README and runs.csv are made from these files and are not checked.
 //
 // The bundle is verified under trust or, if trust is nil, under the study's own
 // trust.json: then the answer is only that the files agree with one another and
@@ -168,18 +198,19 @@ func Check(dir study.Dir, trust *pith.Trust) (*Result, error) {
 		return nil, err
 	}
 	c := checker{dir: dir, plan: plan}
-	if c.files, c.results, err = judge(dir, plan); err != nil {
-		if errors.Is(err, study.ErrIncomplete) {
-			return nil, c.fail("%v", err)
-		}
+	var runs []study.Run
+	if c.files, runs, err = readRuns(dir, plan); err != nil {
 		return nil, err
 	}
-	stored, err := dir.Results()
-	if err != nil {
+	if c.results, err = dir.Results(); err != nil {
 		return nil, c.fail("%v", err)
 	}
-	if stored.SHA256() != c.results.SHA256() {
-		return nil, c.fail("results.json does not follow from plan.json and runs/")
+	_, err = c.results.Follows(plan, runs)
+	switch {
+	case errors.Is(err, study.ErrIncomplete), errors.Is(err, study.ErrResults):
+		return nil, c.fail("%v", err)
+	case err != nil:
+		return nil, err
 	}
 	if trust == nil {
 		if trust, err = c.ownTrust(); err != nil {
@@ -200,15 +231,16 @@ func Check(dir study.Dir, trust *pith.Trust) (*Result, error) {
 	if err := c.copies(bundle, record); err != nil {
 		return nil, err
 	}
-	return &Result{Plan: plan, Results: c.results, Record: *record, Bundle: verified}, nil
+	return &Result{Plan: plan, Results: c.results, Record: *record, Bundle: verified, Uncovered: c.uncovered}, nil
 }
 
 // A checker holds what the steps of Check share.
 type checker struct {
-	dir     study.Dir
-	plan    *study.Plan
-	files   []study.RunFile
-	results *study.Results
+	dir       study.Dir
+	plan      *study.Plan
+	files     []study.RunFile
+	results   *study.Results // as they were signed
+	uncovered []string
 }
 
 func (c *checker) fail(format string, args ...any) error {
@@ -259,8 +291,9 @@ func (c *checker) record(verified *pith.Result) (*pith.Statement, error) {
 		if err != nil {
 			return nil, c.fail("the record %s: finished_at: %v", s.EventID, err)
 		}
-		// Where it was run is the signer's word; all else follows.
-		want, err := newRecord(c.plan, c.results, c.files, r.Environment, finished)
+		// Where it was run is the signer's word; all else follows. Of landscapes
+		// it may name some or none.
+		want, err := newRecord(c.plan, c.results, c.files, r.Landscapes, r.Environment, finished)
 		if err != nil {
 			return nil, err
 		}
@@ -276,9 +309,37 @@ func (c *checker) record(verified *pith.Result) (*pith.Statement, error) {
 			why = fmt.Sprintf("the record %s says something else than plan, runs and results", s.EventID)
 			continue
 		}
+		if err := c.surveys(r.Landscapes); err != nil {
+			return nil, err
+		}
 		return &s, nil
 	}
 	return nil, c.fail("%s", why)
+}
+
+// surveys makes sure that the landscapes which the record names are as they
+// were, and notes which others lie there.
+func (c *checker) surveys(signed []LandscapeFile) error {
+	have, err := landscapes(c.dir)
+	if err != nil {
+		return err
+	}
+	digests := map[string]string{}
+	for _, f := range have {
+		digests[f.Name] = f.SHA256
+		if !slices.ContainsFunc(signed, func(s LandscapeFile) bool { return s.Name == f.Name }) {
+			c.uncovered = append(c.uncovered, study.LandscapeFolder+"/"+f.Name)
+		}
+	}
+	for _, f := range signed {
+		switch got, ok := digests[f.Name]; {
+		case !ok:
+			return c.fail("%s/%s is missing, and the record names it", study.LandscapeFolder, f.Name)
+		case got != f.SHA256:
+			return c.fail("%s/%s is not the file that the record names: SHA-256 %s, want %s", study.LandscapeFolder, f.Name, got, f.SHA256)
+		}
+	}
+	return nil
 }
 
 // copies makes sure that the files which repeat parts of the bundle repeat them.

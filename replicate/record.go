@@ -20,23 +20,26 @@ const RecordTarget = "replication"
 // was seen. Everything it leaves out can be recomputed from the files whose
 // digests it holds. The fields follow spec/replication-record.md.
 type Record struct {
-	Schema        string                 `json:"schema"`
-	Claim         RecordClaim            `json:"claim"`
-	Outcome       string                 `json:"outcome"`
-	Statement     string                 `json:"statement"`
-	PlanName      string                 `json:"plan_name"`
-	PlanSHA256    string                 `json:"plan_sha256"`
-	ResultsSHA256 string                 `json:"results_sha256"`
-	Rule          study.Outcome          `json:"rule"`
-	Baseline      string                 `json:"baseline"`
-	Arms          []RecordArm            `json:"arms"`
-	Comparisons   []study.Comparison     `json:"comparisons"`
-	Correlations  []study.Correlation    `json:"correlations"`
-	Runs          []RecordRun            `json:"runs"`
-	Code          []study.Code           `json:"code"` // every program that made a run; more than one when a study was continued
-	Environment   provenance.Environment `json:"environment"`
-	StartedAt     string                 `json:"started_at"`
-	FinishedAt    string                 `json:"finished_at"`
+	Schema        string              `json:"schema"`
+	Claim         RecordClaim         `json:"claim"`
+	Outcome       string              `json:"outcome"`
+	Statement     string              `json:"statement"`
+	PlanName      string              `json:"plan_name"`
+	PlanSHA256    string              `json:"plan_sha256"`
+	ResultsSHA256 string              `json:"results_sha256"`
+	Rule          study.Outcome       `json:"rule"`
+	Baseline      string              `json:"baseline"`
+	Arms          []RecordArm         `json:"arms"`
+	Comparisons   []study.Comparison  `json:"comparisons"`
+	Correlations  []study.Correlation `json:"correlations"`
+	// ByBatch and Landscapes are absent from records of earlier programs.
+	ByBatch     []study.BatchCorrelations `json:"correlations_by_batch,omitempty"`
+	Landscapes  []LandscapeFile           `json:"landscapes,omitempty"`
+	Runs        []RecordRun               `json:"runs"`
+	Code        []study.Code              `json:"code"` // every program that made a run; more than one when a study was continued
+	Environment provenance.Environment    `json:"environment"`
+	StartedAt   string                    `json:"started_at"`
+	FinishedAt  string                    `json:"finished_at"`
 }
 
 // RecordClaim is the claim under test, without the Pith Number: the event's
@@ -59,6 +62,12 @@ type RecordArm struct {
 	Measures          []study.MeasureSummary `json:"measures"`
 }
 
+// A LandscapeFile is a survey that lay in landscapes/ when the record was signed.
+type LandscapeFile struct {
+	Name   string `json:"name"`   // of the file in that folder
+	SHA256 string `json:"sha256"` // of its bytes
+}
+
 // RecordRun is one run with its clean-weight metrics, or the reason why it has
 // none.
 type RecordRun struct {
@@ -66,6 +75,7 @@ type RecordRun struct {
 	Seed              int64    `json:"seed"`
 	Status            string   `json:"status"`
 	Error             string   `json:"error,omitempty"`
+	TakenOver         bool     `json:"taken_over,omitempty"` // trained before the plan was written
 	TestAccuracy      *float64 `json:"test_accuracy,omitempty"`
 	TestLoss          *float64 `json:"test_loss,omitempty"`
 	TrainAccuracy     *float64 `json:"train_accuracy,omitempty"`
@@ -75,7 +85,7 @@ type RecordRun struct {
 }
 
 // newRecord assembles the payload from a finished study.
-func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env provenance.Environment, finished time.Time) (*Record, error) {
+func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, landscapes []LandscapeFile, env provenance.Environment, finished time.Time) (*Record, error) {
 	r := &Record{
 		Schema:        RecordSchema,
 		Claim:         RecordClaim{ID: p.Claim.ID, Text: p.Claim.Text, Source: p.Claim.Source},
@@ -88,6 +98,8 @@ func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env pro
 		Baseline:      p.Baseline(),
 		Comparisons:   res.Comparisons,
 		Correlations:  res.Correlations,
+		ByBatch:       res.ByBatch,
+		Landscapes:    landscapes,
 		Environment:   env,
 		FinishedAt:    finished.UTC().Format(time.RFC3339),
 	}
@@ -99,7 +111,7 @@ func newRecord(p *study.Plan, res *study.Results, files []study.RunFile, env pro
 		})
 	}
 	for _, run := range res.Runs {
-		rr := RecordRun{Arm: run.Arm, Seed: run.Seed, Status: run.Status, Error: run.Error, WeightsSHA256: run.WeightsSHA256}
+		rr := RecordRun{Arm: run.Arm, Seed: run.Seed, Status: run.Status, Error: run.Error, TakenOver: run.TakenOver, WeightsSHA256: run.WeightsSHA256}
 		if f := run.Final; f != nil {
 			gap := f.Gap()
 			rr.TestAccuracy, rr.TestLoss = &f.TestAccuracy, &f.TestLoss

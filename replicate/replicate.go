@@ -77,6 +77,8 @@ type Result struct {
 	Results *study.Results
 	Record  pith.Statement // as signed, and what the policy says of its signer
 	Bundle  *pith.Result
+	// Uncovered are landscapes beside the study that the record does not name.
+	Uncovered []string
 }
 
 // Run carries the plan out in opts.Dir and returns the signed result. A study
@@ -104,6 +106,9 @@ func Run(ctx context.Context, plan *study.Plan, opts Options) (*Result, error) {
 	opts.Dir.Sweep()
 
 	s := &session{plan: plan, opts: opts}
+	if s.begun, err = opts.Dir.Begun(); err != nil {
+		return nil, err
+	}
 	if err := s.run(ctx, table); err != nil {
 		return nil, err
 	}
@@ -142,8 +147,9 @@ func lock(dir study.Dir) (unlock func(), err error) {
 
 // A session is one call of Run.
 type session struct {
-	plan *study.Plan
-	opts Options
+	plan  *study.Plan
+	opts  Options
+	begun time.Time // when plan.json was written
 }
 
 // run makes and measures the runs that are not there yet.
@@ -163,6 +169,10 @@ func (s *session) run(ctx context.Context, table *experiment.Table) error {
 	}
 	if len(pending.Rows) == 0 {
 		return nil
+	}
+	if _, err := os.Lstat(s.opts.Dir.Path("bundle.json")); err == nil {
+		r := pending.Rows[0]
+		return fmt.Errorf("%s: %w: %s is missing, which the signed record is about; one that is made now would be another run", s.opts.Dir, ErrCheck, study.RunName(r.Arm, r.Seed))
 	}
 	total := len(table.Rows)
 	share := float64(len(pending.Rows)) / float64(total) // of the training, not done before
@@ -203,6 +213,7 @@ func (s *session) finish(ctx context.Context, row experiment.Row, dir experiment
 	run := study.Run{
 		PlanSHA256: s.plan.SHA256(), Arm: row.Arm, Seed: row.Seed, ConfigSHA256: r.ConfigSHA256,
 		Status: study.StatusDone, Epochs: []study.Epoch{}, Measures: []study.Measured{},
+		TakenOver: s.opts.Sweep != "" && olderThan(s.begun, dir),
 	}
 	if want := row.Config.SHA256(); r.ConfigSHA256 != want {
 		return fmt.Errorf("%s: %w: it is of a run with the configuration %s, want %s", dir.Path(experiment.ResultFile), experiment.ErrOtherRun, r.ConfigSHA256, want)
@@ -244,6 +255,20 @@ func (s *session) finish(ctx context.Context, row experiment.Row, dir experiment
 		return nil
 	}
 	return os.RemoveAll(string(dir)) // it has served
+}
+
+// olderThan reports whether the training of a run began before a plan was
+// written. Where a file was copied since, or the second is the same, the
+// answer is rather yes: it claims less.
+func olderThan(plan time.Time, dir experiment.Dir) bool {
+	for _, session := range dir.Sessions() {
+		at, err := time.Parse(time.RFC3339, session.StartedAt)
+		if err != nil || at.Before(plan.Truncate(time.Second)) {
+			return true
+		}
+	}
+	info, err := os.Stat(dir.Path(experiment.ConfigFile))
+	return err != nil || info.ModTime().Before(plan)
 }
 
 // epochs is the learning curve of a run.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -112,8 +113,12 @@ func TestRecordFollowsItsSpecification(t *testing.T) {
 			t.Errorf("the payload has %q, which the specification does not list", name)
 		}
 	}
+	optional := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)[^`]*` \\| [a-z]+ \\| optional").FindAllStringSubmatch(string(spec), -1) {
+		optional[m[1]] = true
+	}
 	for name := range documented {
-		if _, ok := event.Payload[name]; !ok {
+		if _, ok := event.Payload[name]; !ok && !optional[name] {
 			t.Errorf("the specification lists %q, which the payload lacks", name)
 		}
 	}
@@ -254,6 +259,21 @@ func TestRunsOfASweepAreTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Each is marked as older than the plan, and all else is the same.
+	plan, err := over.Dir.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range again.Results.Runs {
+		f, err := over.Dir.ReadRun(plan, r.Arm, r.Seed)
+		if err != nil || !r.TakenOver || !f.Run.TakenOver || res.Results.Runs[i].TakenOver {
+			t.Fatalf("%s seed %d: taken over %v, in its file %v, trained by the study itself %v; %v", r.Arm, r.Seed, r.TakenOver, f.Run.TakenOver, res.Results.Runs[i].TakenOver, err)
+		}
+		again.Results.Runs[i].TakenOver, again.Results.Runs[i].SHA256 = false, res.Results.Runs[i].SHA256
+	}
+	if !bytes.Contains(again.Record.Payload, []byte(`"taken_over":true`)) || bytes.Contains(res.Record.Payload, []byte("taken_over")) {
+		t.Error("the record does not say which runs are older than the plan")
+	}
 	if again.Results.SHA256() != res.Results.SHA256() {
 		t.Errorf("results %s, trained by the study itself %s", again.Results.SHA256(), res.Results.SHA256())
 	}
@@ -302,6 +322,19 @@ func TestABegunPlanStandsOnItsOwn(t *testing.T) {
 	}
 	if again.SHA256() != begun.SHA256() || len(table.Rows) != 15 {
 		t.Errorf("%d runs, another plan: %v", len(table.Rows), again.SHA256() != begun.SHA256())
+	}
+	for name, change := range map[string]func(*study.Sweep){
+		"recipe.smoothout.strength": func(s *study.Sweep) { s.Arms[1].Set = set("method", "smoothout", "strength", "0.05") },
+		"recipe.epochs":             func(s *study.Sweep) { s.Set = set("epochs", "3") },
+		"network.name":              func(s *study.Sweep) { s.Recipe = "paper/c1-lb" },
+		"there is no setting":       func(s *study.Sweep) { s.Set = set("speed", "11") },
+	} {
+		p := *begun
+		p.Sweep.Recipe, p.Sweep.Arms = experiment.DefaultRecipe, slices.Clone(begun.Sweep.Arms)
+		change(&p.Sweep)
+		if _, _, err := begin(&p, ""); !errors.Is(err, study.ErrPlan) || !strings.Contains(err.Error(), name) {
+			t.Errorf("a sweep that says something else than the arms: %v, want one about %s", err, name)
+		}
 	}
 	begun.Arms[2].Config = bytes.Replace(begun.Arms[2].Config, []byte(`"test_sha256": "`), []byte(`"test_sha256": "0`), 1)
 	if _, _, err := begin(begun, ""); !errors.Is(err, experiment.ErrData) {

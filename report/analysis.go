@@ -24,9 +24,55 @@ import (
 // ErrNothing reports files that give no picture.
 var ErrNothing = errors.New("nothing to draw")
 
-// Landscape draws a survey: of a line the loss and the accuracy, of a plane a
-// map and a surface of each series.
-func Landscape(name string, g *landscape.Grid) ([]Figure, error) {
+// A Survey is a landscape with the name it goes by on the page.
+type Survey struct {
+	Name string
+	Grid *landscape.Grid
+}
+
+// Landscapes draws surveys that stand on one page: of a line the loss and the
+// accuracy, of a plane a map and a surface of each series. All planes have one
+// scale of colours, heights and contour lines, so that they can be compared. A
+// survey without a loss has no pictures.
+func Landscapes(surveys []Survey) [][]Figure {
+	low, high := math.Inf(1), math.Inf(-1)
+	planes := 0
+	for _, v := range surveys {
+		if len(v.Grid.Coordinates) != 2 {
+			continue
+		}
+		for s := range v.Grid.Series {
+			if a, b := (surface{g: v.Grid, s: s}).span(); a <= b {
+				planes++
+				low, high = math.Min(low, a), math.Max(high, b)
+			}
+		}
+	}
+	if !(high > low) {
+		low, high = low-0.5, low+0.5
+	}
+	out := make([][]Figure, len(surveys))
+	for i, v := range surveys {
+		out[i] = landscapeFigures(v.Name, v.Grid, scale{low, high, planes})
+	}
+	return out
+}
+
+// A scale is the range of the logarithm of the loss over some planes.
+type scale struct {
+	low, high float64
+	planes    int
+}
+
+// words says whose scale it is.
+func (s scale) words() string {
+	if s.planes < 2 {
+		return ""
+	}
+	return fmt.Sprintf(" The scale is that of all %d planes on this page.", s.planes)
+}
+
+func landscapeFigures(name string, g *landscape.Grid, common scale) []Figure {
 	measured := 0
 	for _, v := range g.Values[0] {
 		if !math.IsNaN(v.Loss) {
@@ -34,7 +80,7 @@ func Landscape(name string, g *landscape.Grid) ([]Figure, error) {
 		}
 	}
 	if measured == 0 {
-		return nil, fmt.Errorf("%w: no cell of %s has a loss", ErrNothing, name)
+		return nil
 	}
 	caption := landscapeCaption(name, g, measured)
 	var figures []Figure
@@ -51,13 +97,13 @@ func Landscape(name string, g *landscape.Grid) ([]Figure, error) {
 		}
 	} else {
 		for s := range g.Series {
-			figures = append(figures, mapFigure(g, s, caption), surfaceFigure(g, s, caption))
+			figures = append(figures, mapFigure(g, s, caption, common), surfaceFigure(g, s, common))
 		}
 	}
 	for i := range figures {
 		figures[i].stamp(g.Note["command"])
 	}
-	return figures, nil
+	return figures
 }
 
 func landscapeCaption(name string, g *landscape.Grid, measured int) string {
@@ -140,7 +186,7 @@ func (f surface) loss(i, j int) float64 {
 }
 func (f surface) Z(c, r int) float64 { return math.Log10(math.Max(f.loss(c, r), 1e-12)) }
 
-// span is the range of Z.
+// span is the range of Z; upside down where nothing has a loss.
 func (f surface) span() (low, high float64) {
 	low, high = math.Inf(1), math.Inf(-1)
 	for i := range f.g.Coordinates[0] {
@@ -149,9 +195,6 @@ func (f surface) span() (low, high float64) {
 				low, high = math.Min(low, z), math.Max(high, z)
 			}
 		}
-	}
-	if !(high > low) {
-		low, high = low-0.5, low+0.5
 	}
 	return low, high
 }
@@ -197,9 +240,9 @@ func levels(low, high float64) []float64 {
 	return nil
 }
 
-func mapFigure(g *landscape.Grid, s int, caption string) Figure {
+func mapFigure(g *landscape.Grid, s int, caption string, common scale) Figure {
 	f := surface{g, s}
-	low, high := f.span()
+	low, high := common.low, common.high
 	plt := newPlot(g.Names[0], g.Names[1])
 	plt.Add(cells{f, shades(low, high)})
 	contours := plotter.NewContour(f, levels(low, high), nil)
@@ -254,8 +297,8 @@ func mapFigure(g *landscape.Grid, s int, caption string) Figure {
 	}
 	return Figure{
 		Title: title, Answer: answer, plot: plt, Table: table,
-		Caption: fmt.Sprintf("%s Dark is a small loss, light a large one, by its logarithm, from %s to %s nats; lines at %s.",
-			caption, significant(math.Pow(10, low)), significant(math.Pow(10, high)), strings.Join(lines, ", ")),
+		Caption: fmt.Sprintf("%s Dark is a small loss, light a large one, by its logarithm, from %s to %s nats; lines at %s.%s",
+			caption, significant(math.Pow(10, low)), significant(math.Pow(10, high)), strings.Join(lines, ", "), common.words()),
 		SVG: render(plt, title+". "+answer),
 	}
 }
@@ -298,9 +341,9 @@ func (f cells) DataRange() (x0, x1, y0, y1 float64) {
 	return f.X(0), f.X(c - 1), f.Y(0), f.Y(r - 1)
 }
 
-func surfaceFigure(g *landscape.Grid, s int, caption string) Figure {
+func surfaceFigure(g *landscape.Grid, s int, common scale) Figure {
 	f := surface{g, s}
-	low, high := f.span()
+	low, high := common.low, common.high
 	plt := newPlot("", "")
 	plt.HideAxes()
 	hill := hill{f, shades(low, high), low, high}
@@ -308,8 +351,8 @@ func surfaceFigure(g *landscape.Grid, s int, caption string) Figure {
 	title := fmt.Sprintf("The same as a surface (%s)", g.Series[s])
 	return Figure{
 		Title: title, plot: plt, SVG: render(plt, title), Surface: hill.json(),
-		Caption: fmt.Sprintf("Height is the logarithm of the loss, from %s to %s nats; %s runs to the right, %s to the back. It can be dragged.",
-			significant(math.Pow(10, low)), significant(math.Pow(10, high)), g.Names[0], g.Names[1]),
+		Caption: fmt.Sprintf("Height is the logarithm of the loss, from %s to %s nats; %s runs to the right, %s to the back. It can be dragged.%s",
+			significant(math.Pow(10, low)), significant(math.Pow(10, high)), g.Names[0], g.Names[1], common.words()),
 	}
 }
 
@@ -536,7 +579,7 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 			}
 		}
 	}
-	plt.NominalX(groups...)
+	nominalX(plt, groups)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	if lowest > 0 {
 		logarithmic(&plt.Y)

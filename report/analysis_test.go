@@ -9,6 +9,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -79,14 +80,8 @@ func files() []*sharpness.File {
 }
 
 func TestAnalysisPage(t *testing.T) {
-	plane, err := Landscape("SGD, seed 1", ridge(25))
-	if err != nil {
-		t.Fatal(err)
-	}
-	alongLine, err := Landscape("SGD to SmoothOut", line())
-	if err != nil {
-		t.Fatal(err)
-	}
+	drawn := Landscapes([]Survey{{"SGD, seed 1", ridge(25)}, {"SGD to SmoothOut", line()}})
+	plane, alongLine := drawn[0], drawn[1]
 	sharp, err := Sharpness(files())
 	if err != nil {
 		t.Fatal(err)
@@ -147,6 +142,27 @@ func TestAnalysisPage(t *testing.T) {
 	}
 }
 
+// Planes on one page can be compared: one loss has one colour and one height.
+func TestPlanesShareAScale(t *testing.T) {
+	low, high := ridge(9), ridge(9)
+	for i := range high.Values[0] {
+		high.Values[0][i].Loss *= 100
+	}
+	alone, both := Landscapes([]Survey{{"low", low}})[0], Landscapes([]Survey{{"low", low}, {"high", high}})
+	if strings.Contains(alone[0].Caption, "this page") || alone[0].SVG == both[0][0].SVG {
+		t.Errorf("a plane looks alone as it does beside another; its caption: %s", alone[0].Caption)
+	}
+	for i, f := range []Figure{both[0][0], both[0][1], both[1][0], both[1][1]} {
+		if !strings.Contains(f.Caption, "The scale is that of all 2 planes on this page.") {
+			t.Errorf("picture %d does not say whose scale it has: %s", i, f.Caption)
+		}
+	}
+	words := regexp.MustCompile(`from \S+ to \S+ nats`)
+	if a, b := words.FindString(both[0][0].Caption), words.FindString(both[1][0].Caption); a == "" || a != b || a == words.FindString(alone[0].Caption) {
+		t.Errorf("scales %q and %q", a, b)
+	}
+}
+
 func TestNothingToDraw(t *testing.T) {
 	g := line()
 	for s := range g.Values {
@@ -154,8 +170,8 @@ func TestNothingToDraw(t *testing.T) {
 			g.Values[s][i].Loss = math.NaN()
 		}
 	}
-	if _, err := Landscape("x", g); !errors.Is(err, ErrNothing) {
-		t.Errorf("landscape: %v", err)
+	if figures := Landscapes([]Survey{{"x", g}, {"y", line()}}); len(figures[0]) != 0 || len(figures[1]) != 2 {
+		t.Errorf("landscapes without and with a loss: %d and %d pictures", len(figures[0]), len(figures[1]))
 	}
 	if _, err := Sharpness(nil); !errors.Is(err, ErrNothing) {
 		t.Errorf("sharpness: %v", err)

@@ -51,7 +51,12 @@ func Readme(dir study.Dir) ([]byte, error) {
 	if n := d.plan.Measures.Examples; n > 0 {
 		examples = fmt.Sprintf("%d training examples", n)
 	}
-	_, err = os.Stat(dir.Path(LandscapeFolder))
+	_, err = os.Stat(dir.Path(study.LandscapeFolder))
+	var byBatch *Table
+	if len(d.byBatch) > 1 {
+		t := d.byBatchTable()
+		byBatch = &t
+	}
 	var b bytes.Buffer
 	err = readmeTemplate.Execute(&b, struct {
 		Plan         *study.Plan
@@ -60,11 +65,13 @@ func Readme(dir study.Dir) ([]byte, error) {
 		Arms         Table
 		Measures     *Table
 		Correlations Table
+		ByBatch      *Table
 		Seeds        string
 		Judged       string
 		Examples     string
 		Landscapes   bool
-	}{d.plan, d.results, rec, d.armsTable(), d.measuresTable(), d.correlationsTable(), d.seeds(), strings.Join(judged, " and "), examples, err == nil})
+		Signed       []string // those that the record names
+	}{d.plan, d.results, rec, d.armsTable(), d.measuresTable(), d.correlationsTable(), byBatch, d.seeds(), strings.Join(judged, " and "), examples, err == nil, rec.landscapes()})
 	return b.Bytes(), err
 }
 
@@ -115,6 +122,10 @@ func RunsCSV(dir study.Dir) ([]byte, error) {
 	labels := d.plan.Measures.Labels()
 	rows := [][]string{append([]string{"arm", "method", "strength", "batch", "seed", "status", "train_accuracy", "train_loss", "validation_accuracy", "validation_loss",
 		"test_accuracy", "test_loss", "generalization_gap", "training_seconds"}, labels...)}
+	taken := d.results.TakenOver() > 0
+	if taken {
+		rows[0] = append(rows[0], "taken_over")
+	}
 	number := func(x float64) string { return strconv.FormatFloat(x, 'g', -1, 64) }
 	for _, f := range d.files {
 		i := d.index(f.Run.Arm)
@@ -133,6 +144,9 @@ func RunsCSV(dir study.Dir) ([]byte, error) {
 		}
 		for len(row) < len(rows[0]) {
 			row = append(row, "")
+		}
+		if taken {
+			row[len(row)-1] = strconv.FormatBool(f.Run.TakenOver)
 		}
 		rows = append(rows, row)
 	}

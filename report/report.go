@@ -67,7 +67,21 @@ type record struct {
 			Machine string `json:"machine"`
 			System  string `json:"system"`
 		} `json:"environment"`
+		Landscapes []struct {
+			Name string `json:"name"`
+		} `json:"landscapes"`
 	} `json:"payload"`
+}
+
+// landscapes are the files that the record names.
+func (r *record) landscapes() (names []string) {
+	if r == nil {
+		return nil
+	}
+	for _, f := range r.Payload.Landscapes {
+		names = append(names, f.Name)
+	}
+	return names
 }
 
 // HTML renders the report of the finished study in dir. The study needs
@@ -101,7 +115,7 @@ func HTML(dir study.Dir) ([]byte, error) {
 	if f, ok := d.costFigure(); ok {
 		v.Cost = append(v.Cost, f)
 	}
-	if v.Landscapes, err = landscapes(dir); err != nil {
+	if v.Landscapes, err = landscapes(dir, rec); err != nil {
 		return nil, err
 	}
 	if len(v.Landscapes) > 0 {
@@ -152,30 +166,21 @@ func readStudy(dir study.Dir) (*drawing, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := follows(res, p, files); err != nil {
-		return nil, fmt.Errorf("%s: %w", dir, err)
-	}
-	return newDrawing(p, res, files)
-}
-
-// follows makes sure that the results are those of the plan and the runs: what
-// does not follow is not drawn, and what follows names only arms that exist.
-func follows(res *study.Results, p *study.Plan, files []study.RunFile) error {
-	if res.PlanSHA256 != p.SHA256() {
-		return errors.New("results.json belongs to another plan")
-	}
 	var runs []study.Run
 	for _, f := range files {
 		runs = append(runs, f.Run)
 	}
-	judged, err := p.Judge(runs)
+	// What does not follow is not drawn, and what follows names only arms that exist.
+	derived, err := res.Follows(p, runs)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("%s: %w", dir, err)
 	}
-	if judged.SHA256() != res.SHA256() {
-		return errors.New("results.json does not follow from plan.json and runs/")
+	d, err := newDrawing(p, res, files)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	d.byBatch = derived.ByBatch // also where the results are of an earlier program
+	return d, nil
 }
 
 func readRecord(path string) (*record, error) {
@@ -193,32 +198,28 @@ func readRecord(path string) (*record, error) {
 	return &r, nil
 }
 
-// LandscapeFolder is where a study keeps the files of smoothout landscape that
-// its page shows.
-const LandscapeFolder = "landscapes"
-
-// landscapes draws the surveys that lie beside the study.
-func landscapes(dir study.Dir) ([]Figure, error) {
-	paths, err := filepath.Glob(dir.Path(LandscapeFolder + "/*.jsonl"))
+// landscapes draws the surveys that lie beside the study, and says which of
+// them the record names.
+func landscapes(dir study.Dir, rec *record) ([]Figure, error) {
+	paths, err := filepath.Glob(dir.Path(study.LandscapeFolder + "/*.jsonl"))
 	if err != nil {
 		return nil, err
 	}
-	var figures []Figure
+	var surveys []Survey
 	for _, path := range paths {
 		g, err := landscape.Load(path)
 		if err != nil {
 			return nil, err
 		}
-		name := strings.TrimSuffix(filepath.Base(path), ".jsonl")
-		fs, err := Landscape(name, g)
-		if errors.Is(err, ErrNothing) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+		surveys = append(surveys, Survey{strings.TrimSuffix(filepath.Base(path), ".jsonl"), g})
+	}
+	var figures []Figure
+	for i, fs := range Landscapes(surveys) {
 		for _, f := range fs {
-			f.Title += ": " + name
+			f.Title += ": " + surveys[i].Name
+			if rec != nil && !slices.Contains(rec.landscapes(), filepath.Base(paths[i])) {
+				f.Caption += " The signed record does not name this file."
+			}
 			figures = append(figures, f)
 		}
 	}
@@ -358,6 +359,9 @@ func (d *drawing) digests() [][2]string {
 
 func (d *drawing) runsTable() Table {
 	t := Table{Head: []string{"arm", "seed", "test acc. %", "train acc. %", "gap", "test loss", "train loss", "seconds", "weights"}}
+	if d.results.TakenOver() > 0 {
+		t.Head = append(t.Head, "older than the plan")
+	}
 	for _, f := range d.files {
 		r := f.Run
 		row := []string{d.plan.Arm(r.Arm).Label, strconv.FormatInt(r.Seed, 10)}
@@ -371,7 +375,11 @@ func (d *drawing) runsTable() Table {
 		if len(weights) > 12 {
 			weights = weights[:12] + "…"
 		}
-		t.Rows = append(t.Rows, append(row, fmt.Sprintf("%.1f", f.Timing.Seconds), weights))
+		row = append(row, fmt.Sprintf("%.1f", f.Timing.Seconds), weights)
+		if len(t.Head) > len(row) {
+			row = append(row, map[bool]string{true: "yes", false: "no"}[r.TakenOver])
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }

@@ -95,9 +95,9 @@ func mustHTML(t *testing.T, d study.Dir) string {
 
 func TestPageStandsAlone(t *testing.T) {
 	page := mustHTML(t, exampleStudy(t, nil))
-	// Accuracy, effect; two measures; their correlations, together and each; two
-	// curves for two batch sizes; cost.
-	const pictures = 2 + 2 + 3 + 4 + 1
+	// Accuracy, effect; two measures; their correlations, within batch sizes,
+	// together and each; two curves for two batch sizes; cost.
+	const pictures = 2 + 2 + 4 + 4 + 1
 	if n := strings.Count(page, "<svg "); n != pictures {
 		t.Errorf("%d pictures, want %d", n, pictures)
 	}
@@ -117,10 +117,37 @@ func TestPageStandsAlone(t *testing.T) {
 		t.Errorf("a picture has a fixed colour: %s", fixed)
 	}
 	for _, want := range []string{"A study of nothing", "Noise helps.", "A note about the setting.", `class="badge successful"`, "This study is not signed.", "prefers-color-scheme: dark",
-		"<title>SGD, batch 8, seed 2: 93.2</title>", "Over 20 runs τ = ", "SGD, batch 8</td><td>–</td><td>5</td>"} {
+		"<title>SGD, batch 8, seed 2: 93.2</title>", "Over 20 runs τ = ", "Within one batch size: which measure goes with the gap?", "<th>batch 8: runs</th>", "&#43;1.00 among the 15 with batches of 64", "SGD, batch 8</td><td>–</td><td>5</td>"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page lacks %q", want)
 		}
+	}
+}
+
+// Results of a program that did not correlate by batch size are drawn with it,
+// and runs that a sweep made before the plan are said to be such.
+func TestPageOfEarlierResultsAndOfASweep(t *testing.T) {
+	d := exampleStudy(t, func(_ *study.Plan, runs []study.Run) { runs[3].TakenOver = true })
+	res, err := d.Results()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.ByBatch == nil {
+		t.Fatal("results lack the correlations by batch size")
+	}
+	res.ByBatch = nil
+	if err := d.Write("results.json", res.JSON()); err != nil {
+		t.Fatal(err)
+	}
+	page := mustHTML(t, d)
+	for _, want := range []string{"<th>batch 8: runs</th>", "1 of the 20 runs were trained before the plan was written down", "<th>older than the plan</th>", "<td>yes</td></tr>"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q", want)
+		}
+	}
+	text, err := RunsCSV(d)
+	if err != nil || strings.Count(string(text), "true") != 1 || !strings.Contains(string(text), "taken_over") {
+		t.Errorf("runs.csv does not mark the one run: %v", err)
 	}
 }
 
@@ -216,11 +243,11 @@ func TestTablesOfAFailedArm(t *testing.T) {
 func TestLandscapesOfAStudy(t *testing.T) {
 	d := exampleStudy(t, nil)
 	slice := &landscape.Slice{Kind: "random", Names: []string{"a", "b"}, Origin: []float32{0, 0}, Directions: [][]float32{{1, 0}, {0, 1}}}
-	if err := os.MkdirAll(d.Path(LandscapeFolder), 0o755); err != nil {
+	if err := os.MkdirAll(d.Path(study.LandscapeFolder), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	axis := landscape.Axis{From: -1, To: 1, N: 5}
-	if _, err := landscape.Measure(t.Context(), slice, []landscape.Axis{axis, axis}, []landscape.Series{{Name: "train", Func: bowl{}}}, d.Path(LandscapeFolder+"/plane.jsonl"),
+	if _, err := landscape.Measure(t.Context(), slice, []landscape.Axis{axis, axis}, []landscape.Series{{Name: "train", Func: bowl{}}}, d.Path(study.LandscapeFolder+"/plane.jsonl"),
 		landscape.Options{Note: map[string]string{"command": "smoothout landscape <dir>"}}); err != nil {
 		t.Fatal(err)
 	}

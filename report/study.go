@@ -26,6 +26,7 @@ type drawing struct {
 	methods []string // by index of their colour; the baseline's is first
 	batches []int    // the baseline's is first
 	setting []study.Setting
+	byBatch []study.BatchCorrelations
 }
 
 func newDrawing(p *study.Plan, res *study.Results, files []study.RunFile) (*drawing, error) {
@@ -372,7 +373,7 @@ func (d *drawing) measured() string {
 // correlations sets every measure against the generalisation gap: first how
 // well each goes with it, then run by run.
 func (d *drawing) correlations() (figures []Figure) {
-	plt := newPlot("Kendall's rank correlation with the generalisation gap", "")
+	plt := newPlot("Kendall's τ", "")
 	table := d.correlationsTable()
 	var names []string
 	n := 0
@@ -396,11 +397,17 @@ func (d *drawing) correlations() (figures []Figure) {
 		slices.Reverse(names)
 		plt.NominalY(names...)
 		plt.Y.Min, plt.Y.Max = -0.5, float64(len(names))-0.5
-		plt.X.Min, plt.X.Max = math.Min(plt.X.Min, -0.2), math.Max(plt.X.Max, 1)
+		plt.X.Min, plt.X.Max = -1.05, 1.05 // as in the picture before, to be compared
 		addLine(plt, plotter.XYs{{X: 0, Y: plt.Y.Min}, {X: 0, Y: plt.Y.Max}}, muted, 1, nil)
 		title := "Which measure goes with the generalisation gap?"
+		if len(d.batches) > 1 {
+			title = "Over all runs and batch sizes: which measure goes with the gap?"
+		}
 		figures = append(figures, Figure{Title: title, Table: table, plot: plt, SVG: render(plt, title),
 			Caption: fmt.Sprintf("Over %d runs; bars are 95 %% intervals that take runs for independent, though runs of one arm are alike: they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse.", n)})
+	}
+	if f, ok := d.byBatchFigure(); ok {
+		figures = append([]Figure{f}, figures...)
 	}
 	for m, c := range d.results.Correlations {
 		if f, ok := d.gapFigure(m, c); ok {
@@ -410,20 +417,96 @@ func (d *drawing) correlations() (figures []Figure) {
 	return figures
 }
 
+// byBatchFigure shows the correlations among the runs of each batch size, which
+// differ in method and seed alone. Over all runs, batch sizes are compared as well.
+func (d *drawing) byBatchFigure() (Figure, bool) {
+	if len(d.byBatch) < 2 {
+		return Figure{}, false
+	}
+	labels := d.plan.Measures.Labels()
+	plt := newPlot("Kendall's τ", "")
+	drawn := 0
+	for g, b := range d.byBatch {
+		regime := slices.Index(d.batches, b.Batch)
+		glyph := []draw.GlyphDrawer{draw.CircleGlyph{}, draw.RingGlyph{}, draw.BoxGlyph{}, draw.SquareGlyph{}}[regime%4]
+		var shown draw.GlyphDrawer
+		n := 0
+		for m, c := range b.Correlations {
+			n = max(n, c.N)
+			if c.Kendall == nil {
+				continue
+			}
+			drawn++
+			y := float64(len(labels)-1-m) + 0.3*(0.5-float64(g)/float64(len(d.byBatch)-1))
+			addLine(plt, plotter.XYs{{X: c.Kendall.Low, Y: y}, {X: c.Kendall.High, Y: y}}, colorOf(g+1), 2, dashOf(g))
+			at := plotter.XYs{{X: c.Kendall.Value, Y: y}}
+			dots := addDots(plt, at, colorOf(g+1), glyph, 4)
+			if shown == nil {
+				shown = glyph
+				plt.Legend.Add(fmt.Sprintf("batch %d", b.Batch), dots)
+			}
+			addHover(plt, g+1, at, func(x, _ float64) string {
+				return fmt.Sprintf("%s, batch %d: τ = %+.2f over %d runs", c.Measure, b.Batch, x, c.N)
+			})
+		}
+	}
+	if drawn == 0 {
+		return Figure{}, false
+	}
+	names := slices.Clone(labels)
+	slices.Reverse(names)
+	plt.NominalY(names...)
+	plt.Legend.Top = true
+	plt.Y.Min, plt.Y.Max = -0.5, float64(len(names))+0.4 // with room for the legend
+	plt.X.Min, plt.X.Max = -1.05, 1.05
+	addLine(plt, plotter.XYs{{X: 0, Y: plt.Y.Min}, {X: 0, Y: plt.Y.Max}}, muted, 1, nil)
+	title := "Within one batch size: which measure goes with the gap?"
+	source := ""
+	if d.results.ByBatch == nil {
+		source = " Computed from the runs for this page; the results of this study, made by an earlier program, do not hold it."
+	}
+	return Figure{Title: title, Table: d.byBatchTable(), plot: plt, SVG: render(plt, title),
+		Caption: "The runs of a batch size differ in method and seed alone. Over all runs, as in the next picture, networks of different batch sizes are compared, too, and what makes these differ (how long they were trained, in steps) can hide or turn what holds within each. " +
+			"Bars are 95 % intervals that take runs for independent; runs of one arm are alike, so they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse." + source}, true
+}
+
+// byBatchTable has a measure per row, and for each batch size τ with its interval
+// and the number of runs.
+func (d *drawing) byBatchTable() Table {
+	t := Table{Head: []string{"measure"}}
+	for m, label := range d.plan.Measures.Labels() {
+		row := []string{label}
+		for _, b := range d.byBatch {
+			if m == 0 {
+				t.Head = append(t.Head, fmt.Sprintf("batch %d: runs", b.Batch), "Kendall's τ", "95 % interval", "Pearson's r")
+			}
+			row = append(row, correlationCells(b.Correlations[m])[:4]...)
+		}
+		t.Rows = append(t.Rows, row)
+	}
+	return t
+}
+
+// correlationCells are the number of runs, τ, its interval, r, and its interval.
+func correlationCells(c study.Correlation) []string {
+	cells := []string{strconv.Itoa(c.N), "–", "–", "–", "–"}
+	if k := c.Kendall; k != nil {
+		cells[1], cells[2] = fmt.Sprintf("%+.2f", k.Value), fmt.Sprintf("%+.2f to %+.2f", k.Low, k.High)
+	}
+	if r := c.Pearson; r != nil {
+		cells[3], cells[4] = fmt.Sprintf("%+.2f", r.Value), fmt.Sprintf("%+.2f to %+.2f", r.Low, r.High)
+	}
+	return cells
+}
+
 func (d *drawing) correlationsTable() Table {
 	table := Table{Head: []string{"measure", "runs", "Kendall's τ", "95 % interval", "Pearson's r", "95 % interval", "of"}}
 	for _, c := range d.results.Correlations {
-		row := []string{c.Measure, strconv.Itoa(c.N), "–", "–", "–", "–", "the measure"}
+		of := "the measure"
 		if c.Logarithm {
-			row[6] = "its logarithm"
+			of = "its logarithm"
 		}
-		if k := c.Kendall; k != nil {
-			row[2], row[3] = fmt.Sprintf("%+.2f", k.Value), fmt.Sprintf("%+.2f to %+.2f", k.Low, k.High)
-		}
-		if r := c.Pearson; r != nil {
-			row[4], row[5] = fmt.Sprintf("%+.2f", r.Value), fmt.Sprintf("%+.2f to %+.2f", r.Low, r.High)
-		}
-		table.Rows = append(table.Rows, row)
+		table.Rows = append(table.Rows, append(append([]string{c.Measure}, correlationCells(c)...), of))
 	}
 	return table
 }
@@ -470,6 +553,17 @@ func (d *drawing) gapFigure(m int, c study.Correlation) (Figure, bool) {
 	answer := "The correlation is not defined."
 	if k := c.Kendall; k != nil {
 		answer = fmt.Sprintf("Over %d runs τ = %+.2f (%+.2f to %+.2f).", c.N, k.Value, k.Low, k.High)
+	}
+	if len(d.byBatch) > 1 {
+		var within []string
+		for _, b := range d.byBatch {
+			if w := b.Correlations[m]; w.Kendall != nil {
+				within = append(within, fmt.Sprintf("%+.2f among the %d with batches of %d", w.Kendall.Value, w.N, b.Batch))
+			}
+		}
+		if len(within) > 0 {
+			answer += " Within a batch size: τ = " + strings.Join(within, ", ") + "."
+		}
 	}
 	caption := "Each mark is one run."
 	if len(d.batches) > 1 {

@@ -384,3 +384,75 @@ func TestLossRise(t *testing.T) {
 		t.Errorf("tuned to %+v, %v; want a gap of 0.1", tuned, err)
 	}
 }
+
+// Statistics of clean passes are those of plain training while the weights are the
+// same, after the first step; and the pass changes nothing but statistics.
+func TestCleanStatistics(t *testing.T) {
+	base := recipe
+	base.Epochs, base.Milestones = 1, nil
+	base.Batch = data().Train.Len() // one step
+	base.Ghost = base.Batch
+	values := func(r Recipe) (statistics, weights map[string][]float32, batchNorm string) {
+		out := mustRun(t, r, Options{})
+		statistics, weights = map[string][]float32{}, map[string][]float32{}
+		for _, v := range out.Model.variables {
+			value := tensors.MustCopyFlatData[float32](out.Model.store.GetVariable(v.Path).MustValue())
+			if v.Trainable {
+				weights[v.Path] = value
+			} else {
+				statistics[v.Path] = value
+			}
+		}
+		return statistics, weights, out.BatchNorm
+	}
+	plain := base
+	plain.SmoothOut = smoothout.Config{}
+	clean := base
+	clean.Statistics = "clean"
+	plainS, plainW, _ := values(plain)
+	noisyS, noisyW, how := values(base)
+	cleanS, cleanW, said := values(clean)
+	if how != "running" || said != "running, from clean passes" {
+		t.Errorf("the results say %q and %q", how, said)
+	}
+	if len(cleanS) == 0 || !cmp.Equal(cleanS, plainS) || cmp.Equal(noisyS, plainS) {
+		t.Errorf("statistics: clean ones those of plain training %v, noisy ones too %v", cmp.Equal(cleanS, plainS), cmp.Equal(noisyS, plainS))
+	}
+	if !cmp.Equal(cleanW, noisyW) || cmp.Equal(noisyW, plainW) {
+		t.Error("the pass for statistics changes the weights")
+	}
+	for _, name := range []string{"anti-pgd", "noisy-sgd"} {
+		r, _ := base.WithMethod(name, 0.01)
+		r.Statistics = "clean"
+		if err := r.Validate(); !errors.Is(err, ErrRecipe) {
+			t.Errorf("%s with clean statistics: %v", name, err)
+		}
+	}
+}
+
+// Clean weights can be measured within an epoch, for every method, without changing
+// what comes out.
+func TestMonitorSteps(t *testing.T) {
+	for _, m := range Methods() {
+		r, err := recipe.WithMethod(m.Name, m.Default)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Epochs, r.Milestones = 1, nil // 6 steps
+		var at []int
+		out := mustRun(t, r, Options{Monitor: 50, MonitorSteps: 2, Progress: func(p Progress) {
+			if p.Clean != nil {
+				at = append(at, p.Step)
+				if p.Clean.Samples != 50 || !(p.Clean.Loss > 0) {
+					t.Errorf("%s: %+v", m.Name, p.Clean)
+				}
+			}
+		}})
+		if !slices.Equal(at, []int{2, 4}) || out.History[0].Train == nil { // the epoch ends with the sixth
+			t.Errorf("%s: measured after steps %v", m.Name, at)
+		}
+		if plain := mustRun(t, r, Options{}); plain.Weights != out.Weights {
+			t.Errorf("%s: measuring changes the weights", m.Name)
+		}
+	}
+}

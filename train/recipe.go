@@ -69,8 +69,15 @@ type Recipe struct {
 	// Recalibrate is the number of training samples from which batch-norm
 	// statistics are computed anew at clean weights, before the final
 	// evaluation: 0 keeps the running ones, -1 uses the whole training set.
-	// Running statistics of a noisy run come from noisy weights.
+	// Running statistics of a noisy run come from noisy weights, unless Statistics
+	// says otherwise.
 	Recalibrate int `json:"recalibrate,omitempty"`
+	// Statistics says which weights the running batch-norm statistics are
+	// gathered at: "noisy", the default, by the pass that is trained, as in the
+	// reference; or "clean", by a second forward pass of each ghost batch at w, which
+	// changes nothing else. Methods without noise, and SAM, whose first pass
+	// gathers them, have clean ones either way.
+	Statistics string `json:"statistics,omitempty"`
 	// Select says which weights are the result: those after the "last" epoch,
 	// the default, or after the epoch that was "best" on the validation set, by
 	// accuracy and then by loss.
@@ -122,6 +129,10 @@ func (r Recipe) Validate() error {
 		return bad("label smoothing %v: want 0 or more, less than 1", r.LabelSmoothing)
 	case r.Select != "" && r.Select != "last" && r.Select != "best":
 		return bad("select %q: want last or best", r.Select)
+	case r.Statistics != "" && r.Statistics != "noisy" && r.Statistics != "clean":
+		return bad("statistics %q: want noisy or clean", r.Statistics)
+	case r.Statistics == "clean" && (r.SmoothOut.KeepNoise || r.SmoothOut.Anticorrelated):
+		return bad("statistics clean with %s: its noise stays in the weights, so there are no clean ones", r.Method())
 	case r.Recalibrate < -1:
 		return bad("recalibrate %d: want a number of samples, 0 for no recalibration or -1 for all", r.Recalibrate)
 	}

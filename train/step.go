@@ -1,6 +1,8 @@
 package train
 
 import (
+	"strings"
+
 	"github.com/gomlx/compute/dtypes"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
@@ -11,6 +13,7 @@ import (
 	"github.com/gomlx/gomlx/ml/train/optimizer"
 
 	"github.com/openpith/evidence/rivals"
+	"github.com/openpith/evidence/smoothout"
 )
 
 // A stepper trains on one ghost batch per call; the last ghost batch of a batch
@@ -28,6 +31,9 @@ type stepper interface {
 func newTrainer(m *Model, recipe Recipe, steps int) (stepper, error) {
 	recipe = recipe.resolved(steps)
 	fn, lossFn := recipe.method().Wrap(m.net, crossEntropy(recipe))
+	if recipe.gathersClean() {
+		fn = gatherClean(m.net, fn)
+	}
 	var metrics []metric.Interface
 	if recipe.SAM.Rho > 0 {
 		clean := func(_ *model.Scope, _, predictions []*Node) *Node { return rivals.CleanLoss(predictions[0].Graph()) }
@@ -44,6 +50,47 @@ func newTrainer(m *Model, recipe Recipe, steps int) (stepper, error) {
 	}
 	return trainer, nil
 }
+
+// gathersClean reports whether batch-norm statistics need a pass of their own.
+func (r Recipe) gathersClean() bool {
+	return r.Statistics == "clean" && r.SmoothOut.Strength > 0 && r.SAM.Rho == 0
+}
+
+// gatherClean returns noisy, which is clean with noise in its weights, with the
+// running batch-norm statistics that a training pass of clean leaves: what
+// noisy does to variables that are not trained is undone, but for random
+// states and counters. Dropout masks are the same in both passes.
+func gatherClean(clean, noisy gomlx.ModelFn) gomlx.ModelFn {
+	return func(scope *model.Scope, spec any, inputs []*Node) []*Node {
+		g := inputs[0].Graph()
+		if !scope.IsTraining(g) {
+			return noisy(scope, spec, inputs)
+		}
+		var statistics []*model.Variable
+		var before []*Node
+		for _, v := range smoothout.Variables(clean, scope, spec, inputs) {
+			if !v.Trainable && !strings.HasPrefix(v.Name(), "#") {
+				statistics, before = append(statistics, v), append(before, v.NodeValue(g))
+			}
+		}
+		out := noisy(scope, spec, inputs)
+		for i, v := range statistics {
+			v.SetNodeValue(before[i])
+		}
+		// Losses that layers add are not to be added twice.
+		extra, any := model.GetGraphParam(g, regularization)
+		clean(scope.ResetVisited(), spec, inputs)
+		if any {
+			model.SetGraphParam(g, regularization, extra)
+		} else if again, ok := model.GetGraphParam(g, regularization); ok {
+			model.SetGraphParam(g, regularization, ScalarZero(g, again.(*Node).DType()))
+		}
+		return out
+	}
+}
+
+// regularization is where GoMLX keeps the losses that layers add.
+var regularization = model.JoinPath(gomlx.TrainerAbsoluteScope, gomlx.TrainerRegularizationLossGraphParamKey)
 
 // crossEntropy is the loss that is minimised: with label smoothing ε towards
 // the distribution that gives the true class 1-ε and spreads ε over all.

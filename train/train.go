@@ -77,6 +77,9 @@ type Options struct {
 	// Monitor is the number of training samples on which loss and accuracy at
 	// clean weights are measured after each epoch; 0 for none, -1 for all.
 	Monitor int
+	// MonitorSteps, if not 0, has them measured after every so many optimizer steps,
+	// too; see Progress.Clean.
+	MonitorSteps int
 	// Begun, if not nil, is called once, before the first step: with the number of
 	// steps that earlier sessions have done, and the epochs they have finished.
 	Begun func(step int, history []Epoch)
@@ -91,9 +94,10 @@ type Progress struct {
 	First         int     // steps already done when this call of Run began
 	Loss          float64 // mean training loss of the last step, at noisy weights
 	LearningRate  float64
-	Wait          float64 // seconds of this session in which steps waited for their input
-	Cost          float64 // time of a step as a multiple of one of plain SGD; 0 while not measured
-	Done          *Epoch  // at the end of an epoch: its entry in the history
+	Wait          float64  // seconds of this session in which steps waited for their input
+	Cost          float64  // time of a step as a multiple of one of plain SGD; 0 while not measured
+	Clean         *Metrics // of the monitored samples at clean weights, when Options.MonitorSteps had them measured now
+	Done          *Epoch   // at the end of an epoch: its entry in the history
 }
 
 // An Epoch is one line of the history of a run.
@@ -122,7 +126,8 @@ type Outcome struct {
 	StepsPerEpoch   int     `json:"steps_per_epoch"`   // optimizer steps
 	SamplesPerEpoch int     `json:"samples_per_epoch"` // those that fill whole batches
 	History         []Epoch `json:"history"`
-	// BatchNorm says which statistics the final metrics used: "running",
+	// BatchNorm says which statistics the final metrics used: "running" (of the
+	// passes that were trained), "running, from clean passes" (Recipe.Statistics),
 	// "recalibrated", or "none" for a model without batch normalisation.
 	BatchNorm string `json:"batch_norm"`
 	// Selected is the epoch whose weights these are: the last one, or the best
@@ -298,7 +303,13 @@ func (r *run) epoch(ctx context.Context) error {
 		if err := r.cost.measure(r); err != nil {
 			return err
 		}
-		r.report(lossSum/float64(r.recipe.ghosts()), rate, nil)
+		var clean *Metrics
+		if n := r.opts.MonitorSteps; n > 0 && r.done()%n == 0 && s.Step < r.steps { // else the epoch measures
+			if clean, err = r.measure(ctx, "clean training loss", r.monitored()); err != nil {
+				return err
+			}
+		}
+		r.report(lossSum/float64(r.recipe.ghosts()), rate, clean, nil)
 		if err := r.saveIfDue(); err != nil {
 			return err
 		}
@@ -324,7 +335,7 @@ func (r *run) epoch(ctx context.Context) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	r.report(done.TrainingLoss, done.LearningRate, &done)
+	r.report(done.TrainingLoss, done.LearningRate, nil, &done)
 	return nil
 }
 
@@ -500,6 +511,9 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 	}
 	if r.model.batchNorm {
 		out.BatchNorm = "running"
+		if r.recipe.gathersClean() {
+			out.BatchNorm = "running, from clean passes"
+		}
 		n := r.recipe.Recalibrate
 		if averaged && n == 0 { // running statistics are those of other weights
 			n = -1
@@ -528,14 +542,14 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 	return out, err
 }
 
-func (r *run) report(loss, rate float64, done *Epoch) {
+func (r *run) report(loss, rate float64, clean *Metrics, done *Epoch) {
 	if r.opts.Progress == nil {
 		return
 	}
 	r.opts.Progress(Progress{
 		Epoch: r.state.Epoch, Epochs: r.recipe.Epochs,
 		Step: r.done(), Steps: r.recipe.Epochs * r.steps, First: r.first,
-		Loss: loss, LearningRate: rate, Wait: r.wait.Seconds(), Cost: r.cost.ratio, Done: done,
+		Loss: loss, LearningRate: rate, Wait: r.wait.Seconds(), Cost: r.cost.ratio, Clean: clean, Done: done,
 	})
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,10 @@ func checkCommand() *cobra.Command {
 		Short: "Check that a study's record follows from its plan and runs",
 		Long: `Derives the results from plan.json and runs/ again, compares them with
 results.json and, field by field, with the signed record in bundle.json, and
-verifies the bundle. Nothing is trained. report.html, README.md and runs.csv are
-made from these files and are not checked, and no landscape is.
+verifies the bundle. Nothing is trained. What was computed from the runs may
+differ by 1e-9 of its size, as between processors; what was recorded must be the
+same. Landscapes that the record names must be as they were, others are listed.
+report.html, README.md and runs.csv are made from these files and are not checked.
 
 Without --trust, the bundle is verified under the trust file in DIR: the answer
 is then that the files agree with one another and with whoever signed them. No
@@ -53,6 +56,12 @@ Exit codes: 0 it all follows; 1 it does not; 2 it could not be checked.`,
 Record %s and results follow from the plan and %d runs.
 Signed by %s, key %s, trusted by %s.
 `, res.Results.Statement, r.EventID, len(res.Results.Runs), r.Signer.ID, r.Fingerprint, whose)
+			if n := res.Results.TakenOver(); n > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "Trained before the plan was written: %d of the runs.\n", n)
+			}
+			if len(res.Uncovered) > 0 {
+				fmt.Fprintf(cmd.OutOrStdout(), "Not in the record, and not checked: %s.\n", strings.Join(res.Uncovered, ", "))
+			}
 			return nil
 		},
 	}

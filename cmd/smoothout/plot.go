@@ -73,7 +73,7 @@ of a sweep, are looked through.
 type gathered struct {
 	runs      []report.TrainingRun
 	sharpness []*sharpness.File
-	sections  []report.Section // landscapes
+	surveys   []report.Survey
 }
 
 // gather reads everything that can be drawn.
@@ -84,7 +84,7 @@ func gather(args []string) ([]report.Section, error) {
 		if err != nil {
 			return nil, err
 		}
-		before := len(g.runs) + len(g.sharpness) + len(g.sections)
+		before := len(g.runs) + len(g.sharpness) + len(g.surveys)
 		if info.IsDir() {
 			err = filepath.WalkDir(arg, func(path string, d fs.DirEntry, err error) error {
 				if err != nil || d.IsDir() {
@@ -98,7 +98,7 @@ func gather(args []string) ([]report.Section, error) {
 		if err != nil {
 			return nil, err
 		}
-		if len(g.runs)+len(g.sharpness)+len(g.sections) == before {
+		if len(g.runs)+len(g.sharpness)+len(g.surveys) == before {
 			return nil, cli.Hint(fmt.Errorf("%s: nothing to draw", arg), "name runs of smoothout train, or files of smoothout sharpness and landscape")
 		}
 	}
@@ -117,7 +117,15 @@ func gather(args []string) ([]report.Section, error) {
 		}
 		sections = append(sections, report.Section{Title: "Sharpness", Figures: figures})
 	}
-	return append(sections, g.sections...), nil
+	for i, figures := range report.Landscapes(g.surveys) {
+		if len(figures) > 0 { // none while nothing is measured
+			sections = append(sections, report.Section{Title: "Landscape: " + g.surveys[i].Name, Figures: figures})
+		}
+	}
+	if len(sections) == 0 {
+		return nil, cli.Hint(fmt.Errorf("%w: no loss is measured yet", report.ErrNothing), "finish the landscape: the command that began it goes on")
+	}
+	return sections, nil
 }
 
 // add reads one file. In a directory, only files of known names are looked at.
@@ -141,12 +149,8 @@ func (g *gathered) add(path string, named bool) error {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimSuffix(base, ".jsonl")
-		figures, err := report.Landscape(filepath.Join(filepath.Base(filepath.Dir(path)), name), grid)
-		if err != nil {
-			return err
-		}
-		g.sections = append(g.sections, report.Section{Title: "Landscape: " + filepath.Join(filepath.Base(filepath.Dir(path)), name), Figures: figures})
+		name := filepath.Join(filepath.Base(filepath.Dir(path)), strings.TrimSuffix(base, ".jsonl"))
+		g.surveys = append(g.surveys, report.Survey{Name: name, Grid: grid})
 	}
 	return nil
 }

@@ -50,7 +50,12 @@ Everything lands in the --out directory, file by file. An interrupted study is
 continued by the same command: finished runs are kept, an unfinished one goes
 on from its checkpoint, and the numbers are those of an uninterrupted study.
 With --sweep DIR the runs are those of smoothout sweep in DIR: finished ones are
-taken over if their configuration is the plan's, missing ones are made there.
+taken over if their configuration is the plan's, missing ones are made there. A run
+that is older than the plan of the study is marked so, in its file, the results and
+the record.
+
+Files of smoothout landscape that lie in landscapes/ below --out are on the report;
+the record holds the digests of those that are there when it is signed.
 
 With --resume the plan is taken from the --out directory, and it is an error
 if there is nothing to continue or --plan names another plan.
@@ -121,8 +126,7 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d arms × %d seeds, %d workers, backend %s\n",
 			plan.Name, dir, len(plan.Sweep.Arms), len(plan.Seeds()), f.workers, name)
 	}
-	_, err = os.Stat(dir.Path("bundle.json"))
-	signed := err == nil
+	was := signed(dir)
 
 	bar := newProgress(stderr)
 	res, err := replicate.Run(cmd.Context(), plan, replicate.Options{
@@ -137,7 +141,7 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	if err != nil {
 		return explain(err, dir)
 	}
-	if signed && idle {
+	if was && idle {
 		fmt.Fprintln(stderr, "smoothout: this study was already finished; nothing was run")
 	}
 	// What people read is made from the files, and made again every time.
@@ -155,6 +159,12 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	}
 	printResult(cmd.OutOrStdout(), dir, res)
 	return nil
+}
+
+// signed reports whether a study has its record.
+func signed(dir study.Dir) bool {
+	_, err := os.Stat(dir.Path("bundle.json"))
+	return err == nil
 }
 
 // choosePlan finds the plan and the directory of the study.
@@ -279,6 +289,8 @@ func explain(err error, dir study.Dir) error {
 		return cli.Hint(err, "a run is taken over if it is the plan's: choose another --sweep directory, or move that run away")
 	case errors.Is(err, study.ErrIncomplete):
 		return cli.Hint(err, "another process is at it: run the same command again when it is done")
+	case errors.Is(err, study.ErrRunFile) && signed(dir):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "the study is signed: put back the file that the record is about; a run made now would be another one"}
 	case errors.Is(err, study.ErrRunFile):
 		return cli.Hint(err, "move that file away and run the same command again; only that run is made anew")
 	case errors.Is(err, train.ErrCheckpointDamaged), errors.Is(err, train.ErrCheckpointForeign):

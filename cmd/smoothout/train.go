@@ -27,6 +27,7 @@ type runFlags struct {
 	saveSteps               int
 	saveEvery               time.Duration
 	keepEvery, monitor      int
+	monitorSteps            int
 	loaders                 int
 	noCost                  bool
 	tune                    float64
@@ -47,7 +48,13 @@ you like by flags. Without any it trains F1 on generated digits for a minute.
 An interrupted run is continued by the same command, or by --resume, which takes
 everything from the --out directory; it ends with the bits of a run that was
 never interrupted. The validation split serves every choice; the test set is read
-once, after the last epoch.`,
+once, after the last epoch.
+
+Two losses are reported for every method. The "noisy" one ("loss" for plain SGD,
+"perturbed loss" for SAM) is what was minimised: at w+e, on augmented samples, with the
+statistics of each ghost batch, as a mean over the epoch (metrics.jsonl: of single steps).
+The "clean" one is measured at w itself, with the running statistics, on --monitor
+training samples as they are: after every epoch, and every --monitor-steps steps.`,
 		Args: cobra.NoArgs,
 		Example: `  smoothout train
   smoothout train --recipe paper/f1-lb --method adasmoothout --strength 0.1 --epochs 5 --out runs/ada
@@ -100,6 +107,7 @@ func addOptions(cmd *cobra.Command, f *runFlags) {
 	flags.DurationVar(&f.saveEvery, "save-every", 10*time.Minute, "also save within an epoch when so much time has passed (0: only after epochs)")
 	flags.IntVar(&f.keepEvery, "keep-every", 0, "keep the weights of every so many epochs (0: only the best and the last)")
 	flags.IntVar(&f.monitor, "monitor", 2000, "training samples measured at clean weights after each epoch (-1: all)")
+	flags.IntVar(&f.monitorSteps, "monitor-steps", 0, "measure them also after every so many optimizer steps (0: only after epochs)")
 	flags.IntVar(&f.loaders, "loaders", min(4, runtime.NumCPU()), "goroutines that read samples ahead of the steps")
 	flags.BoolVar(&f.noCost, "no-cost", false, "do not measure what a step costs beside one of plain SGD")
 }
@@ -109,7 +117,7 @@ func (f runFlags) options() (experiment.Options, error) {
 	return experiment.Options{
 		DataDir: f.data, Backend: newBackend, BackendName: name, Init: f.init,
 		SaveSteps: f.saveSteps, SaveInterval: f.saveEvery, KeepEvery: f.keepEvery,
-		Monitor: f.monitor, Loaders: f.loaders, Cost: !f.noCost,
+		Monitor: f.monitor, MonitorSteps: f.monitorSteps, Loaders: f.loaders, Cost: !f.noCost,
 	}, err
 }
 
@@ -275,7 +283,7 @@ func explainRun(cmd *cobra.Command, err error, dir experiment.Dir) error {
 	case errors.Is(err, train.ErrWeights):
 		return cli.Hint(err, "the file must hold every tensor of the network, by name and shape: smoothout export writes one")
 	case errors.Is(err, datasets.ErrMissing):
-		return cli.Hint(err, "name the directory that has the files with --data, or fetch them: smoothout data get NAME; generated digits need none: --dataset %s", experiment.Glyphs)
+		return cli.Hint(err, "name the directory that has the files with --data (for a folder of images, the folder itself: --dataset ./DIR), or fetch them: smoothout data get NAME; generated digits need none: --dataset %s", experiment.Glyphs)
 	case errors.Is(err, train.ErrRecipe), errors.Is(err, train.ErrModel):
 		return cli.Hint(err, "change it with the flags of smoothout train --help")
 	}
@@ -285,7 +293,7 @@ func explainRun(cmd *cobra.Command, err error, dir experiment.Dir) error {
 // resumeRun is what to type to continue a run as it was begun.
 func resumeRun(cmd *cobra.Command, dir experiment.Dir) string {
 	words := []string{toolCommand("smoothout"), "train --resume --out", quote(string(dir))}
-	for _, name := range []string{"data", "save-steps", "save-every", "keep-every", "monitor", "loaders", "no-cost"} {
+	for _, name := range []string{"data", "save-steps", "save-every", "keep-every", "monitor", "monitor-steps", "loaders", "no-cost"} {
 		if flag := cmd.Flags().Lookup(name); flag != nil && flag.Changed {
 			words = append(words, "--"+name+"="+quote(flag.Value.String()))
 		}

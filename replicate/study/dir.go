@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/openpith/evidence/internal/atomicfile"
 	"github.com/openpith/evidence/pith"
@@ -36,6 +37,10 @@ func RunName(arm string, seed int64) string { return fmt.Sprintf("runs/%s-seed%d
 // WorkName is the folder in which runs are trained, each in a directory of
 // package experiment below it.
 const WorkName = "work"
+
+// LandscapeFolder is where a study keeps the files of smoothout landscape that
+// its page shows. The record names those that lie there when it is signed.
+const LandscapeFolder = "landscapes"
 
 // Create makes the directory ready for plan p. An existing study of the same
 // plan is left as it is, to be continued; one of another plan is refused with
@@ -65,10 +70,11 @@ func (d Dir) Create(p *Plan) error {
 	return d.Write("plan.json", p.JSON())
 }
 
-// ours tells what a start that was interrupted before plan.json can have left.
+// ours tells what may be there before plan.json: what a start that was
+// interrupted can have left, and landscapes of the runs to be taken over.
 func (d Dir) ours(name string) bool {
 	switch {
-	case name == lockName, strings.HasSuffix(name, ".tmp"):
+	case name == lockName, name == LandscapeFolder, strings.HasSuffix(name, ".tmp"):
 		return true
 	case name == "runs":
 		entries, err := os.ReadDir(d.Path(name))
@@ -115,6 +121,15 @@ func (d Dir) Plan() (*Plan, error) {
 		return nil, fmt.Errorf("%s: %w", d.Path("plan.json"), err)
 	}
 	return p, nil
+}
+
+// Begun is when plan.json was written, by the clock of the file system.
+func (d Dir) Begun() (time.Time, error) {
+	info, err := os.Stat(d.Path("plan.json"))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
 }
 
 // WriteRun keeps a finished or failed run of plan p.

@@ -35,7 +35,11 @@ type Results struct {
 	Reported     []Difference  `json:"reported"` // arms that are not judged, in the order of the plan
 	Arms         []ArmSummary  `json:"arms"`
 	Correlations []Correlation `json:"correlations"` // of each measure, in the order of the plan
-	Runs         []RunResult   `json:"runs"`         // all of them, in the order of the plan
+	// ByBatch has the same correlations among the runs of one batch size, in the
+	// order of the plan: over all runs, a difference between batch sizes can hide
+	// or turn what holds within each. Results of earlier programs lack it.
+	ByBatch []BatchCorrelations `json:"correlations_by_batch,omitempty"`
+	Runs    []RunResult         `json:"runs"` // all of them, in the order of the plan
 }
 
 // A Summary describes one number over the seeds of an arm.
@@ -76,12 +80,19 @@ type Correlation struct {
 	Kendall   *stats.Interval `json:"kendall,omitempty"`
 }
 
+// BatchCorrelations are those of the runs with one batch size.
+type BatchCorrelations struct {
+	Batch        int           `json:"batch"` // samples per optimizer step, as the recipe says
+	Correlations []Correlation `json:"correlations"`
+}
+
 // A RunResult is a run with the digest of all that its file says of it.
 type RunResult struct {
 	Arm           string     `json:"arm"`
 	Seed          int64      `json:"seed"`
 	Status        string     `json:"status"`
 	Error         string     `json:"error,omitempty"`
+	TakenOver     bool       `json:"taken_over,omitempty"` // see [Run]
 	SHA256        string     `json:"sha256"`
 	Final         *Final     `json:"final,omitempty"`
 	Measures      []Measured `json:"measures"`
@@ -123,6 +134,9 @@ type Comparison struct {
 //	              t-test is below alpha after Holm's correction
 //	inconclusive  otherwise
 //
+// Before they meet a threshold or become words, numbers are rounded to 1e-12,
+// so that the last bit of a sum, which depends on the processor, decides nothing.
+//
 // The study is what all comparisons agree on; mixed when at least one, but not
 // every one, is successful; inconclusive when none is and some could not tell.
 func (p *Plan) Judge(runs []Run) (*Results, error) {
@@ -153,9 +167,12 @@ func (p *Plan) Judge(runs []Run) (*Results, error) {
 		c.Outcome, c.Reason = p.Outcome.judge(c)
 	}
 	res.Correlations = p.correlate(ordered)
+	if res.ByBatch, err = p.correlateByBatch(ordered); err != nil {
+		return nil, err
+	}
 	for _, r := range ordered {
 		res.Runs = append(res.Runs, RunResult{
-			Arm: r.Arm, Seed: r.Seed, Status: r.Status, Error: r.Error, SHA256: digest(r),
+			Arm: r.Arm, Seed: r.Seed, Status: r.Status, Error: r.Error, TakenOver: r.TakenOver, SHA256: digest(r),
 			Final: r.Final, Measures: r.Measures, WeightsSHA256: r.WeightsSHA256,
 		})
 	}
@@ -228,13 +245,37 @@ func (p *Plan) difference(arm string, runs []Run) Difference {
 			continue
 		}
 		d.Seeds = append(d.Seeds, r.Seed)
-		d.Differences = append(d.Differences, r.Final.TestAccuracy-b.Final.TestAccuracy)
+		// Rounded, or equal differences would leave a spread of rounding errors.
+		d.Differences = append(d.Differences, steady(r.Final.TestAccuracy-b.Final.TestAccuracy))
 	}
 	if len(d.Differences) >= 1 {
 		s := stats.Summarize(d.Differences)
 		d.Effect = &s
 	}
 	return d
+}
+
+// correlateByBatch does so among the runs of each batch size.
+func (p *Plan) correlateByBatch(runs []Run) ([]BatchCorrelations, error) {
+	var batches []int
+	of := map[int][]Run{}
+	for i, a := range p.Arms {
+		s, err := a.Setting()
+		if err != nil {
+			return nil, fmt.Errorf("%w: arms: %s: config: %w", ErrPlan, a.Name, err)
+		}
+		b := s.Recipe.Batch
+		if !slices.Contains(batches, b) {
+			batches = append(batches, b)
+		}
+		n := len(p.Seeds()) // runs are in the order of the plan
+		of[b] = append(of[b], runs[i*n:(i+1)*n]...)
+	}
+	var out []BatchCorrelations
+	for _, b := range batches {
+		out = append(out, BatchCorrelations{b, p.correlate(of[b])})
+	}
+	return out, nil
 }
 
 // correlate sets every measure against the generalisation gap.
@@ -268,17 +309,24 @@ func (p *Plan) correlate(runs []Run) []Correlation {
 	return out
 }
 
+// steady rounds a fraction or a probability to 1e-12.
+func steady(x float64) float64 { return math.Round(x*1e12) / 1e12 }
+
 func (o Outcome) judge(c *Comparison) (outcome, reason string) {
+	var mean, high float64
+	if c.Effect != nil {
+		mean, high = steady(c.Effect.Mean), steady(c.Effect.High)
+	}
 	switch {
 	case c.FailedRuns > 0:
 		return Inconclusive, fmt.Sprintf("%d of the runs failed", c.FailedRuns)
 	case len(c.Differences) < MinimumPairs:
 		return Inconclusive, fmt.Sprintf("%d pairs are fewer than %d", len(c.Differences), MinimumPairs)
-	case c.Effect.High < o.MinimumEffect:
+	case high < o.MinimumEffect:
 		return Failed, fmt.Sprintf("the interval excludes an improvement of %.2f points", 100*o.MinimumEffect)
-	case c.Effect.Mean < o.MinimumEffect || c.Effect.Mean <= 0:
+	case mean < o.MinimumEffect || mean <= 0:
 		return Inconclusive, fmt.Sprintf("the mean is below %.2f points, which the interval does not exclude", 100*o.MinimumEffect)
-	case !(c.PAdjusted < o.Alpha):
+	case !(steady(c.PAdjusted) < o.Alpha):
 		return Inconclusive, fmt.Sprintf("p after Holm's correction is not below %v", o.Alpha)
 	}
 	return Successful, fmt.Sprintf("at least %.2f points, and p after Holm's correction below %v", 100*o.MinimumEffect, o.Alpha)
@@ -355,21 +403,35 @@ func (p *Plan) statement(res *Results) string {
 			parts = append(parts, fmt.Sprintf("%s: %s, no complete pair (%s)", label, c.Outcome, c.Reason))
 		case c.Effect.N == 1:
 			parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s in the only pair: %s (%s)",
-				label, 100*c.Effect.Mean, base, c.Outcome, c.Reason))
+				label, inPoints(c.Effect.Mean), base, c.Outcome, c.Reason))
 		default:
 			parts = append(parts, fmt.Sprintf("%s %+.2f points of test accuracy against %s (95 %% interval %+.2f to %+.2f, n = %d, Holm's p %s): %s, %s",
-				label, 100*c.Effect.Mean, base, 100*c.Effect.Low, 100*c.Effect.High,
+				label, inPoints(c.Effect.Mean), base, inPoints(c.Effect.Low), inPoints(c.Effect.High),
 				c.Effect.N, formatP(c.PAdjusted), c.Outcome, c.Reason))
 		}
 	}
 	return fmt.Sprintf("Outcome: %s. %s.", res.Outcome, strings.Join(parts, "; "))
 }
 
+// inPoints is a fraction in percentage points, without the last bits.
+func inPoints(x float64) float64 { return math.Round(x*1e12)/1e10 + 0 } // 0, not -0
+
 func formatP(p float64) string {
-	if p < 0.001 {
+	if p = steady(p); p < 0.001 {
 		return "< 0.001"
 	}
 	return fmt.Sprintf("= %.3f", p)
+}
+
+// TakenOver counts the runs that are older than the plan (see [Run]).
+func (r *Results) TakenOver() int {
+	n := 0
+	for _, run := range r.Runs {
+		if run.TakenOver {
+			n++
+		}
+	}
+	return n
 }
 
 // JSON is the content of results.json.

@@ -31,6 +31,9 @@ type Run struct {
 	ConfigSHA256 string `json:"config_sha256"`
 	Status       string `json:"status"`
 	Error        string `json:"error,omitempty"` // why it failed
+	// TakenOver says that its training began before the plan of the study was
+	// written down: it was made by a sweep. Files of earlier programs do not say.
+	TakenOver bool `json:"taken_over,omitempty"`
 	// BatchNorm says which statistics all numbers at clean weights used:
 	// "running", "recalibrated" or "none".
 	BatchNorm     string     `json:"batch_norm,omitempty"`

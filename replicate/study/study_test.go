@@ -188,6 +188,62 @@ func TestJudgeInsistsOnEveryRun(t *testing.T) {
 	}
 }
 
+// Within each batch size the flatter networks have the smaller gap; over all, the
+// large batches are sharper and yet have the smaller gap, since they learned less.
+func TestCorrelationsByBatch(t *testing.T) {
+	p := examplePlan()
+	for i := range p.Arms {
+		if i%2 == 1 {
+			p.Arms[i].Config = json.RawMessage(strings.Replace(string(p.Arms[i].Config), `"batch": 64`, `"batch": 8`, 1))
+		}
+	}
+	runs := runsWith(p, nil)
+	for i := range runs {
+		large := i/5%2 == 0
+		k := float64(i%5) + 5*float64(i/10) // counts the runs of one batch size
+		runs[i].Final.TrainAccuracy, runs[i].Measures[0].Value = 0.9+0.001*k, 1+k
+		if large {
+			runs[i].Final.TrainAccuracy, runs[i].Measures[0].Value = 0.7+0.001*k, 100+k
+		}
+	}
+	res, err := p.Judge(runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := res.Correlations[0].Kendall; k == nil || k.Value > -0.05 {
+		t.Errorf("over all runs %+v, want a negative τ", k)
+	}
+	if len(res.ByBatch) != 2 || res.ByBatch[0].Batch != 64 || res.ByBatch[1].Batch != 8 {
+		t.Fatalf("groups: %+v", res.ByBatch)
+	}
+	for _, b := range res.ByBatch {
+		if c := b.Correlations[0]; c.N != 10 || c.Kendall == nil || !(c.Kendall.Value > 1-1e-9) || len(b.Correlations) != 2 {
+			t.Errorf("batch %d: %+v, want τ = 1 over 10 runs", b.Batch, c)
+		}
+	}
+}
+
+// An improvement of exactly what counts is one, however the sums round.
+func TestThresholdsStandAboveRounding(t *testing.T) {
+	p := examplePlan()
+	base := []float64{0.9031, 0.9127, 0.9243, 0.9009, 0.9188}
+	so, ada := make([]float64, 5), make([]float64, 5)
+	for i, b := range base {
+		so[i] = b + 0.001                                                  // constant but for rounding
+		ada[i] = b + []float64{0.0009, 0.0011, 0.00105, 0.00095, 0.001}[i] // 0.001 on average
+	}
+	res, err := p.Judge(runsWith(p, map[string][]float64{"sgd": base, "so": so, "ada": ada}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := res.Comparisons[0]; c.Outcome != Successful || c.T != 0 || c.Effect.SD != 0 {
+		t.Errorf("constant: %+v", c)
+	}
+	if c := res.Comparisons[1]; c.Outcome != Successful {
+		t.Errorf("on average: %+v, mean %v", c, c.Effect.Mean)
+	}
+}
+
 // The verdict must not depend on the order in which runs finished.
 func TestJudgeIgnoresOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
