@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/httpserve"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/archive"
 	"github.com/openpith/evidence/resolver/mirror"
@@ -259,11 +261,19 @@ func openArchive(ctx context.Context, where string) (*archive.Manifest, archive.
 // serveArchive offers the archive in a directory at /archive. Nothing is opened
 // under a name that a reader chose: it must be that of the manifest or of one of
 // its packs.
-func serveArchive(mux *http.ServeMux, dir string) error {
+func serveArchive(mux *http.ServeMux, dir string, clientIP func(*http.Request) netip.Addr) error {
+	slots := httpserve.NewSlots(64, 4)
 	if _, err := archive.Open(dir); err != nil {
 		return archiveFailed(err)
 	}
 	mux.HandleFunc("GET /archive/{name}", func(w http.ResponseWriter, r *http.Request) {
+		release, ok := slots.Take(resolver.Customer(clientIP(r)))
+		if !ok {
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "limit: too many files of the archive at once, try again in a few seconds", http.StatusServiceUnavailable)
+			return
+		}
+		defer release()
 		m, err := archive.Open(dir) // now: it may have been exchanged
 		if err != nil {
 			http.Error(w, "the archive cannot be read", http.StatusInternalServerError)
@@ -289,18 +299,9 @@ func serveArchive(mux *http.ServeMux, dir string) error {
 		h.Set("ETag", `"`+tag+`"`)
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Access-Control-Allow-Origin", "*")
-		http.ServeContent(&patient{w}, r, "", time.Time{}, f)
+		http.ServeContent(&httpserve.Paced{ResponseWriter: w, Wait: 30 * time.Second, Bytes: 256 << 10}, r, "", time.Time{}, f)
 	})
 	return nil
-}
-
-// patient is an answer that may take long, as long as it is taken.
-type patient struct{ http.ResponseWriter }
-
-func (p *patient) Write(b []byte) (int, error) {
-	// Not supported by recorders of tests; the server's own limit holds then.
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(30 * time.Second))
-	return p.ResponseWriter.Write(b)
 }
 
 // A cloning fills a store from an archive.
