@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/netip"
 	"os"
@@ -255,7 +256,9 @@ func openArchive(ctx context.Context, where string) (*archive.Manifest, archive.
 	}
 	defer manifest.Close()
 	m, err := archive.Read(manifest)
-	return m, client.Open, err
+	packs := *client
+	packs.Limits.Answer = math.MaxInt64 // a pack is as long as the manifest says, and cut off there
+	return m, packs.Open, err
 }
 
 // serveArchive offers the archive in a directory at /archive. Nothing is opened
