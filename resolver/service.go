@@ -38,7 +38,8 @@ type Service struct {
 
 	mu      sync.Mutex
 	trust   *pith.Trust
-	changed chan struct{} // closed with the next commit
+	unfit   map[string]bool // accepted key documents that do not fit it
+	changed chan struct{}   // closed with the next commit
 }
 
 // A Submission is something that somebody wants to be kept: a bundle, an event,
@@ -94,7 +95,7 @@ func NewService(c Config) (*Service, error) {
 	case c.Key == nil:
 		return nil, errors.New("a resolver needs a key of its own")
 	}
-	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, changed: make(chan struct{})}
+	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, unfit: map[string]bool{}, changed: make(chan struct{})}
 	if s.unknown == "" {
 		s.unknown = Queued
 	}

@@ -172,7 +172,7 @@ type Update struct {
 	Bundle []byte     // gzip
 	Events []Event    // those that the store does not have yet; Seq is the store's
 	Keys   []Key      // to be declared unless they are
-	Cites  []Citation // of the new events; Seq is the store's
+	Cites  []Citation // of the new events, whose Seq is the store's, and of others, with their Seq
 }
 
 // Committed tells what Commit gave to an update.

@@ -94,9 +94,10 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	return nil, false
 }
 
+// client is who sent a request, for limits.
 func (s *Server) client(r *http.Request) netip.Addr {
 	if s.ClientIP != nil {
-		return s.ClientIP(r)
+		return Customer(s.ClientIP(r))
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -106,7 +107,13 @@ func (s *Server) client(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	if addr = addr.Unmap(); addr.Is6() { // one customer has a whole /64
+	return Customer(addr)
+}
+
+// Customer is the address by which limits know who has an address: itself, of
+// IPv6 its network of 64 bits, all of which one customer has.
+func Customer(addr netip.Addr) netip.Addr {
+	if addr = addr.Unmap(); addr.Is6() {
 		if p, err := addr.WithZone("").Prefix(64); err == nil {
 			return p.Addr()
 		}

@@ -134,7 +134,6 @@ func (s *Store) put(u resolver.Update) {
 		}
 	}
 	for _, c := range u.Cites {
-		c.Seq = first
 		for i, e := range u.Events {
 			if e.ID == c.EventID && e.Invalid == "" {
 				c.Seq = first + int64(i)

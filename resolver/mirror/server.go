@@ -121,6 +121,8 @@ type UpstreamHealth struct {
 	Lag    int64  `json:"lag"`    // events between the two
 	At     string `json:"at"`     // when it was last asked with success, "" for never
 	Error  string `json:"error,omitempty"`
+
+	Evidence int `json:"evidence,omitempty"` // pairs of its checkpoints that are not of one log
 }
 
 func (s *Server) init() {

@@ -363,7 +363,10 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 			count.Events++
 		}
 		for _, c := range u.Cites {
-			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, seqs[c.EventID], id, c.EventID, c.Relation)
+			if seq, fresh := seqs[c.EventID]; fresh {
+				c.Seq = seq
+			}
+			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, c.Seq, id, c.EventID, c.Relation)
 			if err != nil {
 				return nil, fmt.Errorf("citation %s: %w", c.EventID, err)
 			}
