@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -302,4 +306,102 @@ func TestKeyInAPayload(t *testing.T) {
 	submit(t, s, declaration)
 	_, event := correction(t, carol, "by carol")
 	submit(t, s, event)
+}
+
+// A slow request sends its body when it is told to.
+type slow struct {
+	parts chan []byte
+	rest  []byte
+	read  chan struct{} // closed when all that was sent so far is read
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		var ok bool
+		if s.rest, ok = <-s.parts; !ok {
+			return 0, io.EOF
+		}
+		if len(s.rest) == 0 {
+			close(s.read)
+			return 0, nil
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// TestBodiesAreBounded: who sends too often is told so before anything is read,
+// and all that is being read together has a limit.
+func TestBodiesAreBounded(t *testing.T) {
+	at := func(c *resolver.Config) { c.Limits = resolver.Limits{PerAddress: 0.001, Burst: 1} }
+	serve := func(s *resolver.Server, from string, body io.Reader) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, "/events", body)
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		mux := http.NewServeMux()
+		s.Routes(mux)
+		mux.ServeHTTP(w, r)
+		return w
+	}
+	server := &resolver.Server{Service: service(t, at), Memory: 1 << 20}
+	if w := serve(server, "192.0.2.1:1", strings.NewReader("nonsense")); w.Code != http.StatusUnprocessableEntity {
+		t.Fatalf("first: %d", w.Code)
+	}
+	unread := &slow{parts: make(chan []byte)} // nothing ever comes
+	if w := serve(server, "192.0.2.1:1", unread); w.Code != http.StatusTooManyRequests {
+		t.Errorf("second: %d", w.Code)
+	}
+	big := &slow{parts: make(chan []byte), read: make(chan struct{})}
+	done := make(chan int)
+	go func() { done <- serve(server, "192.0.2.2:1", big).Code }()
+	big.parts <- bytes.Repeat([]byte(" "), 700<<10)
+	big.parts <- nil
+	<-big.read
+	w := serve(server, "192.0.2.3:1", strings.NewReader(strings.Repeat(" ", 700<<10)))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one too many: %d %v", w.Code, w.Header())
+	}
+	close(big.parts)
+	if code := <-done; code != http.StatusUnprocessableEntity {
+		t.Errorf("the slow one: %d", code)
+	}
+	if w := serve(server, "192.0.2.4:1", strings.NewReader(strings.Repeat(" ", 700<<10))); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("when there is room again: %d", w.Code)
+	}
+}
+
+// TestDeclaredKeysAreBounded: nobody fills a mirror with keys, and a known key
+// can be declared as often as one likes.
+func TestDeclaredKeysAreBounded(t *testing.T) {
+	now := day.Add(time.Hour)
+	s := service(t, func(c *resolver.Config) {
+		c.Limits = resolver.Limits{PerAddress: 1e6, Burst: 5} // submissions themselves are free
+		c.Now = func() time.Time { now = now.Add(time.Millisecond); return now }
+	})
+	declare := func(name, from string) error {
+		d, err := resolver.DeclareKey(keyOf(name), day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return send(t, s, from, d)
+	}
+	for i := range 5 {
+		if err := declare(fmt.Sprint("key", i), "192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var r *resolver.Refusal
+	if err := declare("key6", "192.0.2.1"); !errors.As(err, &r) || r.Code != resolver.CodeRateAddress || r.Retry <= 0 {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := declare("key0", "192.0.2.1"); err != nil {
+		t.Errorf("a known one: %v", err)
+	}
+	if err := declare("other", "192.0.2.2"); !errors.As(err, &r) {
+		t.Errorf("more than all may: %v", err)
+	}
+	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 5 {
+		t.Errorf("%+v %v", c, err)
+	}
 }

@@ -242,7 +242,14 @@ func (f *fsck) held() error {
 				break
 			}
 			for _, h := range held {
-				f.heldOne(h)
+				whole, err := f.store.HeldByID(f.ctx, h.ID)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				f.heldOne(whole)
 			}
 			after = held[len(held)-1].ID
 		}

@@ -148,6 +148,9 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 			return
 		}
 		key.DeclaredAt = s.now().UTC().Truncate(time.Second)
+		if !j.Unlimited && !s.mayDeclare(ctx, j, key.Fingerprint) {
+			return
+		}
 		if j.err = s.store.PutKey(ctx, key); j.err == nil {
 			j.receipt = &Receipt{Key: key.Fingerprint, At: key.DeclaredAt}
 		}
@@ -163,6 +166,36 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 		return
 	}
 	j.refusal = &Refusal{Status: Queued, Code: CodeKeyDocument, Detail: "a key document changes who is believed: it waits for a moderator"}
+}
+
+// New keys cost whoever declares them nothing, and they stay: so many per second
+// come in of one sender, and of all.
+const (
+	declaredBySender = 1.0 / 60
+	declaredByAll    = 1.0
+)
+
+// mayDeclare asks whether a sender may declare a key, which is no question for
+// one that is known.
+func (s *Service) mayDeclare(ctx context.Context, j *job, fingerprint string) bool {
+	if s.limits.PerAddress < 0 {
+		return true
+	}
+	if _, err := s.store.Key(ctx, fingerprint); !errors.Is(err, ErrNotFound) {
+		j.err = err
+		return err == nil
+	}
+	wait, ok := s.limits.take("keys from "+j.From, declaredBySender, 1)
+	of := "from " + j.From
+	if ok {
+		wait, ok = s.limits.take("keys", declaredByAll, 1)
+		of = "in all"
+	}
+	if !ok {
+		j.refuse(CodeRateAddress, "too many new keys %s; a bundle brings its keys with it", of)
+		j.refusal.Retry = wait
+	}
+	return ok
 }
 
 func bytesKind(data []byte) string {

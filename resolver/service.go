@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -53,6 +54,8 @@ type Submission struct {
 	Trust *pith.Trust
 	// Unlimited lifts the limits on the rate: whoever runs the mirror may load it.
 	Unlimited bool
+
+	asked bool // whether From may send so much
 }
 
 // An Outcome is what became of one of several submissions: a receipt or a
@@ -113,6 +116,15 @@ func NewService(c Config) (*Service, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// ask takes a submission out of the bucket of who sends it, before it is read.
+func (s *Service) ask(from string) *Refusal {
+	wait, ok := s.limits.take("from "+from, s.limits.PerAddress, 1)
+	if ok {
+		return nil
+	}
+	return &Refusal{Status: Refused, Code: CodeRateAddress, Retry: wait, Detail: fmt.Sprintf("more than %g submissions per second from %s", s.limits.PerAddress, from)}
 }
 
 // Store returns the store that the service writes to.

@@ -131,7 +131,8 @@ type Store interface {
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
 	// Held returns up to limit submissions of a status with a number greater
-	// than `after`, in the order of their numbers.
+	// than `after`, in the order of their numbers, without their data, which may
+	// be large and is strangers' choice.
 	Held(ctx context.Context, status Status, after int64, limit int) ([]Held, error)
 
 	// HeldByID returns one. Errors: ErrNotFound.

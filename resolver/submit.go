@@ -79,7 +79,6 @@ type job struct {
 	suffix  string   // of its record
 	entries []Digest // of the events that it holds
 	ids     []string // their ids, "" for what is not valid
-	asked   bool     // whether its address may send so much
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
 
@@ -166,10 +165,7 @@ func (s *Service) read(ctx context.Context, j *job) {
 		}
 		if !j.asked {
 			j.asked = true
-			if wait, ok := s.limits.take("from "+j.From, s.limits.PerAddress, 1); !ok {
-				j.refuse(CodeRateAddress, "more than %g submissions per second from %s", s.limits.PerAddress, j.From)
-				j.refusal.Retry = wait
-			}
+			j.refusal = s.ask(j.From)
 		}
 	}
 	if j.refusal == nil {

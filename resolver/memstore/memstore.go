@@ -429,6 +429,7 @@ func (s *Store) Held(_ context.Context, status resolver.Status, after int64, lim
 	var out []resolver.Held
 	for _, h := range s.held {
 		if h.Status == status && h.ID > after && len(out) < limit {
+			h.Data = nil
 			out = append(out, h)
 		}
 	}
