@@ -125,9 +125,7 @@ func (g regime) recipe(name, title string, batch int) Config {
 			Recalibrate: -1, Seed: 1,
 		},
 	}
-	if a := datasets.Reference(g.data); a != (datasets.Augmentation{}) {
-		c.Data.Augment = &a
-	}
+	c.Data.Augment = optional(datasets.Reference(g.data))
 	if c.Data.folder() {
 		crop := "random" // of the reference's AlexNets
 		if g.network == "resnet18" {

@@ -29,6 +29,10 @@ var Settings = []Setting{
 		if v != c.Data.Name { // sizes and digests were those of another set
 			old := c.Data
 			c.Data = Data{Name: v, Validation: old.Validation, Augment: old.Augment}
+			// What is usual for a set goes with it; what was chosen stays.
+			if augmentation(old.Augment) == datasets.Reference(old.Name) {
+				c.Data.Augment = optional(datasets.Reference(v))
+			}
 			if c.Data.folder() {
 				c.Data.Images = old.Images
 			}
@@ -353,9 +357,21 @@ func setAugment(c *Config, v string) error {
 			}
 		}
 	}
-	c.Data.Augment = nil
-	if a != (datasets.Augmentation{}) {
-		c.Data.Augment = &a
-	}
+	c.Data.Augment = optional(a)
 	return nil
+}
+
+// augmentation is what a configuration holds, nil for none.
+func augmentation(a *datasets.Augmentation) datasets.Augmentation {
+	if a == nil {
+		return datasets.Augmentation{}
+	}
+	return *a
+}
+
+func optional(a datasets.Augmentation) *datasets.Augmentation {
+	if a == (datasets.Augmentation{}) {
+		return nil
+	}
+	return &a
 }

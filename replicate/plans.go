@@ -108,7 +108,7 @@ func quick(haveMNIST func() bool) *study.Plan {
 		"Strengths were chosen on validation images of the generated digits with seeds 101 to 104, by mean accuracy, from a in {0.005, 0.01, 0.02, 0.04, 0.06, 0.08} and s in {0.05, 0.1, 0.2, 0.4}. They are used for MNIST as they are.",
 	}
 	if haveMNIST() {
-		p.Sweep.Set = set("dataset", "mnist", "train-samples", "2048", "test", "4000")
+		p.Sweep.Set = set("dataset", "mnist", "augment", "none", "train-samples", "2048", "test", "4000")
 		p.Title = "Quick replication of SmoothOut on a little of MNIST"
 	}
 	return p
@@ -191,7 +191,7 @@ func mnistF1Part() *study.Plan {
 
 func fashionF1() *study.Plan {
 	p := reference("fashion-f1", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 and of 128", "paper/f1-lb",
-		set("dataset", "fashion-mnist", "test", "all"), smallFashion.arms("sb", "batch", "128"), largeFashion.arms("lb"))
+		set("dataset", "fashion-mnist", "augment", "pad=2", "test", "all"), smallFashion.arms("sb", "batch", "128"), largeFashion.arms("lb"))
 	p.Notes = []string{notCopied, chosenFashion,
 		"Fashion-MNIST is not among the data sets of the paper; network and regime are those of MNIST."}
 	return p
@@ -202,7 +202,7 @@ func fashionF1() *study.Plan {
 // said of their minima needs that they come near one.
 func fashionF1Part() *study.Plan {
 	p := reference("fashion-f1-part", "SmoothOut and its rivals: F1 on Fashion-MNIST, batches of 4096 for 20 of 50 epochs and of 128 for 5", "paper/f1-lb",
-		set("dataset", "fashion-mnist", "test", "all"),
+		set("dataset", "fashion-mnist", "augment", "pad=2", "test", "all"),
 		smallFashion.arms("sb", "batch", "128", "epochs", "5"), largeFashion.arms("lb", "epochs", "20"))
 	p.Notes = []string{notCopied, chosenFashion,
 		"Fashion-MNIST is not among the data sets of the paper; network and regime are those of MNIST."}

@@ -10,13 +10,13 @@ import (
 	"strconv"
 	"strings"
 
-	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette/moreland"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/openpith/evidence/internal/stats"
 	"github.com/openpith/evidence/landscape"
 	"github.com/openpith/evidence/sharpness"
 )
@@ -633,9 +633,11 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	}
 	widen(&plt.Y)
 	plt.Legend.Top, plt.Legend.Left = true, true
-	tau := stat.Kendall(xs, ys, nil)
 	title := label + " and the generalisation gap"
-	answer := fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f.", len(xs), tau)
+	answer := fmt.Sprintf("Kendall's rank correlation over %d networks is not defined: there are fewer than 5, or one side does not vary.", len(xs))
+	if tau, ok := stats.Kendall(xs, ys); ok {
+		answer = fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f (%+.2f to %+.2f).", len(xs), tau.Value, tau.Low, tau.High)
+	}
 	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups,
 		Caption: "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."}, true
 }

@@ -65,6 +65,22 @@ func TestErfInv(t *testing.T) {
 	}
 }
 
+// Uniform numbers of float64 come closer to 1 than those of float32, which normal
+// numbers are made for.
+func TestNormalIsFinite(t *testing.T) {
+	exec := must(NewExec(backend, normal))
+	u := []float64{0, 0.25, 0.5, 1 - math.Ldexp(1, -24), 1 - math.Ldexp(1, -25), 1 - math.Ldexp(1, -26), 1 - math.Ldexp(1, -53)}
+	got := must(tensors.CopyFlatData[float64](must(exec.Call1(u))))
+	for i, x := range got {
+		if !(math.Abs(x) < 5.5) || i > 0 && x < got[i-1] {
+			t.Errorf("the quantile of %v is %v after %v", u[i], x, got)
+		}
+	}
+	if got[len(got)-1] < 5 || math.Abs(got[2]) > 1e-6 {
+		t.Errorf("%v", got)
+	}
+}
+
 // The laws, by their moments and by the fraction below some points.
 func TestLaws(t *testing.T) {
 	const n = 60000

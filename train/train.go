@@ -458,15 +458,31 @@ func (r *run) monitored() Samples {
 	}
 }
 
-// measure evaluates at clean weights. It returns nil for no samples.
+// measure evaluates at clean weights, while training; what is done is saved when
+// ctx ends. It returns nil for no samples.
 func (r *run) measure(ctx context.Context, what string, s Samples) (*Metrics, error) {
+	m, err := r.evaluate(ctx, what, s)
+	if ctx.Err() != nil && s != nil {
+		return nil, r.interrupted(ctx)
+	}
+	return m, err
+}
+
+// measureFinal is measure after the last epoch, whose checkpoint is there. It saves
+// nothing: the weights may be the average by now, which is not where training stopped.
+func (r *run) measureFinal(ctx context.Context, what string, s Samples) (*Metrics, error) {
+	m, err := r.evaluate(ctx, what, s)
+	if err != nil {
+		return nil, r.orInterrupted(ctx, err)
+	}
+	return m, nil
+}
+
+func (r *run) evaluate(ctx context.Context, what string, s Samples) (*Metrics, error) {
 	if s == nil {
 		return nil, nil
 	}
 	m, err := r.model.Evaluate(ctx, s)
-	if ctx.Err() != nil {
-		return nil, r.interrupted(ctx)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -529,13 +545,13 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			}
 		}
 	}
-	if out.Train, err = r.measure(ctx, "clean training loss", r.data.Train); err != nil {
+	if out.Train, err = r.measureFinal(ctx, "clean training loss", r.data.Train); err != nil {
 		return nil, err
 	}
-	if out.Validation, err = r.measure(ctx, "validation loss", r.data.Validation); err != nil {
+	if out.Validation, err = r.measureFinal(ctx, "validation loss", r.data.Validation); err != nil {
 		return nil, err
 	}
-	if out.Test, err = r.measure(ctx, "test loss", r.data.Test); err != nil {
+	if out.Test, err = r.measureFinal(ctx, "test loss", r.data.Test); err != nil {
 		return nil, err
 	}
 	out.Weights, err = r.model.Digest()
