@@ -297,7 +297,7 @@ func TestFolderTransparency(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, y := make([]float32, 2*48), make([]int32, 2)
-	f.Fill([]int{0, 1}, x, y)
+	f.Fill([]int{slices.Index(f.names, "a/1.png"), slices.Index(f.names, "a/2.png")}, x, y)
 	for i, v := range x[48:] {
 		if v != (*imagenet)[i%3][0] {
 			t.Fatalf("value %d is %v, want that of black", i, v)

@@ -30,7 +30,7 @@ func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, o
 		return smoothout.Tuned{}, err
 	}
 	plain.Recipe.Epochs = epochs // the beginning of the regime, not all of it in little
-	plain.Data.Test = NoTest
+	plain.Data = plain.Data.unread()
 	if plain.Recipe.Schedule == "cosine" {
 		plain.Recipe.Schedule = ""
 	}

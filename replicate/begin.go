@@ -109,7 +109,7 @@ func configs(p *study.Plan) ([]experiment.Config, error) {
 	}
 	for i, c := range out {
 		switch {
-		case c.Data.Test == experiment.NoTest:
+		case !c.Data.ReadsTest():
 			return fail(fmt.Errorf("arm %s does not read the test set, which the verdict is about", p.Sweep.Arms[i].Name))
 		case c.Data.Validation == 0:
 			return fail(fmt.Errorf("arm %s has no validation samples: choices are made on them, never on the test set", p.Sweep.Arms[i].Name))

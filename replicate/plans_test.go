@@ -3,8 +3,46 @@ package replicate
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"strings"
 	"testing"
+
+	"github.com/openpith/evidence/datasets"
 )
+
+// What the notes of a plan say of its images is what its arms do to them.
+func TestNotesOnAugmentation(t *testing.T) {
+	words := map[datasets.Augmentation]string{
+		{}:                              "Training images are neither shifted nor mirrored.",
+		{Pad: 2}:                        "Training images are padded and shifted by up to 2 pixels as in the reference, not mirrored.",
+		{Pad: 4, Fill: 127, Flip: true}: "Training images are padded with gray by 4 pixels, cropped and mirrored as in the reference.",
+	}
+	for _, mnist := range []bool{false, true} {
+		for _, name := range PlanNames() {
+			p := BuiltinPlan(name, func() bool { return mnist })
+			all, err := configs(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range all {
+				how := datasets.Augmentation{}
+				if c.Data.Augment != nil {
+					how = *c.Data.Augment
+				}
+				said := slices.ContainsFunc(p.Notes, func(n string) bool { return n == words[how] })
+				others := 0
+				for _, n := range p.Notes {
+					if strings.Contains(n, "mirrored") || strings.Contains(n, "shifted") {
+						others++
+					}
+				}
+				if words[how] == "" || !said || others != 1 {
+					t.Errorf("%s, arm %s: images are changed by %+v, the notes say %q", name, p.Sweep.Arms[i].Name, how, p.Notes)
+				}
+			}
+		}
+	}
+}
 
 // What a built-in plan trains must not change by accident: studies that were begun
 // with it would go on as something else.

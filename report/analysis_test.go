@@ -176,6 +176,28 @@ func TestRankCorrelationOfTies(t *testing.T) {
 	}
 }
 
+// A caption says how long a step is, which the norm decides.
+func TestCaptionOfRandomDirections(t *testing.T) {
+	for _, c := range []struct {
+		norm  objective.Norm
+		fixed objective.Selection
+		want  string
+		not   string
+	}{
+		{"", objective.Selection{}, "random directions from the network at 0;", "a step of 1"},
+		{objective.None, objective.Selection{}, "a step of 1 is √n long", "as the weights"},
+		{objective.Each, objective.Selection{}, "against each weight", "filters"},
+		{objective.Layer, objective.Selection{ExceptBatchNorm: true}, "against its layers: a step of 1 is as long as the weights; batch norm stays", "filters"},
+		{objective.Filter, objective.Selection{ExceptBias: true}, "against its filters: a step of 1 is as long as the weights; biases and batch norm stay", "layers"},
+	} {
+		g := ridge(5)
+		g.Kind, g.Norm, g.Selection = "random", c.norm, c.fixed
+		if got := Landscapes([]Survey{{"x", g}})[0][0].Caption; !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
+			t.Errorf("norm %q: %q", c.norm, got)
+		}
+	}
+}
+
 // Planes on one page can be compared: one loss has one colour and one height.
 func TestPlanesShareAScale(t *testing.T) {
 	low, high := ridge(9), ridge(9)

@@ -71,6 +71,12 @@ func (m *measuredRun) objective(split string, n int, drawn int64) (*network.Mode
 	return m.Objective(m.backend, m.model, split, n, drawn)
 }
 
+// digestOf is the SHA-256 of a split, in words.
+func (m *measuredRun) digestOf(split string) string {
+	d := m.Config.Data
+	return ", SHA-256 of the split " + map[string]string{"train": d.TrainSHA256, "validation": d.ValidationSHA256, "test": d.TestSHA256}[split]
+}
+
 // name is what the run is called in pictures, group what its like are called.
 func (m *measuredRun) name() string {
 	return fmt.Sprintf("%s, seed %d", m.group(), m.Config.Recipe.Seed)
