@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/openpith/evidence/cpu/internal/kernels"
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // Help describes the configuration string of the backend; it is also the text
@@ -21,14 +22,22 @@ const Help = `cpu: options are separated by commas, as in GOMLX_BACKEND=cpu:work
 
 // options are the parsed configuration string.
 type options struct {
-	workers int
-	isa     *kernels.Set
-	dump    bool
-	direct  bool // no Winograd: what tests and benchmarks compare with
+	workers  int
+	isa      *kernels.Set
+	dump     bool
+	winograd []int // algorithms to choose from: all, except in tests and benchmarks
 }
 
+// everyWinograd lists all of winograd.Algorithms.
+var everyWinograd = func() (all []int) {
+	for i := range winograd.Algorithms {
+		all = append(all, i)
+	}
+	return all
+}()
+
 func parseOptions(config string) (options, error) {
-	opts := options{workers: runtime.GOMAXPROCS(0), isa: kernels.Best()}
+	opts := options{workers: runtime.GOMAXPROCS(0), isa: kernels.Best(), winograd: everyWinograd}
 	for _, field := range strings.Split(config, ",") {
 		key, value, _ := strings.Cut(strings.TrimSpace(field), "=")
 		switch key {

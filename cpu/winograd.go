@@ -1,7 +1,6 @@
 package cpu
 
 import (
-	"slices"
 	"unsafe"
 
 	"github.com/gomlx/compute/dtypes"
@@ -11,21 +10,37 @@ import (
 )
 
 // Convolutions with kernels of 3x3 or 5x5 and many channels run by Winograd's
-// algorithms F(2x2, 3x3) and F(2x2, 5x5): a matrix product for each element of
-// transformed tiles, with 2.25 or 2.78 times fewer multiplications than the direct
-// way. Both forms of conv.go have it; see package winograd for the formulas. What it
-// costs in rounding, TestWinograd bounds.
+// algorithms: a matrix product for each element of transformed tiles, with 2.25 to 4
+// times fewer multiplications than the direct way. Both forms of conv.go have it; see
+// package winograd for the formulas. What it costs in rounding, TestWinograd bounds.
 
-// winogradFor returns the algorithm for a convolution, or -1 where the transforms are
-// not worth it.
-func winogradFor(g *convGeometry) int {
-	const channels = 2 * kernels.Lanes // fewer are bound by memory
+// winogradFor returns the algorithm with the fewest products for a convolution among
+// the allowed ones, or -1 where the transforms are not worth it.
+func winogradFor(set *kernels.Set, g *convGeometry, allowed []int) int {
+	channels, _ := winogradPanel(set)
 	one := [2]int{1, 1}
 	if g.kh != g.kw || g.stride != one || g.dilation != one || g.spread != one || g.groups != 1 ||
 		g.oh < 2 || g.ow < 2 || g.ci%channels != 0 || g.co%channels != 0 {
 		return -1
 	}
-	return slices.IndexFunc(winograd.Algorithms[:], func(a winograd.Algorithm) bool { return a.Taps == g.kh })
+	best, least := -1, 0
+	for _, i := range allowed {
+		a := &winograd.Algorithms[i]
+		products := (g.oh + a.Step - 1) / a.Step * ((g.ow + a.Step - 1) / a.Step) * a.Size * a.Size
+		if a.Taps == g.kh && (best < 0 || products < least) {
+			best, least = i, products
+		}
+	}
+	return best
+}
+
+// winogradPanel is the number of columns of a panel, and the kernels for it. Channels
+// are a multiple of it.
+func winogradPanel(set *kernels.Set) (width int, tiles []kernels.TileFunc) {
+	if len(set.Tile32) > 0 {
+		return 2 * kernels.Lanes, set.Tile32
+	}
+	return kernels.Lanes, set.Tile16
 }
 
 // A winogradTiling is what both forms share: tiles of the input, transformed a
@@ -56,10 +71,7 @@ func newWinogradTiling(set *kernels.Set, g convGeometry, algorithm int) winograd
 	const enough = 64 // tiles, the rows of a matrix product
 	t.rows = max(1, enough/t.tw)
 	t.batch = t.rows * t.tw
-	t.width, t.tiles = kernels.Lanes, set.Tile16
-	if len(set.Tile32) > 0 {
-		t.width, t.tiles = 2*kernels.Lanes, set.Tile32
-	}
+	t.width, t.tiles = winogradPanel(set)
 	t.room = t.ph * t.pw * g.ci
 	// Off powers of two, which would compete for the same few lines of the cache.
 	t.v, t.m = t.batch*g.ci+kernels.Lanes, t.batch*g.co+kernels.Lanes
@@ -252,7 +264,7 @@ func (s *winogradGradStep) sumsOf(x *frame, part int) []float32 {
 	return x.f32(s.sums)[part*size : (part+1)*size]
 }
 
-func (s *winogradGradStep) begin(x *frame, part int) { clear(s.sumsOf(x, part)) }
+func (s *winogradGradStep) begin(*frame, int) {}
 
 func (s *winogradGradStep) do(x *frame, worker, part, lo, hi int) {
 	sums := s.sumsOf(x, part)
@@ -282,6 +294,9 @@ func (s *winogradGradStep) do(x *frame, worker, part, lo, hi int) {
 			s.transforms[winograd.OutputGrad](&m[(i-from)*s.tw*s.co], &dy[0], span)
 		}
 		*t = kernels.Tile{CP: 4 * s.co, AP: 4, AK: 4 * s.ci, BK: 4 * s.co, KI: (to - from) * s.tw, KO: 1, Add: 1}
+		if from == part*s.perPart*s.th {
+			t.Add = 0 // the first of the part
+		}
 		for e := range s.elements() {
 			for col := 0; col < s.co; col += s.width {
 				t.B = unsafe.Pointer(&m[e*s.m+col])

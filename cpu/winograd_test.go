@@ -2,13 +2,16 @@ package cpu
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
+	"github.com/openpith/evidence/cpu/internal/winograd"
 )
 
 // The three convolutions of a layer with square kernels on n images [size, size, ci],
@@ -51,11 +54,11 @@ func (c convolutions) weights(f compute.Function, x, dy compute.Value) (compute.
 		OutputBatch: 2, OutputChannels: 3, OutputSpatial: []int{0, 1}}, nil, c.same(), nil, nil, 1, 1)
 }
 
-// Winograd's algorithm and the direct one give what the formula says, in all three
-// forms; Winograd's for 3x3 as exactly as the direct one, for 5x5 less so.
+// Winograd's algorithms and the direct one give what the formula says, in all three
+// forms; F(2x2, 3x3) as exactly as the direct one, those with larger tiles less so.
 func TestWinograd(t *testing.T) {
-	most := map[int]float64{3: 4e-7, 5: 1.2e-6}
-	for _, c := range []convolutions{{3, 6, 32, 64, 3}, {2, 10, 64, 32, 3}, {5, 3, 32, 32, 3}, {2, 8, 32, 64, 5}, {9, 5, 64, 32, 5}} {
+	most := map[[2]int]float64{{2, 3}: 4e-7, {4, 3}: 1e-6, {2, 5}: 1.2e-6} // by step and taps
+	for _, c := range []convolutions{{3, 6, 32, 64, 3}, {2, 9, 16, 48, 3}, {2, 10, 64, 32, 3}, {5, 3, 32, 32, 3}, {2, 8, 32, 64, 5}, {9, 5, 64, 32, 5}} {
 		rng := rand.New(rand.NewPCG(5, 6))
 		x, k, dy := randomFloats(rng, c.image().Size()), randomFloats(rng, c.kernel().Size()), randomFloats(rng, c.result().Size())
 		y, dx, dk := make([]float64, len(dy)), make([]float64, len(x)), make([]float64, len(k))
@@ -82,6 +85,9 @@ func TestWinograd(t *testing.T) {
 			}
 		}
 		forEachISA(t, func(t *testing.T, backend *Backend) {
+			if width, _ := winogradPanel(backend.opts.isa); c.ci%width != 0 || c.co%width != 0 {
+				return // never Winograd's
+			}
 			for _, form := range []struct {
 				name  string
 				build func(f compute.Function, a, b compute.Value) (compute.Value, error)
@@ -93,35 +99,41 @@ func TestWinograd(t *testing.T) {
 				{"input", c.input, [2]shapes.Shape{c.result(), c.kernel()}, []any{dy, k}, dx},
 				{"weights", c.weights, [2]shapes.Shape{c.image(), c.result()}, []any{x, dy}, dk},
 			} {
-				var errors [2]float64
-				for i, direct := range []bool{true, false} {
-					backend.opts.direct = direct
+				relativeError := func(t *testing.T, algorithms ...int) float64 {
+					backend.opts.winograd = algorithms
 					exec := compile(t, backend, form.in[:], func(f compute.Function, in []compute.Value) (compute.Value, error) {
 						return form.build(f, in[0], in[1])
 					})
 					for _, s := range exec.(*Executable).plan.steps {
 						switch s.step.(type) {
 						case *winogradStep, *winogradGradStep:
-							if direct {
-								t.Fatalf("%v, %s: not direct", c, form.name)
+							if len(algorithms) == 0 {
+								t.Fatal("not direct")
 							}
 						default:
-							if !direct {
-								t.Fatalf("%v, %s: a %T", c, form.name, s.step)
+							if len(algorithms) > 0 {
+								t.Fatalf("a %T", s.step)
 							}
 						}
 					}
-					var size float64
+					var sum, size float64
 					for j, v := range run(t, backend, exec, form.flats).([]float32) {
-						errors[i] += (float64(v) - form.want[j]) * (float64(v) - form.want[j])
+						sum += (float64(v) - form.want[j]) * (float64(v) - form.want[j])
 						size += form.want[j] * form.want[j]
 					}
-					errors[i] = math.Sqrt(errors[i] / size)
+					return math.Sqrt(sum / size)
 				}
-				if errors[0] > 1e-6 || errors[1] > most[c.taps] {
-					t.Errorf("%v, %s: relative error of the direct way %.1e, of Winograd's %.1e", c, form.name, errors[0], errors[1])
+				direct := relativeError(t)
+				for i, a := range winograd.Algorithms {
+					if a.Taps != c.taps {
+						continue
+					}
+					e := relativeError(t, i)
+					if !(direct <= 1e-6) || !(e <= most[[2]int{a.Step, a.Taps}]) {
+						t.Errorf("%v, %s: relative error of the direct way %.1e, of F(%d, %d) %.1e", c, form.name, direct, a.Step, a.Taps, e)
+					}
+					t.Logf("%v, %s: relative error of the direct way %.1e, of F(%d, %d) %.1e", c, form.name, direct, a.Step, a.Taps, e)
 				}
-				t.Logf("%v, %s: relative error of the direct way %.1e, of Winograd's %.1e", c, form.name, errors[0], errors[1])
 			}
 		})
 	}
@@ -131,7 +143,7 @@ func TestWinograd(t *testing.T) {
 // worker, the direct way and Winograd's. GFLOP/s count the products of the direct one,
 // at the least time of a run.
 func BenchmarkConvolution(b *testing.B) {
-	for _, c := range []convolutions{{128, 16, 32, 32, 3}, {128, 8, 64, 64, 3}, {128, 15, 64, 64, 5}} {
+	for _, c := range []convolutions{{128, 32, 16, 16, 3}, {128, 16, 32, 32, 3}, {128, 8, 64, 64, 3}, {128, 15, 64, 64, 5}} {
 		for _, form := range []struct {
 			name  string
 			build func(f compute.Function, a, b compute.Value) (compute.Value, error)
@@ -141,14 +153,20 @@ func BenchmarkConvolution(b *testing.B) {
 			{"input", c.input, []shapes.Shape{c.result(), c.kernel()}},
 			{"weights", c.weights, []shapes.Shape{c.image(), c.result()}},
 		} {
-			for _, algorithm := range []string{"direct", "winograd"} {
-				b.Run(fmt.Sprintf("%dx%d/%dx%dx%d/%s/%s", c.taps, c.taps, c.size, c.size, c.ci, form.name, algorithm), func(b *testing.B) {
+			ways := map[string][]int{"direct": nil}
+			for i, a := range winograd.Algorithms {
+				if a.Taps == c.taps {
+					ways[fmt.Sprintf("F(%d,%d)", a.Step, a.Taps)] = []int{i}
+				}
+			}
+			for _, way := range slices.Sorted(maps.Keys(ways)) {
+				b.Run(fmt.Sprintf("%dx%d/%dx%dx%d/%s/%s", c.taps, c.taps, c.size, c.size, c.ci, form.name, way), func(b *testing.B) {
 					backend, err := New("workers=1")
 					if err != nil {
 						b.Fatal(err)
 					}
 					defer backend.Finalize()
-					backend.opts.direct = algorithm == "direct"
+					backend.opts.winograd = ways[way]
 					exec := compile(b, backend, form.in, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 						return form.build(f, in[0], in[1])
 					})

@@ -118,56 +118,69 @@ func resolve(written []trusted, documents []keyDocument) (*Trust, error) {
 	documents = slices.CompactFunc(documents, func(a, b keyDocument) bool { return bytes.Equal(a.text, b.text) })
 	t := &Trust{written: written, documents: documents, signers: slices.Clone(written)}
 
-	leaving, arriving := map[string]*keyDocument{}, map[string]*keyDocument{}
+	about := fates{map[string]*keyDocument{}, map[string]*keyDocument{}, map[string][]*keyDocument{}}
 	for i := range documents {
 		d := &documents[i]
+		from := d.old.Fingerprint()
 		if !d.isRotation {
+			about.revoking[from] = append(about.revoking[from], d)
 			continue
 		}
-		from, to := d.old.Fingerprint(), d.new.Fingerprint()
+		to := d.new.Fingerprint()
 		switch {
 		case from == to:
 			return nil, badRotation(d, "a key that becomes itself")
-		case leaving[from] != nil:
+		case about.leaving[from] != nil:
 			return nil, badRotation(d, "two rotations leave this key")
-		case arriving[to] != nil:
+		case about.arriving[to] != nil:
 			return nil, badRotation(d, "two rotations lead to "+to)
 		}
-		leaving[from], arriving[to] = d, d
+		about.leaving[from], about.arriving[to] = d, d
 	}
-	for _, d := range leaving { // a chain of n keys has fewer than n rotations
-		key := d
-		for range len(leaving) {
-			if key = leaving[key.new.Fingerprint()]; key == nil {
-				break
-			}
+	// So rotations form chains and circles, and no chain reaches a circle.
+	inChain := map[*keyDocument]bool{}
+	for from, d := range about.leaving {
+		if about.arriving[from] != nil {
+			continue
 		}
-		if key != nil {
+		for ; d != nil; d = about.leaving[d.new.Fingerprint()] {
+			inChain[d] = true
+		}
+	}
+	for i := range documents {
+		if d := &documents[i]; d.isRotation && !inChain[d] {
 			return nil, badRotation(d, "rotations form a circle")
 		}
 	}
 	for i := range written {
-		if err := t.follow(written[i].fingerprint, leaving, arriving); err != nil {
+		if err := t.follow(written[i].fingerprint, about); err != nil {
 			return nil, err
 		}
 	}
 	return t, nil
 }
 
+// fates are what becomes of keys, by fingerprint: the rotations that leave and
+// lead to each, and its revocations.
+type fates struct {
+	leaving, arriving map[string]*keyDocument
+	revoking          map[string][]*keyDocument
+}
+
 // follow applies the documents of a key, then those of the key it became.
 // Chains are begun at their first known key.
-func (t *Trust) follow(fingerprint string, leaving, arriving map[string]*keyDocument) error {
-	for d := arriving[fingerprint]; d != nil; d = arriving[d.old.Fingerprint()] {
+func (t *Trust) follow(fingerprint string, about fates) error {
+	for d := about.arriving[fingerprint]; d != nil; d = about.arriving[d.old.Fingerprint()] {
 		if _, known := find(t.written, d.old.Fingerprint()); known {
 			return nil // followed from there
 		}
 	}
 	for {
 		i, _ := t.find(fingerprint)
-		if err := t.revoke(&t.signers[i]); err != nil {
+		if err := t.signers[i].revoke(about.revoking[fingerprint]); err != nil {
 			return err
 		}
-		d := leaving[fingerprint]
+		d := about.leaving[fingerprint]
 		if d == nil {
 			return nil
 		}
@@ -183,12 +196,8 @@ func (t *Trust) follow(fingerprint string, leaving, arriving map[string]*keyDocu
 }
 
 // revoke applies the earliest revocation of a key.
-func (t *Trust) revoke(s *trusted) error {
-	for i := range t.documents {
-		d := &t.documents[i]
-		if d.isRotation || d.old.Fingerprint() != s.fingerprint {
-			continue
-		}
+func (s *trusted) revoke(revocations []*keyDocument) error {
+	for _, d := range revocations {
 		if d.signer.ID != s.id || d.signer.Type != s.kind {
 			return badRotation(d, fmt.Sprintf("the policy knows the key as %s (%s)", s.id, s.kind))
 		}

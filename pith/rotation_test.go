@@ -1,6 +1,7 @@
 package pith
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"slices"
@@ -244,5 +245,41 @@ func TestKeyDocumentsAreChecked(t *testing.T) {
 		if _, err := ParseTrust(inFile); !errors.As(err, &check) || check.Check.Code != tt.want {
 			t.Errorf("%s in a trust file: %v, want %s", tt.name, err, tt.want)
 		}
+	}
+}
+
+// TestLongChains: the work on key documents is in proportion to their number.
+// Allocations stand for it, as nobody can assert a time.
+func TestLongChains(t *testing.T) {
+	const n = 200
+	keys := []*PrivateKey{ada}
+	var documents []keyDocument
+	for i := range n {
+		next, err := NewKey(bytes.Repeat([]byte{1, byte(i)}, 16), ada.signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, next)
+		for _, text := range [][]byte{rotation(t, keys[i], keys[i+1], days(0), days(0), days(9)), revocation(t, keys[i], days(5), days(8))} {
+			trust, err := ParseTrust(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			documents = append(documents, trust.documents...)
+		}
+	}
+	written := TrustFor(ada.Public(), []string{anyType}, true).written
+	var trust *Trust
+	allocs := testing.AllocsPerRun(1, func() {
+		var err error
+		if trust, err = resolve(written, slices.Clone(documents)); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if allocs > 50*n {
+		t.Errorf("%.0f allocations for %d documents", allocs, len(documents))
+	}
+	if code := signedAt(trust, keys[n], days(20)); code != "" || len(trust.signers) != n+1 {
+		t.Errorf("the last of %d keys: %q", len(trust.signers), code)
 	}
 }

@@ -248,11 +248,18 @@ func ParseTrust(data []byte) (*Trust, error) {
 	}
 	c.closed(CodeTrustFile, c.root(), root, fields)
 	var written []trusted
+	seen := map[string]bool{}
 	i := 0
 	for v := range root.Get("signers").Children() {
-		c.trusted(c.at("signers").item(i), &written, v)
+		path := c.at("signers").item(i)
 		i++
+		s, ok := c.trusted(path, v)
+		if ok && c.is(CodeTrustFile, path, !seen[s.fingerprint], "the fingerprint appears before") {
+			seen[s.fingerprint] = true
+			written = append(written, s)
+		}
 	}
+	slices.SortFunc(written, func(a, b trusted) int { return cmp.Compare(a.fingerprint, b.fingerprint) })
 	var documents []keyDocument
 	for v := range root.Get("key_documents").Children() {
 		documents = append(documents, c.keyDocument(c.at("key_documents").item(len(documents)), v))
@@ -263,12 +270,12 @@ func ParseTrust(data []byte) (*Trust, error) {
 	return resolve(written, documents)
 }
 
-// trusted reads an entry of a trust file and puts it in its place.
-func (c *checks) trusted(path place, written *[]trusted, v canon.Value) {
+// trusted reads an entry of a trust file.
+func (c *checks) trusted(path place, v canon.Value) (s trusted, ok bool) {
 	if !c.closed(CodeTrustFile, path, v, trustedFields) {
-		return
+		return s, false
 	}
-	s := trusted{
+	s = trusted{
 		fingerprint: v.Get("fingerprint").Text(),
 		id:          v.Get("signer_id").Text(),
 		kind:        v.Get("signer_type").Text(),
@@ -280,10 +287,7 @@ func (c *checks) trusted(path place, written *[]trusted, v canon.Value) {
 	s.eventTypes = sortedSet(s.eventTypes)
 	s.from, _ = parseTime(v.Get("valid_from").Text())
 	s.until, _ = parseTime(v.Get("valid_until").Text())
-	at, twice := find(*written, s.fingerprint)
-	if c.is(CodeTrustFile, path, !twice, "the fingerprint appears before") {
-		*written = slices.Insert(*written, at, s)
-	}
+	return s, true
 }
 
 // JSON returns the policy as a trust file in canonical form: what was written,

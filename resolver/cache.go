@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,8 +11,9 @@ import (
 )
 
 // A Cache is a store that keeps in memory which bundles were asked for lately,
-// with their digests. What is committed through it is seen at once; what another
-// process commits to the same medium, after cacheAge at most.
+// with their digests, and whether the store can write. What is committed through
+// it is seen at once; what another process commits to the same medium, after
+// cacheAge at most.
 type Cache struct {
 	Store
 	quick   Quick
@@ -19,6 +21,7 @@ type Cache struct {
 	bundles *lru.Cache[string, packed]
 	changes atomic.Int64 // how often something was forgotten
 	asked   atomic.Int64 // when the store was last asked what others changed, in ns
+	failed  atomic.Pointer[WriteFailure]
 
 	mu   sync.Mutex
 	seen int64 // revision up to which all changes have been forgotten
@@ -39,9 +42,52 @@ func NewCache(s Store, bytes int64) *Cache {
 	return &Cache{Store: s, quick: QuickOf(s), now: time.Now, bundles: lru.New[string, packed](bytes)}
 }
 
+// A WriteFailure is why a store cannot write.
+type WriteFailure struct {
+	Err   error
+	Since time.Time
+}
+
+// WriteFailure returns why the store could not write when somebody last tried, or
+// nil. Small values (SetMeta) do not count: they may fit where nothing else does.
+func (c *Cache) WriteFailure() *WriteFailure { return c.failed.Load() }
+
+// wrote remembers what came of writing.
+func (c *Cache) wrote(ctx context.Context, err error) {
+	switch {
+	case err == nil:
+		c.failed.Store(nil)
+	case errors.Is(err, ErrConflict), errors.Is(err, ErrNotFound), ctx.Err() != nil: // says nothing about the store
+	case c.failed.Load() == nil:
+		c.failed.CompareAndSwap(nil, &WriteFailure{err, c.now().UTC()})
+	}
+}
+
+// PutHeld implements Store.
+func (c *Cache) PutHeld(ctx context.Context, h Held) (id int64, now Status, err error) {
+	id, now, err = c.Store.PutHeld(ctx, h)
+	c.wrote(ctx, err)
+	return id, now, err
+}
+
+// PutKey implements Store.
+func (c *Cache) PutKey(ctx context.Context, key Key) error {
+	err := c.Store.PutKey(ctx, key)
+	c.wrote(ctx, err)
+	return err
+}
+
+// MoveHeld implements Store.
+func (c *Cache) MoveHeld(ctx context.Context, id int64, from, to Status, code, detail string) error {
+	err := c.Store.MoveHeld(ctx, id, from, to, code, detail)
+	c.wrote(ctx, err)
+	return err
+}
+
 // Commit implements Store.
 func (c *Cache) Commit(ctx context.Context, updates []Update) ([]Committed, error) {
 	out, err := c.Store.Commit(ctx, updates)
+	c.wrote(ctx, err)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, u := range updates { // also after an error: perhaps it was committed after all
@@ -112,13 +158,14 @@ func (c *Cache) refresh(ctx context.Context) {
 		return
 	}
 	const most = 256 // beyond it is cheaper to begin anew
-	changed, failed := c.ChangedAfter(ctx, c.seen, most)
-	if err != nil || failed != nil || len(changed) == most {
+	var changed []Record
+	if err == nil {
+		changed, err = c.ChangedAfter(ctx, c.seen, most)
+	}
+	if err != nil || len(changed) == most {
 		c.changes.Add(1)
 		c.bundles.Clear()
-		if err == nil {
-			c.seen = counts.Revision
-		}
+		c.seen = max(c.seen, counts.Revision)
 		return
 	}
 	for _, r := range changed {

@@ -103,6 +103,125 @@ func TestCacheRace(t *testing.T) {
 	}
 }
 
+// TestWriteFailure: whoever writes through a cache, it remembers what failed until
+// something succeeds.
+func TestWriteFailure(t *testing.T) {
+	inner := &failing{Store: memstore.New()}
+	c := resolver.NewCache(inner, 1<<20)
+	now := day
+	c.SetNow(func() time.Time { return now })
+	ctx, over := context.WithCancel(t.Context())
+	over()
+	update := []resolver.Update{{Record: resolver.Record{Suffix: suffix, Number: "pith:2018:" + suffix}}}
+	writes := map[string]func(context.Context) error{
+		"Commit": func(ctx context.Context) error {
+			_, err := c.Commit(ctx, update)
+			return err
+		},
+		"PutHeld": func(ctx context.Context) error {
+			_, _, err := c.PutHeld(ctx, resolver.Held{Status: resolver.Queued})
+			return err
+		},
+		"PutKey": func(ctx context.Context) error { return c.PutKey(ctx, resolver.Key{Fingerprint: "f"}) },
+		"MoveHeld": func(ctx context.Context) error {
+			return c.MoveHeld(ctx, 1, resolver.Queued, resolver.Rejected, "", "")
+		},
+	}
+	for name, write := range writes {
+		inner.err = resolver.ErrConflict // says nothing about the store
+		if err := write(t.Context()); err == nil || c.WriteFailure() != nil {
+			t.Fatalf("%s: a conflict (%v) is taken for a failure: %v", name, err, c.WriteFailure())
+		}
+		inner.err = resolver.ErrFull
+		if err := write(ctx); err == nil || c.WriteFailure() != nil {
+			t.Fatalf("%s: what was cancelled (%v) is taken for a failure: %v", name, err, c.WriteFailure())
+		}
+		since := now
+		for range 2 {
+			if err := write(t.Context()); !errors.Is(err, resolver.ErrFull) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if f := c.WriteFailure(); f == nil || !errors.Is(f.Err, resolver.ErrFull) || !f.Since.Equal(since) {
+				t.Errorf("%s: remembered %+v, want what failed at %v", name, f, since)
+			}
+			now = now.Add(time.Minute)
+		}
+		inner.err = nil
+		if _, _, err := c.PutHeld(t.Context(), resolver.Held{Status: resolver.Queued}); err != nil || c.WriteFailure() != nil {
+			t.Errorf("%s: after a success (%v) it remembers %+v", name, err, c.WriteFailure())
+		}
+	}
+}
+
+// failing is a store whose writes fail.
+type failing struct {
+	resolver.Store
+	err error
+}
+
+func (f *failing) Commit(ctx context.Context, updates []resolver.Update) ([]resolver.Committed, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.Store.Commit(ctx, updates)
+}
+
+func (f *failing) PutHeld(ctx context.Context, h resolver.Held) (int64, resolver.Status, error) {
+	if f.err != nil {
+		return 0, "", f.err
+	}
+	return f.Store.PutHeld(ctx, h)
+}
+
+func (f *failing) PutKey(ctx context.Context, k resolver.Key) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Store.PutKey(ctx, k)
+}
+
+func (f *failing) MoveHeld(ctx context.Context, id int64, from, to resolver.Status, code, detail string) error {
+	if f.err != nil {
+		return f.err
+	}
+	return f.Store.MoveHeld(ctx, id, from, to, code, detail)
+}
+
+// TestCacheAsksNoMore: when the store does not even count, it is asked nothing
+// else, and what was kept is forgotten.
+func TestCacheAsksNoMore(t *testing.T) {
+	inner := &uncounted{Store: memstore.New()}
+	c := resolver.NewCache(inner, 1<<20)
+	now := day
+	c.SetNow(func() time.Time { return now })
+	put(t, c, suffix, 1)
+	cached(t, c, suffix)
+	put(t, inner, suffix, 2) // by somebody else
+	now = now.Add(time.Second)
+	inner.broken, inner.asked = true, 0
+	if got := cached(t, c, suffix); got != "version 2" || inner.asked != 0 {
+		t.Errorf("serves %q after asking %d times what changed", got, inner.asked)
+	}
+}
+
+type uncounted struct {
+	resolver.Store
+	broken bool
+	asked  int
+}
+
+func (u *uncounted) Counts(ctx context.Context) (resolver.Counts, error) {
+	if u.broken {
+		return resolver.Counts{}, errors.New("the disk is gone")
+	}
+	return u.Store.Counts(ctx)
+}
+
+func (u *uncounted) ChangedAfter(ctx context.Context, revision int64, limit int) ([]resolver.Record, error) {
+	u.asked++
+	return u.Store.ChangedAfter(ctx, revision, limit)
+}
+
 // counting counts how often bundles are read.
 type counting struct {
 	resolver.Store

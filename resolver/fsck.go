@@ -242,7 +242,14 @@ func (f *fsck) held() error {
 				break
 			}
 			for _, h := range held {
-				f.heldOne(h)
+				whole, err := f.store.HeldByID(f.ctx, h.ID)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				f.heldOne(whole)
 			}
 			after = held[len(held)-1].ID
 		}
@@ -260,9 +267,22 @@ func (f *fsck) heldOne(h Held) {
 		f.problem(where, "held_damaged", "%d bytes are left of what is %s", len(data), h.Status)
 	case !h.Truncated && sha256.Sum256(data) != h.Digest:
 		f.problem(where, "held_damaged", "its data has another digest")
-	case h.Suffix != "" && !h.Truncated && !strings.Contains(string(data), h.Suffix):
-		f.problem(where, "held_row", "its data does not name the record %s", short(h.Suffix))
+	case h.Suffix != "" && !h.Truncated && subjectOf(data) != h.Suffix:
+		f.problem(where, "held_row", "its data is not about the record %s", short(h.Suffix))
 	}
+}
+
+// subjectOf returns the suffix of the record that a submission is about: that of
+// its canonical record, which the number is made of, else the one that an event
+// names.
+func subjectOf(data []byte) string {
+	result, _ := pith.Inspect(data, nil)
+	number := result.PithNumber
+	if event, err := pith.ReadEvent(data); err == nil {
+		number = event.Number
+	}
+	_, suffix, _ := CutNumber(number)
+	return suffix
 }
 
 // policy asks whether the key documents that moderators accepted are whole.
@@ -271,6 +291,7 @@ func (f *fsck) policy() error {
 	if err != nil {
 		return err
 	}
+	together := pith.PinnedTrust()
 	for _, key := range keys {
 		data, err := f.store.Meta(f.ctx, key)
 		if err != nil {
@@ -278,8 +299,12 @@ func (f *fsck) policy() error {
 		}
 		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != strings.TrimPrefix(key, policyPrefix) {
 			f.problem("policy "+key, "policy_damaged", "the key document has another digest")
-		} else if _, err := pith.ParseTrust(data); err != nil {
+		} else if document, err := pith.ParseTrust(data); err != nil {
 			f.problem("policy "+key, "policy_damaged", "%v", err)
+		} else if all, err := together.Merge(document); err != nil {
+			f.problem("policy "+key, "policy_conflict", "it cannot stand beside the others, so it is left out: %v", err)
+		} else {
+			together = all
 		}
 	}
 	return nil

@@ -41,6 +41,12 @@ const (
 	maxWordSize = 96   // bytes of a word
 )
 
+// SearchTexts are the texts in which Search looks for words, the weightiest first:
+// title, authors, categories, abstract.
+func (r *Record) SearchTexts() [4]string {
+	return [4]string{r.Title, r.Authors, strings.Join(r.Categories, " "), r.Abstract}
+}
+
 // SearchWords cuts a text into the words that search compares, in every store
 // the same: runs of letters, digits and vowel signs, in lower case, without the
 // accents that Latin, Greek and Cyrillic letters bear, ligatures taken apart. Of a

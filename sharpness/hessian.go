@@ -22,8 +22,9 @@ const (
 	Automatic Products = "automatic"
 	// Exact differentiates the gradient along the vector (objective.Curved).
 	Exact Products = "exact"
-	// Differences is (g(w+hv) - g(w-hv))/2h with h‖v‖ = 1e-3·‖w‖. Unlike a
-	// derivative it also sees the kinks of ReLU and max pooling that lie between.
+	// Differences is (g(w+hv) - g(w-hv))/2h with h‖v‖ = 1e-3·‖w‖, and 1e-2·‖w‖ for
+	// Trace, ‖w‖ that of the trained weights. Unlike a derivative it also sees the
+	// kinks of ReLU and max pooling that lie between.
 	Differences Products = "differences"
 )
 
@@ -32,10 +33,18 @@ const (
 // third derivative hardly matters.
 const differenceStep = 1e-3
 
+// traceStep is the same for the trace, whose vectors point nowhere in particular: the
+// loss hardly curves along them, so that they may be long. Over a short way a few
+// kinks, more or less by chance, outweigh the curvature: on a small C1 with 250
+// examples twelve draws gave 91 ± 142 with differenceStep, 247 ± 77 with this one,
+// and 180 ± 60 with one three times as long.
+const traceStep = 1e-2
+
 // A hessian multiplies the Hessian at the point with vectors.
 type hessian struct {
 	*point
 	how      Products
+	step     float64 // of Differences
 	up, down []float32
 }
 
@@ -54,7 +63,7 @@ func newHessian(p *point, how Products) (*hessian, error) {
 	default:
 		return nil, fmt.Errorf("%w: products %q: want %q, %q or %q", ErrSettings, how, Automatic, Exact, Differences)
 	}
-	return &hessian{point: p, how: how}, nil
+	return &hessian{point: p, how: how, step: differenceStep}, nil
 }
 
 // times writes H·v to hv. Elements that are not trained stay 0.
@@ -75,9 +84,13 @@ func (h *hessian) times(ctx context.Context, v, hv []float32) error {
 		clear(hv)
 		return nil
 	}
-	step := differenceStep * norm(h.w) / length
+	size := 0.0
+	for _, t := range h.trained {
+		size = math.Hypot(size, norm(h.w[t.Offset:t.Offset+t.Size]))
+	}
+	step := h.step * size / length
 	if step == 0 {
-		step = differenceStep / length
+		step = h.step / length
 	}
 	if h.up == nil {
 		h.up, h.down = make([]float32, len(h.w)), make([]float32, len(h.w))
@@ -288,6 +301,7 @@ func (m Trace) measure(ctx context.Context, p *point) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.step = traceStep
 	p.plan(2 * m.Draws)
 	v, hv := make([]float32, len(p.w)), make([]float32, len(p.w))
 	r := &Result{Settings: m}

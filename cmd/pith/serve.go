@@ -243,7 +243,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 
 // A node is a running mirror: its parts, wired.
 type node struct {
-	store   resolver.Store
+	store   *resolver.Cache
 	service *resolver.Service
 	mirror  *mirror.Server
 	mux     *http.ServeMux
@@ -269,7 +269,7 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 	if h.LogSize = n.logSize(); h.LogSize >= 0 {
 		h.LogLag = max(0, h.Cursor-h.LogSize)
 	}
-	if failure := n.service.WriteFailure(); failure != nil { // reading goes on
+	if failure := n.store.WriteFailure(); failure != nil { // reading goes on
 		h.Status, h.Detail = "degraded", "since "+failure.Since.Format(time.RFC3339)+" nothing can be written: "+publicly(failure.Err)
 	} else if trouble := n.logTrouble.Load(); trouble != nil && h.LogLag > 0 && h.LogSize == trouble.logSize { // it has not moved since
 		h.Status, h.Detail = "degraded", "the transparency log stands still since "+trouble.at.Format(time.RFC3339)+": "+publicly(trouble.err)
@@ -280,7 +280,12 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 		if !u.SyncedAt.IsZero() {
 			at = u.SyncedAt.Format(time.RFC3339)
 		}
-		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Error})
+		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Trouble})
+		found, err := mirror.EvidenceAgainst(ctx, n.store, u.URL)
+		if err != nil {
+			return h, err
+		}
+		h.Upstreams[len(h.Upstreams)-1].Evidence = len(found)
 	}
 	return h, err
 }
@@ -297,11 +302,14 @@ func publicly(err error) string {
 	return "see the log of the mirror"
 }
 
+// copyLock is the name of the lock of who copies for a database.
+const copyLock = "mirror-copy"
+
 // copyUpstreams follows the mirrors that pith mirror add named, also those that
 // are named while it runs. Of several processes on one database one does it.
 func (n *node) copyUpstreams(ctx context.Context, sync *mirror.Sync) {
 	for ctx.Err() == nil {
-		err := n.store.Lock(ctx, "mirror-copy", func(ctx context.Context) error {
+		err := n.store.Lock(ctx, copyLock, func(ctx context.Context) error {
 			for ctx.Err() == nil {
 				ups, err := mirror.Upstreams(ctx, n.store)
 				if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 )
 
@@ -24,9 +25,31 @@ func (s *suite) crowd() {
 		b, "signature")
 }
 
+// entries fills lists up to their limit (10) and beyond.
+func (s *suite) entries() {
+	const limit = 1 << 16
+	fill := func(name string, n int) input {
+		b := newBundle()
+		b.before = append(b.before, func(o obj) { o[name] = slices.Repeat(list{obj{}}, n) })
+		before, after, found := strings.Cut(string(b.json()), strings.Repeat("{},", n-1))
+		if !found {
+			panic("no entries in " + name)
+		}
+		return input{name: "bundle", repeat: list{list{before, 1}, list{"{},", n - 1}, list{after, 1}}}
+	}
+	trust := input{name: "trust", list: true, files: []file{{"trust-1.json", trustAll()}}}
+	for _, name := range []string{"events", "public_keys", "source_aliases", "mirror_hints", "timestamp_proofs"} {
+		s.add(testCase{name: "bundle_too_many_" + name + "_fail", why: "65,537 entries are beyond the limit (10): nothing else is said about the bundle.", op: "verify",
+			inputs: []input{fill(name, limit+1), trust}, expect: obj{"verdict": "unreadable", "failures": list{"list_length"}}})
+	}
+	s.add(testCase{name: "bundle_many_mirror_hints", why: "65,536 entries are within the limit (10).", op: "verify",
+		inputs: []input{fill("mirror_hints", limit), trust}, expect: newBundle().want()})
+}
+
 // bundles holds section 7, and what follows from the record.
 func (s *suite) bundles() {
 	s.crowd()
+	s.entries()
 	s.ok("bundle_plain", "One event, everybody known.", newBundle())
 
 	b := newBundle()

@@ -113,8 +113,11 @@ func (s *Store) put(u resolver.Update) {
 	}
 	record := u.Record
 	record.Revision = s.revision
-	s.records[u.Suffix] = &entry{record, u.Bundle, slices.Concat(resolver.SearchWords(record.Title), resolver.SearchWords(record.Authors),
-		resolver.SearchWords(strings.Join(record.Categories, " ")), resolver.SearchWords(record.Abstract))}
+	var words []string
+	for _, text := range record.SearchTexts() {
+		words = append(words, resolver.SearchWords(text)...)
+	}
+	s.records[u.Suffix] = &entry{record, u.Bundle, words}
 	s.byDigest[record.Digest] = u.Suffix
 	for _, a := range record.Aliases {
 		a = resolver.FoldAlias(a.Kind, a.Value)
@@ -131,7 +134,6 @@ func (s *Store) put(u resolver.Update) {
 		}
 	}
 	for _, c := range u.Cites {
-		c.Seq = first
 		for i, e := range u.Events {
 			if e.ID == c.EventID && e.Invalid == "" {
 				c.Seq = first + int64(i)
@@ -427,6 +429,7 @@ func (s *Store) Held(_ context.Context, status resolver.Status, after int64, lim
 	var out []resolver.Held
 	for _, h := range s.held {
 		if h.Status == status && h.ID > after && len(out) < limit {
+			h.Data = nil
 			out = append(out, h)
 		}
 	}

@@ -73,9 +73,13 @@ func checkWords(ctx context.Context, conn *sqlite.Conn, report func(resolver.Pro
 	seed := maphash.MakeSeed()
 	err := run(conn, `SELECT id, suffix, title, authors, categories, abstract FROM record`, func(stmt *sqlite.Stmt) error {
 		r := &record{suffix: stmt.ColumnText(1)}
+		row := resolver.Record{Title: stmt.ColumnText(2), Authors: stmt.ColumnText(3), Abstract: stmt.ColumnText(5)}
+		if err := unlist(stmt.ColumnText(4), &row.Categories); err != nil {
+			report(resolver.Problem{Where: "record " + r.suffix, Code: "record_row", Detail: "its categories: " + err.Error()})
+		}
 		distinct := map[string]bool{}
-		for col := 2; col <= 5; col++ {
-			for _, w := range resolver.SearchWords(stmt.ColumnText(col)) {
+		for _, text := range row.SearchTexts() {
+			for _, w := range resolver.SearchWords(text) {
 				distinct[w] = true
 			}
 		}

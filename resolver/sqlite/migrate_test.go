@@ -59,6 +59,30 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
+// Categories whose JSON was indexed instead of themselves are found after a step
+// of the schema.
+func TestMigrateCategories(t *testing.T) {
+	text, err := os.ReadFile(fixture(3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pith.db")
+	script(t, path, string(text)+`
+UPDATE record SET categories = '["q\u0026bio","x\"y"]';
+DELETE FROM search;
+INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;
+`)
+	s := open(t, path)
+	for query, want := range map[string]int{"q&bio": 1, "bio x y smoothout": 1, "u0026bio": 0} {
+		if _, total, err := s.Search(t.Context(), query, 10, 0); err != nil || total != want {
+			t.Errorf("search %q finds %d, want %d: %v", query, total, want, err)
+		}
+	}
+	if err := s.Check(t.Context(), func(p resolver.Problem) { t.Error(p) }); err != nil {
+		t.Error(err)
+	}
+}
+
 // A database that a newer program made is left alone.
 func TestNewer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pith.db")

@@ -118,5 +118,13 @@ DROP TABLE search;
 CREATE VIRTUAL TABLE search USING fts5(title, authors, categories, abstract, content='', contentless_delete=1, detail=none, tokenize="ascii");
 INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;
 `,
+		// 4: of categories that JSON writes with a backslash, like q&bio, the words
+		// of the JSON were indexed.
+		`
+DELETE FROM search WHERE rowid IN (SELECT id FROM record WHERE instr(categories, '\'));
+INSERT INTO search(rowid, title, authors, categories, abstract)
+	SELECT id, pith_words(title), pith_words(authors), pith_words((SELECT group_concat(value, ' ') FROM json_each(categories))), pith_words(abstract)
+	FROM record WHERE instr(categories, '\');
+`,
 	},
 }

@@ -34,6 +34,11 @@ type Store struct {
 	writing chan struct{} // holds the right to use writer
 	writer  *sqlite.Conn
 
+	mover     *sqlite.Conn  // moves what was committed from the write-ahead log to the database
+	committed chan struct{} // tells that there is something to move
+	closing   chan struct{}
+	moved     chan struct{} // closed when mover is done for good
+
 	mu    sync.Mutex
 	locks map[string]chan struct{}
 }
@@ -43,11 +48,22 @@ var _ resolver.Store = (*Store)(nil)
 // Open opens the database at path, makes it if need be, and brings it to the
 // newest schema. Several processes may open one file.
 func Open(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	// Senders' addresses and what moderators have not let in are nobody else's
+	// business. The files beside the database get its mode.
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{}}
-	var err error
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	s := &Store{
+		path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
+		committed: make(chan struct{}, 1), closing: make(chan struct{}), moved: make(chan struct{}),
+	}
 	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
@@ -57,24 +73,71 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		s.writer.SetInterrupt(nil)
 	}
 	if err == nil {
+		err = pragmas(s.writer,
+			"cache_size=-65536",                                        // what a large batch changes is written once
+			"wal_autocheckpoint=65536", "journal_size_limit=268435456", // where move does not keep up: 256 MiB
+		)
+	}
+	if err == nil {
+		if s.mover, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenWAL); err == nil {
+			err = prepare(s.mover)
+		}
+	}
+	if err == nil {
 		s.readers, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
 			Flags: sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
 		})
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
+		err = errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
+		if s.mover != nil {
+			err = errors.Join(err, s.mover.Close())
+		}
+		return nil, err
 	}
+	go s.move()
 	return s, nil
+}
+
+// moveEvery is how often what was committed moves from the write-ahead log into
+// the database, at most.
+const moveEvery = 2 * time.Second
+
+// move moves what was committed into the database. It waits for the disk twice
+// and writes to places all over the file; whoever commits need not wait for that,
+// and pages that were changed several times are written once. The commits are on
+// the disk already.
+func (s *Store) move() {
+	defer close(s.moved)
+	for {
+		select {
+		case <-s.closing:
+			return
+		case <-s.committed:
+		}
+		// Where it fails, as on a full disk, the log keeps what it has, and the
+		// next one moves it.
+		_ = sqlitex.ExecuteTransient(s.mover, "PRAGMA wal_checkpoint(PASSIVE)", nil)
+		select {
+		case <-s.closing:
+			return
+		case <-time.After(moveEvery):
+		}
+	}
 }
 
 func prepare(conn *sqlite.Conn) error {
 	conn.SetBlockOnBusy() // until the context of the call ends
-	for _, pragma := range []string{
-		"PRAGMA synchronous=FULL", // a commit is on the disk before it is acknowledged
-		"PRAGMA cache_size=-16384",
-		"PRAGMA temp_store=MEMORY",
-	} {
-		if err := sqlitex.ExecuteTransient(conn, pragma, nil); err != nil {
+	return pragmas(conn,
+		"synchronous=FULL", // a commit is on the disk before it is acknowledged
+		"cache_size=-16384",
+		"temp_store=MEMORY",
+	)
+}
+
+func pragmas(conn *sqlite.Conn, list ...string) error {
+	for _, pragma := range list {
+		if err := sqlitex.ExecuteTransient(conn, "PRAGMA "+pragma, nil); err != nil {
 			return err
 		}
 	}
@@ -84,7 +147,9 @@ func prepare(conn *sqlite.Conn) error {
 // Close implements resolver.Store.
 func (s *Store) Close() error {
 	s.writing <- struct{}{} // for good: who comes later waits until the context ends
-	return errors.Join(s.readers.Close(), s.writer.Close())
+	close(s.closing)
+	<-s.moved
+	return errors.Join(s.readers.Close(), s.mover.Close(), s.writer.Close())
 }
 
 // Path is where the database lies.
@@ -119,7 +184,14 @@ func (s *Store) write(ctx context.Context, f func(*sqlite.Conn) error) (err erro
 	defer func() { <-s.writing }()
 	s.writer.SetInterrupt(ctx.Done())
 	defer s.writer.SetInterrupt(nil)
-	defer func() { err = full(err) }() // after the end of the transaction, which may find the disk full
+	defer func() { // after the end of the transaction, which may find the disk full
+		if err = full(err); err == nil {
+			select {
+			case s.committed <- struct{}{}:
+			default: // it is told already
+			}
+		}
+	}()
 	end, err := sqlitex.ImmediateTransaction(s.writer)
 	if err != nil {
 		return err
@@ -299,7 +371,10 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 			count.Events++
 		}
 		for _, c := range u.Cites {
-			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, seqs[c.EventID], id, c.EventID, c.Relation)
+			if seq, fresh := seqs[c.EventID]; fresh {
+				c.Seq = seq
+			}
+			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, c.Seq, id, c.EventID, c.Relation)
 			if err != nil {
 				return nil, fmt.Errorf("citation %s: %w", c.EventID, err)
 			}
@@ -330,10 +405,9 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 		return 0, resolver.ErrConflict
 	}
 	r := &u.Record
-	categories := list(r.Categories)
 	row := []any{
 		u.Suffix, r.Number, revision, r.Digest, r.Size, r.Events, r.State, r.United, r.EventCount, r.Replications,
-		list(r.Aliases), r.Source, r.Title, r.Authors, categories, r.Abstract, r.Submitted, r.BuiltAt,
+		list(r.Aliases), r.Source, r.Title, r.Authors, list(r.Categories), r.Abstract, r.Submitted, r.BuiltAt,
 	}
 	if have == 0 {
 		if err := run(conn, `INSERT INTO record (`+recordColumns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil, row...); err != nil {
@@ -364,8 +438,11 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
-	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil,
-		id, words(r.Title), words(r.Authors), words(categories), words(r.Abstract))
+	row = []any{id}
+	for _, text := range r.SearchTexts() {
+		row = append(row, words(text))
+	}
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, row...)
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
@@ -474,7 +551,7 @@ func (s *Store) Search(ctx context.Context, query string, limit, offset int) (fo
 	if len(words) == 0 {
 		return nil, 0, nil
 	}
-	match := `"` + strings.Join(words, `"* AND "`) + `"*` // words are letters and digits
+	match := `"` + strings.Join(words, `"* AND "`) + `"*` // words are letters, digits and marks
 	err = s.snapshot(ctx, func(conn *sqlite.Conn) error {
 		err := run(conn, `SELECT count(*) FROM (SELECT 1 FROM search WHERE search MATCH ? LIMIT ?)`, func(stmt *sqlite.Stmt) error {
 			total = stmt.ColumnInt(0)
@@ -653,7 +730,11 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 
 // Held implements resolver.Store.
 func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
-	return many(ctx, s, readHeld, `SELECT `+heldColumns+` FROM held WHERE status = ? AND id > ? ORDER BY id LIMIT ?`, string(status), after, limit)
+	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Held, error) {
+		h, err := readHeld(stmt)
+		h.Data = nil
+		return h, err
+	}, `SELECT `+strings.Replace(heldColumns, "data", "x''", 1)+` FROM held WHERE status = ? AND id > ? ORDER BY id LIMIT ?`, string(status), after, limit)
 }
 
 // HeldByID implements resolver.Store.
@@ -727,10 +808,39 @@ func (s *Store) Lock(ctx context.Context, name string, f func(context.Context) e
 	return f(ctx)
 }
 
-// Backup writes a copy of the database as it is now to a new file.
+// Backup writes a copy of the database as it is now to a new file, which is whole
+// and on the disk when it has its name, and which only its owner may read.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, os.ErrExist)
 	}
-	return s.read(ctx, func(conn *sqlite.Conn) error { return run(conn, `VACUUM INTO ?`, nil, path) })
+	part := path + ".part" // of an attempt that was killed, perhaps
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err := s.backup(ctx, part)
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(part))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func (s *Store) backup(ctx context.Context, part string) error {
+	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	// SQLite writes into an empty file, and does not wait for the disk.
+	err = s.read(ctx, func(conn *sqlite.Conn) error { return run(conn, `VACUUM INTO ?`, nil, part) })
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(full(err), file.Close())
 }

@@ -114,6 +114,9 @@ func indent(v any) ([]byte, error) {
 // application/ld+json is published to have .canonical_record.
 func jsonLD(v *recordView) ([]byte, error) {
 	article := object{"@id": "https://pith.science/pith/" + v.Suffix, "@type": "ScholarlyArticle", "name": v.Title, "datePublished": v.Submitted.Format("2006-01-02")}
+	if word := v.TakenBack(); word != "" {
+		article["creativeWorkStatus"] = word
+	}
 	if v.export != nil {
 		text, err := v.export.JSONLD()
 		if err != nil {
@@ -172,7 +175,7 @@ func numberRecord(v *recordView) ([]byte, error) {
 		"pith_number": v.Number, "short_pith_number": v.bundle.Short, "canonical_sha256": v.SHA256,
 		"attestation_state": created.State, "receipt": orNull(created.Receipt), "paper": paper,
 		"canonical_record": v.record, "source_aliases": orNull(v.bundle.Aliases), "links": orNull(v.bundle.Links),
-		"completeness": v.result.Completeness,
+		"completeness": v.result.Completeness, "withdrawals": v.withdrawals(),
 		"verification_status": object{
 			"content_addressed":    true, // else the store would not have it
 			"pith_receipt":         created.Receipt != nil,

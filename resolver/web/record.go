@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -229,7 +230,7 @@ func (s *Site) signposts(r *http.Request, v *recordView, f *form) []string {
 func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
 	base := s.base(r)
 	here := base + "/pith/" + v.Suffix
-	p := recordPage{Record: v, Page: s.page("", v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
+	p := recordPage{Record: v, Page: s.page("", takenBack(v)+v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
 	p.Page.Canonical = "https://pith.science/pith/" + v.Suffix
 	for _, o := range v.offers()[1:] {
 		p.Page.Alternates = append(p.Page.Alternates, o)
@@ -244,6 +245,14 @@ func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
 		p.Embed = fmt.Sprintf(`<a href="%[1]s"><img src="%[1]s.svg" alt="%[2]s"></a>`, here, v.Number)
 	}
 	return render("record", p)
+}
+
+// takenBack stands before a title, as publishers write it.
+func takenBack(v *recordView) string {
+	if word := v.TakenBack(); word != "" {
+		return strings.ToUpper(word) + ": "
+	}
+	return ""
 }
 
 // recipe is the check that needs nobody's word, as lines for a shell. A test
@@ -296,10 +305,12 @@ func (s *Site) view(ctx context.Context, suffix string) (*recordView, error) {
 }
 
 // viewBytes is how much memory the views of records may take that were asked for
-// lately, and viewWeight how many times the size of its bundle a view takes.
+// lately, makingBytes how much those that are being made, and viewWeight how many
+// times the size of its bundle a view takes.
 const (
-	viewBytes  = 64 << 20
-	viewWeight = 6
+	viewBytes   = 64 << 20
+	makingBytes = 256 << 20
+	viewWeight  = 6
 )
 
 // A viewKey is what the view of a bundle follows from: its bytes and the policy.
@@ -317,10 +328,33 @@ func (s *Site) verified(ctx context.Context, suffix string) (*recordView, error)
 	if v, ok := s.views.Get(key); ok {
 		return v, nil
 	}
+	// Whoever else wants it waits for this one, and whoever goes does not stop it.
+	made := s.flights.DoChan(suffix+string(tag[:])+string(key.policy[:]), func() (any, error) {
+		if v, ok := s.views.Get(key); ok {
+			return v, nil
+		}
+		return s.verify(context.WithoutCancel(ctx), suffix, key, trust)
+	})
+	select {
+	case r := <-made:
+		v, _ := r.Val.(*recordView)
+		return v, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// verify makes the view of a record, as soon as there is memory for it.
+func (s *Site) verify(ctx context.Context, suffix string, key viewKey, trust *pith.Trust) (*recordView, error) {
 	tag, packed, err := s.quick.Packed(ctx, suffix)
 	if err != nil {
 		return nil, s.missing(err, suffix)
 	}
+	weight := min(int64(viewWeight)*unpackedSize(packed), makingBytes)
+	if err := s.memory.Acquire(ctx, weight); err != nil {
+		return nil, err
+	}
+	defer s.memory.Release(weight)
 	bundle, err := unpack(suffix, tag, packed)
 	if err != nil {
 		return nil, err
@@ -332,6 +366,15 @@ func (s *Site) verified(ctx context.Context, suffix string) (*recordView, error)
 	key.bundle = tag // it may be newer by now
 	s.views.Put(key, v, int64(viewWeight*len(bundle)), nil)
 	return v, nil
+}
+
+// unpackedSize is what gzip says at its end (RFC 1952, ISIZE), of what this
+// mirror has packed itself.
+func unpackedSize(packed []byte) int64 {
+	if len(packed) < 4 {
+		return 0
+	}
+	return min(int64(binary.LittleEndian.Uint32(packed[len(packed)-4:])), pith.MaxSize)
 }
 
 // policyDigest names a policy by what it says.

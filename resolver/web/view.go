@@ -38,7 +38,9 @@ type recordView struct {
 	Failures     []pith.Check
 	Status       []status
 	Completeness []completeness
-	Graph        *graphView // what the newest trusted graph snapshot says beside the paper
+	Graph        *graphView       // what the newest trusted graph snapshot says beside the paper
+	Withdrawn    []correctionView // by trusted signers: the paper, or a claim of it
+	Doubtful     int              // how many others say that it is withdrawn or retracted
 	Attestations []attestationView
 	Replications []replicationView
 	CitedBy      []citationView // works that say so in this record
@@ -53,7 +55,7 @@ type recordView struct {
 	Events       pith.EventCounts
 	StateSHA256  string
 	BundleSHA256 string
-	Strangers    int // signers whom the policy does not vouch for
+	Strangers    int // signers of events whom the policy does not vouch for
 
 	record json.RawMessage // the canonical record
 	export *export.Record  // nil when no trusted signer describes the paper
@@ -202,13 +204,14 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 	v.SHA256, v.BundleSHA256, v.record = v.bundle.SHA256, v.bundle.Signature.SHA256, v.bundle.Record
 	v.Signers = res.Signers
 	for _, s := range res.Signers {
-		if !s.Trusted {
+		if !s.Trusted && s.Events > 0 { // who only put the bundle together says nothing
 			v.Strangers++
 		}
 	}
 	v.paper()
 	v.aliases()
 	v.history()
+	v.withdrawn()
 	v.completeness()
 	v.status()
 	return v, nil
@@ -346,6 +349,55 @@ func (v *recordView) history() {
 	v.Attestations, v.Replications = newest(v.Attestations), newest(v.Replications)
 	v.CitedBy, v.Corrections, v.Copies = newest(v.CitedBy), newest(v.Corrections), newest(v.Copies)
 	placeEffects(v.Replications)
+}
+
+// withdrawn finds what a reader must not miss: that the paper was taken back.
+func (v *recordView) withdrawn() {
+	for _, w := range v.result.Withdrawals() {
+		if !w.Trusted { // anybody can say so
+			v.Doubtful++
+			continue
+		}
+		s := w.Statement
+		v.Withdrawn = append(v.Withdrawn, correctionView{mark{s.Signer, s.Fingerprint, s.Trusted, s.Superseded, s.Invalid, s.EventID, s.CreatedAt}, w.Correction})
+	}
+	v.Withdrawn = newest(v.Withdrawn)
+}
+
+// TakenBack is "Retracted" or "Withdrawn" when a trusted signer takes the whole
+// paper back, else "".
+func (v *recordView) TakenBack() string {
+	word := ""
+	for _, w := range v.Withdrawn {
+		switch {
+		case w.Claim != "":
+		case w.Kind == "retraction":
+			return "Retracted"
+		default:
+			word = "Withdrawn"
+		}
+	}
+	return word
+}
+
+// withdrawalText is a withdrawal for programs.
+type withdrawalText struct {
+	EventID   string `json:"event_id"`
+	Kind      string `json:"correction_kind" jsonschema:"withdrawal or retraction"`
+	Claim     string `json:"claim_id,omitempty" jsonschema:"the claim that is taken back; without it the whole paper is"`
+	Text      string `json:"text"`
+	SignerID  string `json:"signer_id"`
+	Trusted   bool   `json:"trusted" jsonschema:"the policy of this mirror lets this key sign this; anybody else may lie"`
+	CreatedAt string `json:"created_at"`
+}
+
+// withdrawals are all that stand, also those of signers who are not trusted.
+func (v *recordView) withdrawals() []withdrawalText {
+	out := []withdrawalText{}
+	for _, w := range newest(v.result.Withdrawals()) {
+		out = append(out, withdrawalText{w.EventID, w.Kind, w.Claim, w.Text, w.Signer.ID, w.Trusted, w.CreatedAt.UTC().Format(time.RFC3339)})
+	}
+	return out
 }
 
 // newest keeps the last entries of a list, as many as a page shows.

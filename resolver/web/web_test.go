@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"log/slog"
@@ -21,6 +22,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -516,6 +519,70 @@ func TestRecordPage(t *testing.T) {
 	}
 }
 
+// TestTakenBack: that a paper was taken back stands wherever it is shown, as long as
+// it stands, and by whom.
+func TestTakenBack(t *testing.T) {
+	retract := pith.Correction{Kind: "retraction", Text: "The data were made up."}
+	retracted := say(t, canonicalSeed(t), ada, 0, retract)
+	draft, err := pith.NewDraft(pith.Correction{Kind: "erratum", Text: "They were not: an error of ours."}, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	history := pith.Verify(retracted, labPolicy(t)).History
+	draft.Supersedes = []string{history[len(history)-1].EventID}
+	for name, tt := range map[string]struct {
+		bundle       []byte
+		word         string // that stands everywhere
+		page, record string
+		not          string // does not stand on the page
+	}{
+		"by a trusted signer": {retracted, "RETRACTED", `class="verdict taken"`, `"trusted": true`, "Disputed"},
+		"by a stranger":       {say(t, canonicalSeed(t), stranger, 0, retract), "", "Disputed", `"trusted": false`, "verdict taken"},
+		"of a claim":          {say(t, canonicalSeed(t), ada, 0, pith.Correction{Kind: "retraction", Text: "No.", Claim: "C1"}), "", "Retracted: claim C1", `"claim_id": "C1"`, "RETRACTED"},
+		"and no longer":       {say(t, retracted, ada, 1, draft), "", `superseded</span>`, `"withdrawals": []`, "verdict taken"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.use(fill(t, tt.bundle))
+			page := html.UnescapeString(string(body(t, get(t, l, "/pith/"+seedSuffix))))
+			if !strings.Contains(page, tt.page) || strings.Contains(page, tt.not) {
+				t.Errorf("the page lacks %s, or has %s", tt.page, tt.not)
+			}
+			if vouches := strings.Contains(page, "trusts everyone"); vouches != (name != "by a stranger") {
+				t.Errorf("the page says that the mirror trusts everyone: %v", vouches)
+			}
+			if record := string(body(t, get(t, l, "/pith/"+seedSuffix+".json"))); !strings.Contains(record, tt.record) {
+				t.Errorf("the record lacks %s", tt.record)
+			}
+			for _, suffix := range []string{"", ".jsonld", ".bib", ".ris", ".csl.json", ".ro-crate.json", ".svg", ".tex"} {
+				text := strings.ToUpper(string(body(t, get(t, l, "/pith/"+seedSuffix+suffix, "Accept", "text/html"))))
+				marked := strings.Contains(text, "RETRACTED: SMOOTHOUT") || strings.Contains(text, "RETRACTION BY ADA")
+				if marked != (tt.word != "") {
+					t.Errorf("%q says that the paper is retracted: %v", suffix, marked)
+				}
+			}
+			r := httptest.NewRequest("POST", "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"verify","arguments":{"name":"`+seedSuffix+`"}}}`))
+			r.Header.Set("Content-Type", "application/json")
+			r.Header.Set("Accept", "application/json, text/event-stream")
+			w := httptest.NewRecorder()
+			l.ServeHTTP(w, r)
+			var answer struct {
+				Result struct {
+					Structured struct {
+						Withdrawals json.RawMessage `json:"withdrawals"`
+					} `json:"structuredContent"`
+				} `json:"result"`
+			}
+			if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+				t.Fatal(err)
+			}
+			if said := `"withdrawals": ` + strings.ReplaceAll(string(answer.Result.Structured.Withdrawals), ":", ": "); !strings.Contains(said, tt.record) {
+				t.Errorf("agents get %s", said)
+			}
+		})
+	}
+}
+
 // TestManyEvents: a record with more events than a page shows.
 func TestManyEvents(t *testing.T) {
 	b := canonicalSeed(t)
@@ -774,5 +841,60 @@ func TestViewsAreOfNow(t *testing.T) {
 	l.use(fill(t, say(t, l.rich, ada, 5, pith.Correction{Kind: "erratum", Text: "One more."})))
 	if !strings.Contains(page(), "One more.") {
 		t.Error("the page does not follow the bundle")
+	}
+}
+
+// A gate holds back who reads a bundle until so many have asked for its digest.
+type gate struct {
+	resolver.Store
+	resolver.Quick
+	asked, read atomic.Int64
+	open        chan struct{}
+	want        int64
+}
+
+func (g *gate) Tag(ctx context.Context, suffix string) (resolver.Digest, error) {
+	if g.asked.Add(1) == g.want {
+		close(g.open)
+	}
+	return g.Quick.Tag(ctx, suffix)
+}
+
+func (g *gate) Packed(ctx context.Context, suffix string) (resolver.Digest, []byte, error) {
+	<-g.open
+	g.read.Add(1)
+	return g.Quick.Packed(ctx, suffix)
+}
+
+// TestVerifiedOnceForMany: however many ask for a record at once, it is verified
+// once, also one that is as large as a mirror takes.
+func TestVerifiedOnceForMany(t *testing.T) {
+	const readers = 20
+	large := another(t, 9, "Large", "A. Author")
+	var texts []any
+	for i := range 64 { // about 1 MB
+		texts = append(texts, pith.Correction{Kind: "erratum", Text: fmt.Sprint(i, strings.Repeat(" long", 3_000))})
+	}
+	large = say(t, large, ada, 0, texts...)
+	suffix := suffixOf(t, large)
+	l := newLab(t)
+	store := fill(t, large)
+	g := &gate{Store: store, Quick: resolver.QuickOf(store), open: make(chan struct{}), want: readers}
+	l.site.store, l.site.quick = g, g
+	var group sync.WaitGroup
+	for range readers {
+		group.Go(func() {
+			if w := get(t, l, "/pith/"+suffix+"/state.json"); w.StatusCode != http.StatusOK {
+				t.Errorf("status %d", w.StatusCode)
+			}
+		})
+	}
+	group.Wait()
+	if n := g.read.Load(); n != 1 {
+		t.Errorf("the bundle of %d bytes was read %d times, want once", len(large), n)
+	}
+	get(t, l, "/pith/"+suffix+".bib")
+	if n := g.read.Load(); n != 1 {
+		t.Errorf("and %d times after that", n-1)
 	}
 }

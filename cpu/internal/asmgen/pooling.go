@@ -138,8 +138,7 @@ func (g *generator) transpose() {
 		g.VUNPCKLPD(t[i+3], t[i+1], u[i+2])
 		g.VUNPCKHPD(t[i+3], t[i+1], u[i+3])
 	}
-	for half, control := range []uint64{0x20, 0x31} {
-		_ = half
+	for _, control := range []uint64{0x20, 0x31} { // lower halves, upper halves
 		for i := range 4 {
 			v := g.YMM()
 			g.VPERM2F128(operand.Imm(control), u[i+4], u[i], v)

@@ -40,8 +40,9 @@ func newAVX512() *Set {
 		StripNorms:  stripNormsAvx512,
 		StripAdd:    stripAddAvx512,
 		Winograd: [len(winograd.Algorithms)][winograd.Count]SpanFunc{
-			{winograd3InputAvx512, winograd3OutputAvx512, winograd3OutputGradAvx512, winograd3KernelAvx512, winograd3KernelGradAvx512},
-			{winograd5InputAvx512, winograd5OutputAvx512, winograd5OutputGradAvx512, winograd5KernelAvx512, winograd5KernelGradAvx512},
+			{winogradInput4Avx512, winograd2x3OutputAvx512, winograd2x3OutputGradAvx512, winograd2x3KernelAvx512, winograd2x3KernelGradAvx512},
+			{winogradInput6Avx512, winograd4x3OutputAvx512, winograd4x3OutputGradAvx512, winograd4x3KernelAvx512, winograd4x3KernelGradAvx512},
+			{winogradInput6Avx512, winograd2x5OutputAvx512, winograd2x5OutputGradAvx512, winograd2x5KernelAvx512, winograd2x5KernelGradAvx512},
 		},
 		Vec: portableVec,
 	}
@@ -96,8 +97,9 @@ func newAVX2() *Set {
 		StripNorms:  stripNormsAvx2,
 		StripAdd:    stripAddAvx2,
 		Winograd: [len(winograd.Algorithms)][winograd.Count]SpanFunc{
-			{winograd3InputAvx2, winograd3OutputAvx2, winograd3OutputGradAvx2, winograd3KernelAvx2, winograd3KernelGradAvx2},
-			{winograd5InputAvx2, winograd5OutputAvx2, winograd5OutputGradAvx2, winograd5KernelAvx2, winograd5KernelGradAvx2},
+			{winogradInput4Avx2, winograd2x3OutputAvx2, winograd2x3OutputGradAvx2, winograd2x3KernelAvx2, winograd2x3KernelGradAvx2},
+			{winogradInput6Avx2, winograd4x3OutputAvx2, winograd4x3OutputGradAvx2, winograd4x3KernelAvx2, winograd4x3KernelGradAvx2},
+			{winogradInput6Avx2, winograd2x5OutputAvx2, winograd2x5OutputGradAvx2, winograd2x5KernelAvx2, winograd2x5KernelGradAvx2},
 		},
 		Vec: portableVec,
 	}

@@ -138,31 +138,43 @@ func stripNormsAvx2(u *float32, d *Draw, w *float32, sums *float32, rows int, st
 func stripAddAvx2(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)
 
 //go:noescape
-func winograd3InputAvx2(dst *float32, src *float32, s *Span)
+func winogradInput4Avx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3OutputAvx2(dst *float32, src *float32, s *Span)
+func winograd2x3OutputAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3OutputGradAvx2(dst *float32, src *float32, s *Span)
+func winograd2x3OutputGradAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3KernelAvx2(dst *float32, src *float32, s *Span)
+func winograd2x3KernelAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3KernelGradAvx2(dst *float32, src *float32, s *Span)
+func winograd2x3KernelGradAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5InputAvx2(dst *float32, src *float32, s *Span)
+func winogradInput6Avx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5OutputAvx2(dst *float32, src *float32, s *Span)
+func winograd4x3OutputAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5OutputGradAvx2(dst *float32, src *float32, s *Span)
+func winograd4x3OutputGradAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5KernelAvx2(dst *float32, src *float32, s *Span)
+func winograd4x3KernelAvx2(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5KernelGradAvx2(dst *float32, src *float32, s *Span)
+func winograd4x3KernelGradAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5OutputAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5OutputGradAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5KernelAvx2(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5KernelGradAvx2(dst *float32, src *float32, s *Span)

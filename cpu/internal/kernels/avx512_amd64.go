@@ -204,31 +204,43 @@ func stripNormsAvx512(u *float32, d *Draw, w *float32, sums *float32, rows int, 
 func stripAddAvx512(dst *float32, u *float32, w *float32, factor *float32, rows int, stride int)
 
 //go:noescape
-func winograd3InputAvx512(dst *float32, src *float32, s *Span)
+func winogradInput4Avx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3OutputAvx512(dst *float32, src *float32, s *Span)
+func winograd2x3OutputAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3OutputGradAvx512(dst *float32, src *float32, s *Span)
+func winograd2x3OutputGradAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3KernelAvx512(dst *float32, src *float32, s *Span)
+func winograd2x3KernelAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd3KernelGradAvx512(dst *float32, src *float32, s *Span)
+func winograd2x3KernelGradAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5InputAvx512(dst *float32, src *float32, s *Span)
+func winogradInput6Avx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5OutputAvx512(dst *float32, src *float32, s *Span)
+func winograd4x3OutputAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5OutputGradAvx512(dst *float32, src *float32, s *Span)
+func winograd4x3OutputGradAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5KernelAvx512(dst *float32, src *float32, s *Span)
+func winograd4x3KernelAvx512(dst *float32, src *float32, s *Span)
 
 //go:noescape
-func winograd5KernelGradAvx512(dst *float32, src *float32, s *Span)
+func winograd4x3KernelGradAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5OutputAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5OutputGradAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5KernelAvx512(dst *float32, src *float32, s *Span)
+
+//go:noescape
+func winograd2x5KernelGradAvx512(dst *float32, src *float32, s *Span)

@@ -112,7 +112,8 @@ type Set struct {
 	MaxPool     func(dst, x *float32, rowStride, pixelStride, kh, kw, cols int)
 	MaxPoolGrad func(dst, x, src *float32, rowStride, pixelStride, kh, kw, cols int)
 
-	// Transpose8 writes 8 rows of n floats, n a multiple of 8, as n rows of 8.
+	// Transpose8 writes 8 rows of n floats, n a multiple of 8, as n rows of 8, one after
+	// the other, so that of rows that overlap the last is whole.
 	// Strides are in bytes.
 	Transpose8 func(dst *float32, dstStride int, src *float32, srcStride, n int)
 

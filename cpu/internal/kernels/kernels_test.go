@@ -338,17 +338,19 @@ func TestTranspose8(t *testing.T) {
 	forEachSet(t, func(t *testing.T, s *Set) {
 		rng := rand.New(rand.NewPCG(13, 14))
 		for _, n := range []int{0, 8, 24} {
-			const srcStride, dstStride = 41, 19
-			x, got := floats(rng, 8*srcStride, false), make([]float32, n*dstStride+8)
-			s.Transpose8(ptr(got), 4*dstStride, ptr(x), 4*srcStride, n)
-			want := make([]float32, len(got))
-			for i := range n {
-				for j := range 8 {
-					want[i*dstStride+j] = x[j*srcStride+i]
+			for _, dstStride := range []int{19, 5} { // 5: rows overlap
+				const srcStride = 41
+				x, got := floats(rng, 8*srcStride, false), make([]float32, n*dstStride+8)
+				s.Transpose8(ptr(got), 4*dstStride, ptr(x), 4*srcStride, n)
+				want := make([]float32, len(got))
+				for i := range n {
+					for j := range 8 {
+						want[i*dstStride+j] = x[j*srcStride+i]
+					}
 				}
-			}
-			if !slices.Equal(got, want) {
-				t.Fatalf("transpose of 8x%d is wrong", n)
+				if !slices.Equal(got, want) {
+					t.Fatalf("transpose of 8x%d to rows %d apart is wrong", n, dstStride)
+				}
 			}
 		}
 	})

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -120,7 +121,7 @@ func (s *Server) Restart(t testing.TB) {
 		case <-s.ended:
 			text, _ := os.ReadFile(log.Name())
 			t.Fatalf("PostgreSQL did not start:\n%s", text)
-		default: // it says that it is starting up, or nothing yet
+		case <-time.After(20 * time.Millisecond): // it says that it is starting up, or nothing yet
 		}
 	}
 }
