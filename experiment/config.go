@@ -195,6 +195,41 @@ func Differences(a, b Config) []string {
 	return out
 }
 
+// Contrast says of each configuration what the others have otherwise, as
+// "learning_rate 0.1, epochs 5": what, beside the method, the batch and the seed, runs
+// that are shown side by side differ in. Digests of data are left out.
+func Contrast(configs []Config) []string {
+	flat := make([]map[string]string, len(configs))
+	keys := map[string]bool{}
+	for i, c := range configs {
+		c = c.deciding()
+		c.Recipe.Seed, c.InitSHA256 = 0, ""
+		c.Data.TrainSHA256, c.Data.ValidationSHA256, c.Data.TestSHA256 = "", "", ""
+		flat[i] = map[string]string{}
+		var v any
+		text, _ := json.Marshal(c)
+		_ = json.Unmarshal(text, &v) // it was just written
+		flatten("", v, flat[i])
+		for k := range flat[i] {
+			keys[k] = true
+		}
+	}
+	out := make([]string, len(configs))
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if !slices.ContainsFunc(flat, func(m map[string]string) bool { return m[k] != flat[0][k] }) {
+			continue
+		}
+		for i, m := range flat {
+			value := or(strings.Trim(m[k], `"`), "unset")
+			if len(value) > 24 { // a list: no name, but different from others
+				value = fmt.Sprintf("%.6x", sha256.Sum256([]byte(value)))[:6]
+			}
+			out[i] = strings.TrimPrefix(out[i]+", "+strings.TrimPrefix(k, "recipe.")+" "+value, ", ")
+		}
+	}
+	return out
+}
+
 func flatten(path string, v any, out map[string]string) {
 	if m, ok := v.(map[string]any); ok {
 		for k, x := range m {

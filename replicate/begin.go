@@ -171,13 +171,14 @@ func arms(p *study.Plan, configs []experiment.Config) []study.Arm {
 	labels := map[string]int{}
 	for i, c := range configs {
 		r := c.Recipe
-		a := study.Arm{Name: p.Sweep.Arms[i].Name, Method: r.Method(), Strength: r.SmoothOut.Strength, Config: c.JSON()}
-		if r.SAM.Rho > 0 {
-			a.Strength = r.SAM.Rho
-		}
+		a := study.Arm{Name: p.Sweep.Arms[i].Name, Method: r.Method(), Strength: r.Strength(), Config: c.JSON()}
+		name, different, _ := strings.Cut(a.Method, ",")
 		a.Label = a.Method
-		if l, ok := methods[a.Method]; ok {
+		if l, ok := methods[name]; ok {
 			a.Label = l
+			if different != "" {
+				a.Label += "," + different
+			}
 		}
 		if slices.ContainsFunc(configs, func(o experiment.Config) bool { return o.Recipe.Batch != r.Batch }) {
 			a.Label = fmt.Sprintf("%s, batch %d", a.Label, r.Batch)

@@ -663,8 +663,11 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	if tau, ok := stats.Kendall(xs, ys); ok {
 		answer = fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f (%+.2f to %+.2f).", len(xs), tau.Value, tau.Low, tau.High)
 	}
-	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups,
-		Caption: "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."}, true
+	caption := "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."
+	if !sharpness.LargerIsSharper(points[0].result.Settings) {
+		caption += reversed(label)
+	}
+	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups, Caption: caption}, true
 }
 
 type spectrum struct {

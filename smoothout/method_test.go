@@ -281,6 +281,26 @@ func TestSchedules(t *testing.T) {
 
 // The schedule scales the noise and leaves its address alone, in one compiled
 // graph; where it is off, training is plain.
+// Tables and tuning speak of noise at its strongest.
+func TestMaxOfSchedules(t *testing.T) {
+	for _, s := range []Schedule{{}, {Kind: Anneal}, {Kind: TanhRise}, {Kind: CosineRise, Factor: 15}, {Kind: CosineRise, Factor: 0.5}, {Delay: 0.3}} {
+		s.Steps = 1000
+		most := 0.0
+		for step := range s.Steps {
+			most = max(most, s.At(step))
+		}
+		if !(math.Abs(most-s.Max()) < 1e-3) {
+			t.Errorf("%+v reaches %v, Max is %v", s, most, s.Max())
+		}
+	}
+	w := []float64{1, -1, 1, -1}
+	row := Row{Shape: []int{4}}
+	rising := Config{Strength: 0.1, Noise: Rademacher, Schedule: Schedule{Kind: CosineRise, Factor: 15}}
+	if rising.measure(&row, w, 1); !(math.Abs(row.Noise-1.5) < 1e-9) {
+		t.Errorf("noise of %v times the weights, want 1.5", row.Noise)
+	}
+}
+
 func TestScheduledNoise(t *testing.T) {
 	w := []float32{1, -2, 3, 4}
 	s := Schedule{Kind: CosineRise, Factor: 4, Delay: 0.5, Steps: 10, MicroSteps: 2}

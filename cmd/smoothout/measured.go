@@ -84,7 +84,11 @@ func (m *measuredRun) name() string {
 func (m *measuredRun) group() string { return groupOf(m.Config) }
 
 func groupOf(c experiment.Config) string {
-	return fmt.Sprintf("%s, batch %d", c.Recipe.Method(), c.Recipe.Batch)
+	method := c.Recipe.Method()
+	if s := c.Recipe.Strength(); s > 0 {
+		method = fmt.Sprintf("%s %g", method, s)
+	}
+	return fmt.Sprintf("%s, batch %d", method, c.Recipe.Batch)
 }
 
 // typed is the command as it was typed, for the note of a result.
