@@ -133,7 +133,7 @@ func (b *Backend) BufferFromFlatData(device compute.DeviceNum, flat any, shape s
 	if err != nil {
 		return nil, err
 	}
-	src, err := flatBytes(flat)
+	src, err := flatBytesOf(flat, shape)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package cpu
 
 import (
 	"math/bits"
+	"reflect"
 	"sync"
 	"unsafe"
 
@@ -35,8 +36,33 @@ func (b *Backend) newBuffer(device compute.DeviceNum, shape shapes.Shape) (*Buff
 	case !shape.Ok() || shape.IsTuple() || shape.IsDynamic():
 		return nil, errors.Errorf("cpu: a buffer needs a static shape, got %s", shape)
 	}
+	if err := checkSize(shape); err != nil {
+		return nil, err
+	}
 	block := b.memory.get(byteSize(shape))
 	return &Buffer{backend: b, shape: shape, bytes: block.bytes[:byteSize(shape)], block: block}, nil
+}
+
+// largestMemory bounds a tensor, and the memory of a step: beyond it sizes would
+// overflow, or the Go runtime end the program instead of returning an error.
+const largestMemory = 1 << 40
+
+// checkSize refuses shapes that no tensor can have.
+func checkSize(shape shapes.Shape) error {
+	size := 1
+	for _, d := range shape.Dimensions {
+		if d < 0 {
+			return errors.Errorf("cpu: the shape %s has a negative dimension", shape)
+		}
+		if d > 0 && size > largestMemory/d {
+			return errors.Errorf("cpu: a tensor of shape %s is larger than %d GiB; make the batch or its other dimensions smaller", shape, largestMemory>>30)
+		}
+		size *= max(d, 1)
+	}
+	if byteSize(shape) > largestMemory {
+		return errors.Errorf("cpu: a tensor of shape %s is larger than %d GiB; make the batch or its other dimensions smaller", shape, largestMemory>>30)
+	}
+	return nil
 }
 
 // byteSize is the memory a tensor takes; sub-byte types are packed.
@@ -99,7 +125,7 @@ func (b *Buffer) Data() (any, error) {
 
 // ToFlatData copies the tensor into a slice of its Go type.
 func (b *Buffer) ToFlatData(flat any) error {
-	dst, err := flatBytes(flat)
+	dst, err := flatBytesOf(flat, b.shape)
 	if err != nil {
 		return err
 	}
@@ -138,7 +164,22 @@ func flatBytes(flat any) (bytes []byte, err error) {
 			err = errors.Errorf("cpu: %T is not a slice of a type that tensors hold", flat)
 		}
 	}()
+	if t := reflect.TypeOf(flat); t == nil || t.Kind() != reflect.Slice {
+		return nil, errors.Errorf("cpu: %T is not a slice of a type that tensors hold", flat)
+	}
 	return dtypes.UnsafeByteSliceFromAny(flat), nil
+}
+
+// flatBytesOf is flatBytes of a slice of the shape's type.
+func flatBytesOf(flat any, shape shapes.Shape) ([]byte, error) {
+	bytes, err := flatBytes(flat)
+	if err != nil {
+		return nil, err
+	}
+	if t := dtypes.FromGoType(reflect.TypeOf(flat).Elem()); t != shape.DType && !shape.DType.IsPacked() {
+		return nil, errors.Errorf("cpu: a tensor of shape %s does not hold what %T does", shape, flat)
+	}
+	return bytes, nil
 }
 
 // A block is 64-byte aligned memory that goes back to its pool.

@@ -137,6 +137,9 @@ func (f *Function) Parameter(name string, shape shapes.Shape, sharding *compute.
 	case !f.builder.backend.reference.Capabilities().DTypes[shape.DType]:
 		return nil, errors.Wrapf(compute.ErrNotImplemented, "cpu: parameter %q has the unsupported type %s", name, shape.DType)
 	}
+	if err := checkSize(shape); err != nil {
+		return nil, errors.WithMessagef(err, "cpu: parameter %q", name)
+	}
 	n := newNode(opcode(compute.OpTypeParameter), paramAttrs{name, len(f.params)}, nil, shape)
 	f.add(n)
 	f.params = append(f.params, n)
@@ -223,6 +226,14 @@ func (f *Function) record(op opcode, attrs any, inputs []*value, emit emitter, o
 	}
 	n := newNode(op, attrs, inputs, outputs...)
 	n.emit = emit
+	for _, out := range outputs {
+		if out.IsTuple() || out.IsDynamic() {
+			continue
+		}
+		if err := checkSize(out); err != nil {
+			return nil, errors.WithMessagef(err, "cpu: the result of %s", n.describe())
+		}
+	}
 	f.add(n)
 	return n, nil
 }

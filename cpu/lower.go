@@ -3,6 +3,7 @@ package cpu
 import (
 	"github.com/gomlx/compute"
 	"github.com/gomlx/compute/shapes"
+	"github.com/pkg/errors"
 )
 
 // A compiler lowers the nodes of a graph to steps.
@@ -154,6 +155,10 @@ func (b *Backend) lower(g *graph, name string) (*Executable, error) {
 	e.plan.loopImages(results, c.slot)
 	e.plan.placeValues(g, c.slots)
 	e.plan.takeParams()
+	if memory := e.plan.arenaSize + b.opts.workers*e.plan.scratchSize; memory > largestMemory {
+		e.Finalize()
+		return nil, errors.Errorf("cpu: %q needs %d GiB for what lies between its parameters and results; make its tensors smaller, the batch first", name, memory>>30)
+	}
 	e.plan.slots = len(c.slots)
 	if b.opts.dump {
 		e.dumpPlan()

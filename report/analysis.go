@@ -579,7 +579,7 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 			}
 		}
 	}
-	plt.NominalX(groups...)
+	nominalX(plt, groups)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	if lowest > 0 {
 		logarithmic(&plt.Y)

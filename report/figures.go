@@ -106,6 +106,20 @@ func logarithmic(a *plot.Axis) {
 	a.Scale, a.Tick.Marker = plot.LogScale{}, logTicks{}
 }
 
+// nominalX names the places 0, 1, 2… of the horizontal axis, aslant where the names
+// would not fit beside each other.
+func nominalX(p *plot.Plot, names []string) {
+	p.NominalX(names...)
+	letters := 0
+	for _, n := range names {
+		letters = max(letters, len([]rune(n)))
+	}
+	if letters*len(names) > 50 {
+		p.X.Tick.Label.Rotation = math.Pi / 7
+		p.X.Tick.Label.XAlign, p.X.Tick.Label.YAlign = draw.XRight, draw.YTop
+	}
+}
+
 func addLine(p *plot.Plot, pts plotter.XYs, c color.Color, width vg.Length, dashes []vg.Length) *plotter.Line {
 	if len(pts) == 0 {
 		return nil

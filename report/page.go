@@ -64,6 +64,15 @@ var pageColor = regexp.MustCompile(`var\(--[a-z0-9-]+,(#[0-9A-F]{6})\)`)
 // strip is the room below a picture for the command that made it.
 const strip vg.Length = 12
 
+// Stamp writes a command into the pictures that do not say yet what made them.
+func Stamp(sections []Section, command string) {
+	for _, s := range sections {
+		for i := range s.Figures {
+			s.Figures[i].stamp(command)
+		}
+	}
+}
+
 // stamp writes into the picture which command made it.
 func (f *Figure) stamp(command string) {
 	if f.SVG == "" || f.made != "" || command == "" {

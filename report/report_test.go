@@ -104,7 +104,7 @@ func TestPageStandsAlone(t *testing.T) {
 	if n := strings.Count(page, `role="img" aria-label="`); n != pictures {
 		t.Errorf("%d pictures say what they show, want %d", n, pictures)
 	}
-	if n := strings.Count(page, ">smoothout replicate --plan example</text>"); n != pictures {
+	if n := strings.Count(page, ">smoothout replicate --plan example (5 seeds)</text>"); n != pictures {
 		t.Errorf("%d pictures say what made them, want %d", n, pictures)
 	}
 	for _, banned := range []string{"<script", "<link", "<img", "@import", "url("} {

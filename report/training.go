@@ -114,7 +114,7 @@ func groupsFigure(title, label string, groups []string, runs []TrainingRun, of f
 	if n == 0 {
 		return Figure{}, false
 	}
-	plt.NominalX(groups...)
+	nominalX(plt, groups)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	widen(&plt.Y)
 	return Figure{Title: title, plot: plt, SVG: render(plt, title+" of every run, by method"), Table: table, Names: groups,

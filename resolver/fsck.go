@@ -242,7 +242,14 @@ func (f *fsck) held() error {
 				break
 			}
 			for _, h := range held {
-				f.heldOne(h)
+				whole, err := f.store.HeldByID(f.ctx, h.ID)
+				if errors.Is(err, ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					return err
+				}
+				f.heldOne(whole)
 			}
 			after = held[len(held)-1].ID
 		}
@@ -284,6 +291,7 @@ func (f *fsck) policy() error {
 	if err != nil {
 		return err
 	}
+	together := pith.PinnedTrust()
 	for _, key := range keys {
 		data, err := f.store.Meta(f.ctx, key)
 		if err != nil {
@@ -291,8 +299,12 @@ func (f *fsck) policy() error {
 		}
 		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != strings.TrimPrefix(key, policyPrefix) {
 			f.problem("policy "+key, "policy_damaged", "the key document has another digest")
-		} else if _, err := pith.ParseTrust(data); err != nil {
+		} else if document, err := pith.ParseTrust(data); err != nil {
 			f.problem("policy "+key, "policy_damaged", "%v", err)
+		} else if all, err := together.Merge(document); err != nil {
+			f.problem("policy "+key, "policy_conflict", "it cannot stand beside the others, so it is left out: %v", err)
+		} else {
+			together = all
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/openpith/evidence/pith"
@@ -147,6 +148,9 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 			return
 		}
 		key.DeclaredAt = s.now().UTC().Truncate(time.Second)
+		if !j.Unlimited && !s.mayDeclare(ctx, j, key.Fingerprint) {
+			return
+		}
 		if j.err = s.store.PutKey(ctx, key); j.err == nil {
 			j.receipt = &Receipt{Key: key.Fingerprint, At: key.DeclaredAt}
 		}
@@ -164,6 +168,36 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 	j.refusal = &Refusal{Status: Queued, Code: CodeKeyDocument, Detail: "a key document changes who is believed: it waits for a moderator"}
 }
 
+// New keys cost whoever declares them nothing, and they stay: so many per second
+// come in of one sender, and of all.
+const (
+	declaredBySender = 1.0 / 60
+	declaredByAll    = 1.0
+)
+
+// mayDeclare asks whether a sender may declare a key, which is no question for
+// one that is known.
+func (s *Service) mayDeclare(ctx context.Context, j *job, fingerprint string) bool {
+	if s.limits.PerAddress < 0 {
+		return true
+	}
+	if _, err := s.store.Key(ctx, fingerprint); !errors.Is(err, ErrNotFound) {
+		j.err = err
+		return err == nil
+	}
+	wait, ok := s.limits.take("keys from "+j.From, declaredBySender, 1)
+	of := "from " + j.From
+	if ok {
+		wait, ok = s.limits.take("keys", declaredByAll, 1)
+		of = "in all"
+	}
+	if !ok {
+		j.refuse(CodeRateAddress, "too many new keys %s; a bundle brings its keys with it", of)
+		j.refusal.Retry = wait
+	}
+	return ok
+}
+
 func bytesKind(data []byte) string {
 	var d struct {
 		Type string `json:"document_type"`
@@ -175,14 +209,18 @@ func bytesKind(data []byte) string {
 // policyPrefix is where key documents that a moderator accepted are kept.
 const policyPrefix = "policy/key-document/"
 
-// acceptDocument makes a key document part of the policy.
+// acceptDocument makes a key document part of the policy, as the only one who
+// does so at the time. Errors: a *Refusal when it does not fit the policy.
 func (s *Service) acceptDocument(ctx context.Context, data []byte) error {
-	more, err := pith.ParseTrust(data)
-	if err != nil {
+	if err := s.LoadPolicy(ctx); err != nil { // what others have accepted counts
 		return err
 	}
-	if _, err := s.Trust().Merge(more); err != nil {
-		return err
+	more, err := pith.ParseTrust(data)
+	if err == nil {
+		_, err = s.Trust().Merge(more)
+	}
+	if err != nil {
+		return &Refusal{Status: Refused, Code: CodeKeyDocument, Detail: "it does not fit what is believed now: " + err.Error()}
 	}
 	digest := sha256.Sum256(data)
 	if err := s.store.SetMeta(ctx, policyPrefix+hex.EncodeToString(digest[:]), data); err != nil {
@@ -192,7 +230,9 @@ func (s *Service) acceptDocument(ctx context.Context, data []byte) error {
 }
 
 // LoadPolicy adds to the policy the key documents that moderators accepted. A
-// service on a store that others write to calls it from time to time.
+// service on a store that others write to calls it from time to time. What does
+// not fit, because the trust files are others now, is left out, and the log says
+// so: a mirror that does not start helps nobody.
 func (s *Service) LoadPolicy(ctx context.Context) error {
 	keys, err := s.store.MetaKeys(ctx, policyPrefix)
 	if err != nil {
@@ -204,17 +244,18 @@ func (s *Service) LoadPolicy(ctx context.Context) error {
 			return err
 		}
 		more, err := pith.ParseTrust(data)
-		if err != nil {
-			return fmt.Errorf("accepted key document %s: %w", key, err)
-		}
 		s.mu.Lock()
-		trust, err := s.trust.Merge(more)
 		if err == nil {
-			s.trust = trust
+			var trust *pith.Trust
+			if trust, err = s.trust.Merge(more); err == nil {
+				s.trust = trust
+			}
 		}
+		known := s.unfit[key]
+		s.unfit[key] = err != nil
 		s.mu.Unlock()
-		if err != nil {
-			return fmt.Errorf("accepted key document %s: %w", key, err)
+		if err != nil && !known {
+			s.log.Error("an accepted key document does not fit the policy and is left out", "document", strings.TrimPrefix(key, policyPrefix), "error", err, "hint", "compare it with the trust files")
 		}
 	}
 	return nil

@@ -16,7 +16,7 @@ type Limits struct {
 	PerSigner  float64 // events per second of one key, on average; default 5
 	PerAddress float64 // submissions per second from one address; default 10
 	Burst      int     // how many may come at once; default 50
-	Queued     int64   // how many submissions may wait for a moderator; default 10,000
+	Queued     int64   // how many submissions may wait for a moderator; default 10,000; ten times more from mirrors that are copied
 	Refused    int64   // how many refused submissions are kept; default 100,000
 }
 
@@ -63,21 +63,37 @@ func newLimiter(l Limits, now func() time.Time) *limiter {
 // take takes n tokens of the bucket with a name, or returns how long it takes
 // until they are there. More than a burst is as much as a burst.
 func (l *limiter) take(name string, perSecond float64, n int) (wait time.Duration, ok bool) {
+	_, wait, ok = l.takeAll(map[string]int{name: n}, perSecond)
+	return wait, ok
+}
+
+// takeAll takes so many tokens of several buckets, or of none of them: then it
+// names the one that lacks most, and how long it takes until it does not.
+func (l *limiter) takeAll(wanted map[string]int, perSecond float64) (name string, wait time.Duration, ok bool) {
 	if perSecond < 0 {
-		return 0, true
+		return "", 0, true
 	}
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	bucket, ok := l.buckets.Get(name)
-	if !ok {
-		bucket = rate.NewLimiter(rate.Limit(perSecond), l.Burst)
-		l.buckets.Put(name, bucket, 1, nil)
+	reserved := make([]*rate.Reservation, 0, len(wanted))
+	for each, n := range wanted {
+		bucket, known := l.buckets.Get(each)
+		if !known {
+			bucket = rate.NewLimiter(rate.Limit(perSecond), l.Burst)
+			l.buckets.Put(each, bucket, 1, nil)
+		}
+		r := bucket.ReserveN(now, min(n, l.Burst))
+		reserved = append(reserved, r)
+		if delay := r.DelayFrom(now); delay > wait {
+			name, wait = each, delay
+		}
 	}
-	r := bucket.ReserveN(now, min(n, l.Burst))
-	if wait = r.DelayFrom(now); wait > 0 {
+	if wait == 0 {
+		return "", 0, true
+	}
+	for _, r := range reserved {
 		r.CancelAt(now)
-		return wait, false
 	}
-	return 0, true
+	return name, wait, false
 }

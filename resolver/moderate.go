@@ -2,7 +2,6 @@ package resolver
 
 import (
 	"context"
-	"errors"
 	"fmt"
 )
 
@@ -10,7 +9,21 @@ import (
 // may have changed; only the policy is not asked. A crash in the middle leaves
 // it waiting, and it can be accepted again. Errors: ErrNotFound when it does
 // not wait, a *Refusal when it is not right any more.
-func (s *Service) Accept(ctx context.Context, id int64) (*Receipt, error) {
+func (s *Service) Accept(ctx context.Context, id int64) (receipt *Receipt, err error) {
+	return receipt, s.moderating(ctx, func(ctx context.Context) error {
+		receipt, err = s.accept(ctx, id)
+		return err
+	})
+}
+
+// moderating runs f while no other moderator decides, in whatever process: two
+// could decide otherwise about one submission, or let in key documents that
+// exclude each other.
+func (s *Service) moderating(ctx context.Context, f func(context.Context) error) error {
+	return s.store.Lock(ctx, "moderation", f)
+}
+
+func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 	h, err := s.store.HeldByID(ctx, id)
 	if err != nil {
 		return nil, err
@@ -36,15 +49,13 @@ func (s *Service) Accept(ctx context.Context, id int64) (*Receipt, error) {
 		}
 		s.wake()
 	}
-	// Another moderator may have been quicker; the submission is in either way.
-	if err := s.store.MoveHeld(ctx, id, Queued, Accepted, h.Code, h.Detail); err != nil && !errors.Is(err, ErrNotFound) {
-		return nil, err
-	}
-	return receipt, nil
+	return receipt, s.store.MoveHeld(ctx, id, Queued, Accepted, h.Code, h.Detail)
 }
 
 // Reject keeps a submission that waits out for good, with the reason. It stays
 // in the store. Errors: ErrNotFound when it does not wait.
 func (s *Service) Reject(ctx context.Context, id int64, reason string) error {
-	return s.store.MoveHeld(ctx, id, Queued, Rejected, CodeModerated, clip(reason, 1024))
+	return s.moderating(ctx, func(ctx context.Context) error {
+		return s.store.MoveHeld(ctx, id, Queued, Rejected, CodeModerated, clip(reason, 1024))
+	})
 }

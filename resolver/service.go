@@ -3,6 +3,7 @@ package resolver
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -38,7 +39,8 @@ type Service struct {
 
 	mu      sync.Mutex
 	trust   *pith.Trust
-	changed chan struct{} // closed with the next commit
+	unfit   map[string]bool // accepted key documents that do not fit it
+	changed chan struct{}   // closed with the next commit
 }
 
 // A Submission is something that somebody wants to be kept: a bundle, an event,
@@ -52,6 +54,8 @@ type Submission struct {
 	Trust *pith.Trust
 	// Unlimited lifts the limits on the rate: whoever runs the mirror may load it.
 	Unlimited bool
+
+	asked bool // whether From may send so much
 }
 
 // An Outcome is what became of one of several submissions: a receipt or a
@@ -94,7 +98,7 @@ func NewService(c Config) (*Service, error) {
 	case c.Key == nil:
 		return nil, errors.New("a resolver needs a key of its own")
 	}
-	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, changed: make(chan struct{})}
+	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, unfit: map[string]bool{}, changed: make(chan struct{})}
 	if s.unknown == "" {
 		s.unknown = Queued
 	}
@@ -112,6 +116,15 @@ func NewService(c Config) (*Service, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// ask takes a submission out of the bucket of who sends it, before it is read.
+func (s *Service) ask(from string) *Refusal {
+	wait, ok := s.limits.take("from "+from, s.limits.PerAddress, 1)
+	if ok {
+		return nil
+	}
+	return &Refusal{Status: Refused, Code: CodeRateAddress, Retry: wait, Detail: fmt.Sprintf("more than %g submissions per second from %s", s.limits.PerAddress, from)}
 }
 
 // Store returns the store that the service writes to.

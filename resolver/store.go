@@ -131,7 +131,8 @@ type Store interface {
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
 	// Held returns up to limit submissions of a status with a number greater
-	// than `after`, in the order of their numbers.
+	// than `after`, in the order of their numbers, without their data, which may
+	// be large and is strangers' choice.
 	Held(ctx context.Context, status Status, after int64, limit int) ([]Held, error)
 
 	// HeldByID returns one. Errors: ErrNotFound.
@@ -172,7 +173,7 @@ type Update struct {
 	Bundle []byte     // gzip
 	Events []Event    // those that the store does not have yet; Seq is the store's
 	Keys   []Key      // to be declared unless they are
-	Cites  []Citation // of the new events; Seq is the store's
+	Cites  []Citation // of the new events, whose Seq is the store's, and of others, with their Seq
 }
 
 // Committed tells what Commit gave to an update.

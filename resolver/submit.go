@@ -62,6 +62,8 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 			if err := s.hold(ctx, j); err != nil {
 				return nil, err
 			}
+		}
+		if j.refusal != nil {
 			out[i].Err = j.refusal
 			continue
 		}
@@ -76,7 +78,7 @@ type job struct {
 	Submission
 	suffix  string   // of its record
 	entries []Digest // of the events that it holds
-	asked   bool     // whether its address may send so much
+	ids     []string // their ids, "" for what is not valid
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
 
@@ -152,7 +154,7 @@ func (s *Service) read(ctx context.Context, j *job) {
 	if j.contents != nil || j.event != nil {
 		return
 	}
-	j.entries = nil
+	j.entries, j.ids = nil, nil
 	if j.Trust == nil {
 		j.Trust = s.Trust()
 	}
@@ -163,10 +165,7 @@ func (s *Service) read(ctx context.Context, j *job) {
 		}
 		if !j.asked {
 			j.asked = true
-			if wait, ok := s.limits.take("from "+j.From, s.limits.PerAddress, 1); !ok {
-				j.refuse(CodeRateAddress, "more than %g submissions per second from %s", s.limits.PerAddress, j.From)
-				j.refusal.Retry = wait
-			}
+			j.refusal = s.ask(j.From)
 		}
 	}
 	if j.refusal == nil {
@@ -183,8 +182,12 @@ func (s *Service) inspect(ctx context.Context, j *job, size int) {
 	j.result, j.contents = pith.Inspect(j.Data, j.Trust)
 	if j.contents != nil {
 		j.suffix = own(j.contents.Suffix)
-		for _, sum := range j.contents.Entries {
-			j.entries = append(j.entries, sum)
+		for i, sum := range j.contents.Entries {
+			id := ""
+			if st := &j.result.History[i]; st.Invalid == "" {
+				id = own(st.EventID)
+			}
+			j.entries, j.ids = append(j.entries, sum), append(j.ids, id)
 		}
 		return
 	}
@@ -236,7 +239,7 @@ func (s *Service) readEvent(_ context.Context, j *job) {
 		return
 	}
 	j.event, j.suffix = event, own(suffix)
-	j.entries = []Digest{sha256.Sum256(event.Canonical)}
+	j.entries, j.ids = []Digest{sha256.Sum256(event.Canonical)}, []string{own(event.ID)}
 }
 
 func (j *job) refuseError(err error) {
@@ -419,7 +422,7 @@ func (r *record) unpack() (err error) {
 func (r *record) addBundle(j *job) error {
 	if !r.exists() {
 		if r.admit(j, j.result, j.contents, true) {
-			r.become(j.result, j.contents, false)
+			return r.become(j.result, j.contents, false)
 		}
 		return nil
 	}
@@ -480,8 +483,7 @@ func (r *record) adopt(j *job, merged []byte, isBundle bool) error {
 	if !r.admit(j, result, contents, isBundle) {
 		return nil
 	}
-	r.become(result, contents, true)
-	return nil
+	return r.become(result, contents, true)
 }
 
 // addEvent unites the record with an event that came alone.
@@ -499,7 +501,9 @@ func (r *record) addEvent(j *job) error {
 		return err
 	}
 	var entry []byte
-	if !bytes.Contains(r.bundle, []byte(`"fingerprint_sha256_hex":"`+j.event.Fingerprint+`"`)) {
+	if declares, err := declaresKey(r.bundle, j.event.Fingerprint); err != nil {
+		return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
+	} else if !declares {
 		key, err := r.service.store.Key(r.ctx, j.event.Fingerprint)
 		if errors.Is(err, ErrNotFound) {
 			j.refuse(CodeKeyUnknown, "the key %s is not declared here; declare it with POST /keys", j.event.Fingerprint)
@@ -515,7 +519,23 @@ func (r *record) addEvent(j *job) error {
 		j.refuseError(err)
 		return nil
 	}
+	if same, err := r.nothingNew(merged); err != nil || same {
+		return err // the same event under another signature of its author (spec §5.1)
+	}
 	return r.adopt(j, merged, false)
+}
+
+// declaresKey reports whether a key is one of the public_keys of a bundle.
+func declaresKey(bundle []byte, fingerprint string) (bool, error) {
+	var top map[string]json.RawMessage
+	var keys []map[string]json.RawMessage
+	err := json.Unmarshal(bundle, &top)
+	if err == nil && top["public_keys"] != nil {
+		err = json.Unmarshal(top["public_keys"], &keys)
+	}
+	return slices.ContainsFunc(keys, func(key map[string]json.RawMessage) bool {
+		return string(key["fingerprint_sha256_hex"]) == `"`+fingerprint+`"`
+	}), err
 }
 
 // admit asks whether what is new in a verified bundle may come in. Events that
@@ -525,7 +545,7 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	for _, e := range r.events {
 		known[e.SHA256] = true
 	}
-	perSigner := map[string]int{}
+	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
 	for i := range result.History {
 		st := &result.History[i]
@@ -539,19 +559,15 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 			}
 			continue
 		}
-		perSigner[st.Fingerprint]++
+		// An event that is not valid proves nothing about the key that it claims:
+		// anybody could silence a signer with forgeries.
+		if st.Invalid == "" {
+			buckets[keyBucket+st.Fingerprint]++
+		} else {
+			buckets["events from "+j.From]++
+		}
 		if doubt == nil && (!st.Trusted) {
 			doubt = st
-		}
-	}
-	if !j.Unlimited && !j.charged {
-		j.charged = true
-		for fingerprint, n := range perSigner {
-			if wait, ok := r.service.limits.take("key "+fingerprint, r.service.limits.PerSigner, n); !ok {
-				j.refuse(CodeRateSigner, "more than %g events per second of the key %s", r.service.limits.PerSigner, fingerprint)
-				j.refusal.Retry, j.settled = wait, true
-				return false
-			}
 		}
 	}
 	code, detail, signer := "", "", ""
@@ -563,10 +579,33 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 		code, detail = bundleDistrust(j.result)
 	}
 	if code == "" || r.service.unknown == Accepted {
-		return true
+		return r.charge(j, buckets)
 	}
 	j.refusal = &Refusal{Status: r.service.unknown, Code: code, Detail: detail}
 	j.refusal.signer = signer
+	return false
+}
+
+// keyBucket is what the names of the buckets of keys begin with.
+const keyBucket = "key "
+
+// charge takes what comes in out of the buckets of its signers. What is turned
+// away costs a signer nothing: others can send it, as often as they like.
+func (r *record) charge(j *job, buckets map[string]int) bool {
+	if j.Unlimited || j.charged {
+		return true
+	}
+	name, wait, ok := r.service.limits.takeAll(buckets, r.service.limits.PerSigner)
+	if ok {
+		j.charged = true
+		return true
+	}
+	of := "that are not valid, " + name
+	if key, is := strings.CutPrefix(name, keyBucket); is {
+		of = "of the key " + key
+	}
+	j.refuse(CodeRateSigner, "more than %g events per second %s", r.service.limits.PerSigner, of)
+	j.refusal.Retry, j.settled = wait, true
 	return false
 }
 
@@ -599,7 +638,7 @@ func bundleDistrust(result *pith.Result) (code, detail string) {
 }
 
 // become makes the record what a bundle says.
-func (r *record) become(result *pith.Result, contents *pith.Contents, united bool) {
+func (r *record) become(result *pith.Result, contents *pith.Contents, united bool) error {
 	now := r.service.now().UTC().Truncate(1e9)
 	known := map[Digest]bool{}
 	for _, e := range r.events {
@@ -613,6 +652,9 @@ func (r *record) become(result *pith.Result, contents *pith.Contents, united boo
 			declared[st.Fingerprint] = st.Signer.ID
 		}
 		if known[contents.Entries[i]] {
+			if err := r.citesNow(st, contents, i); err != nil {
+				return err
+			}
 			continue
 		}
 		e := eventOf(st, contents, i)
@@ -629,6 +671,37 @@ func (r *record) become(result *pith.Result, contents *pith.Contents, united boo
 	}
 	rec.Revision = fresh
 	r.now, r.bundle, r.packed = rec, contents.Canonical, nil
+	return nil
+}
+
+// citesNow adds the row of a citation that was not valid when it came and is now,
+// since what it needs has come after it.
+func (r *record) citesNow(st *pith.Statement, contents *pith.Contents, i int) error {
+	c, ok := citationOf(st, contents.Suffix)
+	if !ok {
+		return nil
+	}
+	at := slices.IndexFunc(r.events, func(e Event) bool { return e.SHA256 == contents.Entries[i] })
+	if r.events[at].Invalid == "" { // it has its row since it came
+		return nil
+	}
+	if first := len(r.events) - len(r.fresh); at >= first { // nobody has seen it yet
+		r.events[at].Invalid, r.fresh[at-first].Invalid = "", ""
+		r.cites = append(r.cites, c)
+		return nil
+	}
+	same := func(x Citation) bool {
+		return x.Kind == c.Kind && x.ID == c.ID && x.EventID == c.EventID && x.Suffix == c.Suffix
+	}
+	if slices.ContainsFunc(r.cites, same) {
+		return nil
+	}
+	c.Seq = r.events[at].Seq
+	have, err := r.service.store.Citations(r.ctx, c.Kind, c.ID, 1<<20)
+	if err == nil && !slices.ContainsFunc(have, same) {
+		r.cites = append(r.cites, c)
+	}
+	return err
 }
 
 // own copies a text out of the bundle that it was read from, which may go then.
@@ -665,10 +738,22 @@ func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record 
 	return rec
 }
 
+// LoggedID is the id by which rows and the log name an event: the one that it
+// says, "" where that is longer than any id can be, which only an invalid event
+// says. No mirror passes such a text on.
+func LoggedID(id string) string {
+	if len(id) > maxEventID {
+		return ""
+	}
+	return id
+}
+
+const maxEventID = 100 // bytes; "sha256:" and 64 digits are 71
+
 // eventOf is the row of an event, without what the mirror adds.
 func eventOf(st *pith.Statement, contents *pith.Contents, i int) Event {
 	return Event{
-		ID: own(st.EventID), Suffix: own(contents.Suffix), SHA256: contents.Entries[i], Type: own(st.Type),
+		ID: own(LoggedID(st.EventID)), Suffix: own(contents.Suffix), SHA256: contents.Entries[i], Type: own(st.Type),
 		SignerID: own(st.Signer.ID), Fingerprint: own(st.Fingerprint), CreatedAt: st.CreatedAt.UTC().Truncate(1e9), Invalid: string(st.Invalid),
 	}
 }
@@ -711,19 +796,24 @@ func (r *record) receipts() {
 	for _, e := range r.fresh {
 		isNew[e.SHA256] = true
 	}
-	bySHA := map[Digest]Event{}
+	bySHA, byID := map[Digest]Event{}, map[string]Event{}
 	for _, e := range r.events {
 		bySHA[e.SHA256] = e
+		if _, twice := byID[e.ID]; !twice && e.Invalid == "" {
+			byID[e.ID] = e
+		}
 	}
 	for _, j := range r.jobs {
 		if j.refusal != nil {
 			continue
 		}
 		receipt := &Receipt{Number: r.now.Number, Revision: r.now.Revision, Digest: r.now.Digest, At: at}
-		for _, sum := range j.entries {
+		for i, sum := range j.entries {
 			e, ok := bySHA[sum]
-			if !ok {
-				continue // another copy of the same event stays (spec §5.1)
+			if !ok { // another copy of the same event stays (spec §5.1)
+				if e, ok = byID[j.ids[i]]; !ok {
+					continue
+				}
 			}
 			receipt.Events = append(receipt.Events, e)
 			if isNew[sum] {
@@ -735,6 +825,10 @@ func (r *record) receipts() {
 	}
 }
 
+// namedRoom is how many times more submissions may wait when they come from a
+// mirror that the operator named.
+const namedRoom = 10
+
 // hold keeps a submission that was not let in, with the reason.
 func (s *Service) hold(ctx context.Context, j *job) error {
 	r := j.refusal
@@ -745,7 +839,11 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
-	if r.Status == Queued && s.limits.Queued >= 0 && counts.Queued >= s.limits.Queued {
+	room := s.limits.Queued
+	if j.Unlimited { // from whom the operator named: strangers cannot take that room
+		room *= namedRoom
+	}
+	if r.Status == Queued && room >= 0 && counts.Queued >= room {
 		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
 		return nil
 	}
@@ -764,10 +862,15 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	h.Data = Gzip(data)
 	var now Status
 	r.ID, now, err = s.store.PutHeld(ctx, h)
-	if now == Rejected {
+	switch {
+	case err != nil:
+		return err
+	case now == Rejected:
 		r.Status, r.Code, r.Detail = Refused, CodeModerated, "a moderator kept it out before"
+	case now == Accepted && r.Code == CodeKeyDocument: // it is part of the policy
+		j.refusal, j.receipt = nil, &Receipt{At: s.now().UTC().Truncate(1e9)}
 	}
-	return err
+	return nil
 }
 
 // clip makes a stranger's text short and storable.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/openpith/evidence/pith"
 )
 
@@ -27,17 +29,19 @@ func (s *Server) routesWrite(mux *http.ServeMux) {
 
 // post takes a bundle, an event or a key document.
 func (s *Server) post(w http.ResponseWriter, r *http.Request) {
-	if data, ok := s.body(w, r); ok {
+	if data, done := s.body(w, r); done != nil {
+		defer done()
 		s.submit(w, r, data)
 	}
 }
 
 // put takes a bundle of the record that the address names.
 func (s *Server) put(w http.ResponseWriter, r *http.Request) {
-	data, ok := s.body(w, r)
-	if !ok {
+	data, done := s.body(w, r)
+	if done == nil {
 		return
 	}
+	defer done()
 	suffix := strings.ToUpper(r.PathValue("suffix"))
 	if !IsSuffix(suffix) {
 		writeProblem(w, http.StatusBadRequest, &Refusal{Status: Refused, Code: CodeMismatch, Detail: "put a bundle under the 26 characters of its Pith Number"})
@@ -58,7 +62,14 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) submit(w http.ResponseWriter, r *http.Request, data []byte) {
-	receipt, err := s.Service.Submit(r.Context(), Submission{Data: data, From: s.client(r).String()})
+	// To verify takes several times the memory of what is verified, and all cores.
+	weight := min(int64(len(data))+1, s.Memory/8)
+	if err := s.working.Acquire(r.Context(), weight); err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	receipt, err := s.Service.Submit(r.Context(), Submission{Data: data, From: s.client(r).String(), asked: true})
+	s.working.Release(weight)
 	if err != nil {
 		s.fail(w, r, err)
 		return
@@ -75,28 +86,82 @@ func (s *Server) submit(w http.ResponseWriter, r *http.Request, data []byte) {
 	_, _ = w.Write(append(signed, '\n')) // nobody is left to tell
 }
 
-// body reads a request up to the limit.
-func (s *Server) body(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+// body reads a request up to the limit, after who sends it was asked for. done is
+// called when the request is done with; it is nil where there is an answer already.
+func (s *Server) body(w http.ResponseWriter, r *http.Request) (data []byte, done func()) {
+	client := s.client(r)
+	if refusal := s.Service.ask(client.String()); refusal != nil {
+		writeProblem(w, statusOf(refusal), refusal)
+		return nil, nil
+	}
+	s.mu.Lock()
+	many := s.senders[client] >= maxSending
+	if !many {
+		s.senders[client]++
+	}
+	s.mu.Unlock()
+	if many {
+		s.busy(w, fmt.Sprintf("more than %d requests at once from %s", maxSending, client))
+		return nil, nil
+	}
+	body := &heldReader{of: s.reading}
+	done = func() {
+		s.reading.Release(body.n)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.senders[client]--; s.senders[client] == 0 {
+			delete(s.senders, client)
+		}
+	}
 	limit := int64(pith.MaxSize)
 	if n := s.Service.limits.Size; n > 0 {
 		limit = min(limit, int64(n))
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	body.r = http.MaxBytesReader(w, r.Body, limit)
+	data, err := io.ReadAll(body)
 	if err == nil {
-		return data, true
+		return data, done
 	}
+	done()
 	var tooLarge *http.MaxBytesError
-	if errors.As(err, &tooLarge) {
+	switch {
+	case errors.As(err, &tooLarge):
 		writeProblem(w, http.StatusRequestEntityTooLarge, &Refusal{Status: Refused, Code: CodeSize, Detail: fmt.Sprintf("this mirror takes %d bytes", limit)})
-		return nil, false
+	case errors.Is(err, errBusy):
+		s.busy(w, "too many requests are being read")
+	default:
+		writeProblem(w, http.StatusBadRequest, &Refusal{Status: Refused, Code: "unreadable", Detail: "the request broke off"})
 	}
-	writeProblem(w, http.StatusBadRequest, &Refusal{Status: Refused, Code: "unreadable", Detail: "the request broke off"})
-	return nil, false
+	return nil, nil
 }
 
+func (s *Server) busy(w http.ResponseWriter, detail string) {
+	writeProblem(w, http.StatusServiceUnavailable, &Refusal{Status: Refused, Code: "busy", Detail: detail, Retry: 2 * time.Second})
+}
+
+var errBusy = errors.New("there is no memory left for requests")
+
+// A heldReader counts what was read of a request, so that a slow sender holds no
+// more than it has sent.
+type heldReader struct {
+	r  io.Reader
+	of *semaphore.Weighted
+	n  int64
+}
+
+func (h *heldReader) Read(p []byte) (int, error) {
+	n, err := h.r.Read(p)
+	if !h.of.TryAcquire(int64(n)) {
+		return 0, errBusy
+	}
+	h.n += int64(n)
+	return n, err
+}
+
+// client is who sent a request, for limits.
 func (s *Server) client(r *http.Request) netip.Addr {
 	if s.ClientIP != nil {
-		return s.ClientIP(r)
+		return Customer(s.ClientIP(r))
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -106,7 +171,13 @@ func (s *Server) client(r *http.Request) netip.Addr {
 	if err != nil {
 		return netip.Addr{}
 	}
-	if addr = addr.Unmap(); addr.Is6() { // one customer has a whole /64
+	return Customer(addr)
+}
+
+// Customer is the address by which limits know who has an address: itself, of
+// IPv6 its network of 64 bits, all of which one customer has.
+func Customer(addr netip.Addr) netip.Addr {
+	if addr = addr.Unmap(); addr.Is6() {
 		if p, err := addr.WithZone("").Prefix(64); err == nil {
 			return p.Addr()
 		}

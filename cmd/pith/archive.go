@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"math"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/httpserve"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/archive"
 	"github.com/openpith/evidence/resolver/mirror"
@@ -253,17 +256,27 @@ func openArchive(ctx context.Context, where string) (*archive.Manifest, archive.
 	}
 	defer manifest.Close()
 	m, err := archive.Read(manifest)
-	return m, client.Open, err
+	packs := *client
+	packs.Limits.Answer = math.MaxInt64 // a pack is as long as the manifest says, and cut off there
+	return m, packs.Open, err
 }
 
 // serveArchive offers the archive in a directory at /archive. Nothing is opened
 // under a name that a reader chose: it must be that of the manifest or of one of
 // its packs.
-func serveArchive(mux *http.ServeMux, dir string) error {
+func serveArchive(mux *http.ServeMux, dir string, clientIP func(*http.Request) netip.Addr) error {
+	slots := httpserve.NewSlots(64, 4)
 	if _, err := archive.Open(dir); err != nil {
 		return archiveFailed(err)
 	}
 	mux.HandleFunc("GET /archive/{name}", func(w http.ResponseWriter, r *http.Request) {
+		release, ok := slots.Take(resolver.Customer(clientIP(r)))
+		if !ok {
+			w.Header().Set("Retry-After", "5")
+			http.Error(w, "limit: too many files of the archive at once, try again in a few seconds", http.StatusServiceUnavailable)
+			return
+		}
+		defer release()
 		m, err := archive.Open(dir) // now: it may have been exchanged
 		if err != nil {
 			http.Error(w, "the archive cannot be read", http.StatusInternalServerError)
@@ -289,18 +302,9 @@ func serveArchive(mux *http.ServeMux, dir string) error {
 		h.Set("ETag", `"`+tag+`"`)
 		h.Set("Cache-Control", "no-cache")
 		h.Set("Access-Control-Allow-Origin", "*")
-		http.ServeContent(&patient{w}, r, "", time.Time{}, f)
+		http.ServeContent(&httpserve.Paced{ResponseWriter: w, Wait: 30 * time.Second, Bytes: 256 << 10}, r, "", time.Time{}, f)
 	})
 	return nil
-}
-
-// patient is an answer that may take long, as long as it is taken.
-type patient struct{ http.ResponseWriter }
-
-func (p *patient) Write(b []byte) (int, error) {
-	// Not supported by recorders of tests; the server's own limit holds then.
-	_ = http.NewResponseController(p.ResponseWriter).SetWriteDeadline(time.Now().Add(30 * time.Second))
-	return p.ResponseWriter.Write(b)
 }
 
 // A cloning fills a store from an archive.

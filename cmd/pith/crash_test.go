@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/postgres/pgtest"
 )
 
 // A promise is what a receipt says: that an event has a place in the order.
@@ -83,9 +84,23 @@ func kept(t testing.TB, store resolver.Store, promises []promise) {
 //
 // It does so a few times, or as often as PITH_KILLS says:
 //
-//	PITH_KILLS=1000 go test ./cmd/pith -run TestKill -v -timeout 0
+//	PITH_KILLS=1000 go test ./cmd/pith -run 'TestKill$' -v -timeout 0
 func TestKill(t *testing.T) {
-	kills := 4
+	killMany(t, 4, 1, func(home string) string { return "sqlite:" + filepath.Join(home, "pith.db") })
+}
+
+// TestKillReplicas is TestKill for two mirrors that share a PostgreSQL database, a
+// key and a log: one is killed, and a moment later the one that went on.
+//
+//	PITH_KILLS=100 go test ./cmd/pith -run TestKillReplicas -v -timeout 0
+func TestKillReplicas(t *testing.T) {
+	server := pgtest.Start(t)
+	killMany(t, 2, 2, func(string) string { return server.Database(t) })
+}
+
+// killMany kills so often, or as often as PITH_KILLS says, one of several mirrors
+// that share a database.
+func killMany(t *testing.T, kills, replicas int, database func(home string) string) {
 	if text := os.Getenv("PITH_KILLS"); text != "" {
 		var err error
 		if kills, err = strconv.Atoi(text); err != nil {
@@ -93,21 +108,22 @@ func TestKill(t *testing.T) {
 		}
 	}
 	if testing.Short() {
-		kills = 1
+		kills = replicas
 	}
-	const perMirror = 25 // then a new one, so that checking stays quick
+	const perMirror = 24 // then a new one, so that checking stays quick
 	promised, started := 0, time.Now()
 	for done := 0; done < kills; done += perMirror {
-		n := min(perMirror, kills-done)
-		promised += killOne(t, uint64(done), n)
+		n, seed, home := min(perMirror, kills-done), rand.Uint64(), t.TempDir()
+		t.Logf("seed %d", seed)
+		promised += killOne(t, seed, n, home, database(home), replicas)
 		t.Logf("%d kills, %d acknowledged events, none lost, %.0f s", done+n, promised, time.Since(started).Seconds())
 	}
 }
 
-// killOne kills one mirror n times and returns how many events it acknowledged.
-func killOne(t *testing.T, seed uint64, n int) int {
-	home, lines := t.TempDir(), filepath.Join(t.TempDir(), "bundles.jsonl")
-	db := "sqlite:" + filepath.Join(home, "pith.db")
+// killOne kills the mirrors of a database n times and returns how many events they
+// acknowledged.
+func killOne(t *testing.T, seed uint64, n int, home, db string, replicas int) int {
+	lines := filepath.Join(t.TempDir(), "bundles.jsonl")
 	random := rand.New(rand.NewPCG(seed, 1))
 	var file bytes.Buffer
 	const loaded = 400
@@ -123,10 +139,13 @@ func killOne(t *testing.T, seed uint64, n int) int {
 	}
 	var all []promise
 	next := 0
-	for kill := range n {
-		d := startServe(t, home, "--db", db, "--unknown", "accepted", "--copy=false")
+	for kill := 0; kill < n; kill += replicas {
+		var mirrors []*daemon
+		for range replicas {
+			mirrors = append(mirrors, startServe(t, home, "--db", db, "--unknown", "accepted", "--copy=false"))
+		}
 		var loading *exec.Cmd
-		if kill%2 == 0 {
+		if kill/replicas%2 == 0 {
 			loading = ingest()
 			if err := loading.Start(); err != nil {
 				t.Fatal(err)
@@ -143,11 +162,13 @@ func killOne(t *testing.T, seed uint64, n int) int {
 			group.Go(func() {
 				for i := mine; ctx.Err() == nil; i += 3 {
 					// The second time the same record comes with something new.
-					got, status, answer := send(ctx, d.url, testBundle(t, i/2, []string{"", "ann"}[i%2]))
-					if status == 0 { // it was killed
-						return
+					got, status, answer := send(ctx, mirrors[i%replicas].url, testBundle(t, i/2, []string{"", "ann"}[i%2]))
+					if status == 0 { // it was killed; another may go on
+						time.Sleep(5 * time.Millisecond)
+						continue
 					}
-					if status/100 != 2 && status != http.StatusTooManyRequests {
+					busy := status == http.StatusTooManyRequests || replicas > 1 && status == http.StatusServiceUnavailable
+					if status/100 != 2 && !busy {
 						t.Errorf("%d %s", status, answer)
 						return
 					}
@@ -167,8 +188,10 @@ func killOne(t *testing.T, seed uint64, n int) int {
 		case <-time.After(time.Minute):
 			t.Fatal("no bundle was taken in a minute")
 		}
-		time.Sleep(time.Duration(random.Int64N(int64(300 * time.Millisecond)))) // the moment of the crash
-		d.kill()
+		for _, i := range random.Perm(replicas) {
+			time.Sleep(time.Duration(random.Int64N(int64(300 * time.Millisecond)))) // the moment of the crash
+			mirrors[i].kill()
+		}
 		if loading != nil {
 			_ = loading.Process.Kill() // it may have ended
 			_ = loading.Wait()

@@ -43,8 +43,9 @@ func ingestCommand() *cobra.Command {
 		Use:   "ingest FILE...",
 		Short: "Load bundles into a mirror's database",
 		Long: `ingest verifies bundles, events and key documents on all cores and lets them into
-the database of a mirror, by the same rules as the mirror itself but without
-limits on how many. A file that ends in .json holds one of them; in every other
+the database of a mirror, by the rules of a mirror with the same --trust and
+--unknown, but without limits on how many; the configuration file and the
+variables of pith serve do not count. A file that ends in .json holds one of them; in every other
 file, and on standard input (-), each line holds one.
 
 What was loaded before is skipped. When ingest is interrupted, the same command
@@ -99,7 +100,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	}
 	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, result: ingestResult{Reasons: map[string]int{}}}
 	if s.refused != "" {
-		f, err := os.OpenFile(s.refused, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		f, err := os.OpenFile(s.refused, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			return cli.Hint(err, "name a file that can be written")
 		}
@@ -200,7 +201,10 @@ func (in *ingest) files(ctx context.Context, cmd *cobra.Command, paths []string)
 		if failed != nil {
 			continue // let the reader end
 		}
-		if failed = in.account(ctx, b); failed != nil {
+		if failed = in.settle(ctx, b); failed == nil {
+			failed = in.account(ctx, b)
+		}
+		if failed != nil {
 			stop()
 		}
 	}
@@ -306,6 +310,37 @@ func lines(r io.Reader, read *atomic.Int64, visit func(line []byte, size int) er
 			return nil
 		}
 	}
+}
+
+// settle submits again what was refused of a batch, now that everything before
+// it is in: the batches before were under way at the same time, and may have
+// brought the record, the key or the event that it needs.
+func (in *ingest) settle(ctx context.Context, b *batch) error {
+	var at []int
+	var subs []resolver.Submission
+	for i, out := range b.out {
+		if r := new(resolver.Refusal); errors.As(out.Err, &r) && r.Status == resolver.Refused {
+			at, subs = append(at, i), append(subs, b.subs[i])
+		}
+	}
+	if len(at) == 0 {
+		return nil
+	}
+	again, err := in.service.SubmitAll(ctx, subs)
+	if err != nil {
+		return err
+	}
+	for j, i := range at {
+		var before *resolver.Refusal
+		if again[j].Err == nil && errors.As(b.out[i].Err, &before) && before.ID != 0 {
+			err := in.store.MoveHeld(ctx, before.ID, resolver.Refused, resolver.Accepted, before.Code, "what it needs came with what was loaded before it")
+			if err != nil && !errors.Is(err, resolver.ErrNotFound) {
+				return err
+			}
+		}
+		b.out[i] = again[j]
+	}
+	return nil
 }
 
 const cursorPrefix = "ingest/"

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ also of signers that the policy does not know; they are still not trusted.`,
 					Hint: "ask whoever runs it; if the change is right, pith mirror remove it and add it again"}
 			}
 			u.URL, u.LogKey, u.All = client.Base, logKey, all
-			if err := mirror.SaveUpstream(cmd.Context(), store, u); err != nil {
+			if err := mirror.AddUpstream(cmd.Context(), store, u); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", u.URL, orNone(u.LogKey))
@@ -130,7 +131,7 @@ func mirrorListCommand() *cobra.Command {
 		Short: "List the mirrors that are copied, and how far",
 		Long: `list prints for each mirror how many of its events are here, how many it had when
 it was last asked, and what was wrong. Exit code 1 says that one of them has
-contradicted what it signed.`,
+contradicted what it signed, now or ever: --json has the checkpoints.`,
 		Example: "  pith mirror list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -143,13 +144,20 @@ contradicted what it signed.`,
 			if err != nil {
 				return err
 			}
-			if err := printUpstreams(cmd.OutOrStdout(), ups, asJSON); err != nil {
+			list := make([]accused, len(ups))
+			convicted := false
+			for i, u := range ups {
+				list[i].Upstream = u
+				if list[i].Evidence, err = mirror.EvidenceAgainst(cmd.Context(), store, u.URL); err != nil {
+					return err
+				}
+				convicted = convicted || u.Convicted || list[i].proofs() > 0
+			}
+			if err := printUpstreams(cmd.OutOrStdout(), list, asJSON); err != nil {
 				return err
 			}
-			for _, u := range ups {
-				if u.Evidence != "" {
-					return cli.Exit(cli.ExitRejected)
-				}
+			if convicted {
+				return cli.Exit(cli.ExitRejected)
 			}
 			return nil
 		},
@@ -159,11 +167,24 @@ contradicted what it signed.`,
 	return cmd
 }
 
-func printUpstreams(w io.Writer, ups []mirror.Upstream, asJSON bool) error {
-	if asJSON {
-		if ups == nil {
-			ups = []mirror.Upstream{}
+// An accused is a mirror with what was ever found against it.
+type accused struct {
+	mirror.Upstream
+	Evidence []mirror.Evidence `json:"evidence"`
+}
+
+// proofs counts contradictions that need nothing besides.
+func (a accused) proofs() (n int) {
+	for _, e := range a.Evidence {
+		if e.Proof {
+			n++
 		}
+	}
+	return n
+}
+
+func printUpstreams(w io.Writer, ups []accused, asJSON bool) error {
+	if asJSON {
 		out := json.NewEncoder(w)
 		out.SetIndent("", "  ")
 		return out.Encode(ups)
@@ -175,6 +196,9 @@ func printUpstreams(w io.Writer, ups []mirror.Upstream, asJSON bool) error {
 			at = u.SyncedAt.Format(time.RFC3339)
 		}
 		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Conflicts, at)
+		if n := u.proofs(); n > 0 {
+			fmt.Fprintf(table, "  has contradicted what it signed, %d times: --json has the checkpoints\n", n)
+		}
 		if u.Error != "" {
 			text, _, _ := strings.Cut(u.Error, "\n")
 			fmt.Fprintf(table, "  %s\n", printable(text))
@@ -218,37 +242,60 @@ prove it are kept, see pith mirror list --json.`,
 			if err != nil {
 				return err
 			}
-			bar := newCounter(cmd.ErrOrStderr(), "events")
-			var mu sync.Mutex
-			at := map[string]mirror.Upstream{}
-			s := &mirror.Sync{Target: mirror.NewTarget(known, all), Leaf: leafOf, Log: log, Progress: func(u mirror.Upstream) {
-				mu.Lock()
-				defer mu.Unlock()
-				at[u.URL] = u
-				done, of := int64(0), int64(0)
-				for _, u := range at {
-					done, of = done+u.Next, of+u.Head
+			// Of those who copy for one database one does it at a time: two would take
+			// back from each other how far they came.
+			ctx, giveUp := context.WithCancelCause(cmd.Context())
+			defer giveUp(nil)
+			patience := time.AfterFunc(5*time.Second, func() { giveUp(errCopied) })
+			err = store.Lock(ctx, copyLock, func(ctx context.Context) error {
+				if !patience.Stop() {
+					return ctx.Err()
 				}
-				bar.show(done, of)
-			}}
-			err = s.Run(cmd.Context(), urls, follow)
-			bar.close()
-			ups, listErr := mirror.Upstreams(cmd.Context(), store)
-			if listErr == nil {
-				listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
+				return copyMirrors(ctx, cmd, mirror.NewTarget(known, all), store, log, urls, follow)
+			})
+			if context.Cause(ctx) == errCopied {
+				return cli.Hint(errCopied, "pith serve does it all the time; pith mirror list tells how far it is")
 			}
-			switch {
-			case err != nil && mirror.Convicting(err):
-				return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "pith mirror list --json has both checkpoints: show them to others who use that mirror"}
-			case err != nil:
-				return cli.Hint(err, "what was copied is stored; the same command goes on")
-			}
-			return listErr
+			return err
 		},
 	}
 	h.serviceFlags(cmd)
 	cmd.Flags().BoolVar(&follow, "follow", false, "go on with what comes, until interrupted")
 	return cmd
+}
+
+// errCopied reports that another process copies.
+var errCopied = errors.New("another process copies the mirrors of this database")
+
+// copyMirrors copies mirrors in the place of everybody else on the database, and
+// prints how far they are.
+func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, store resolver.Store, log *slog.Logger, urls []string, follow bool) error {
+	bar := newCounter(cmd.ErrOrStderr(), "events")
+	var mu sync.Mutex
+	at := map[string]mirror.Upstream{}
+	s := &mirror.Sync{Target: target, Leaf: leafOf, Log: log, Progress: func(u mirror.Upstream) {
+		mu.Lock()
+		defer mu.Unlock()
+		at[u.URL] = u
+		done, of := int64(0), int64(0)
+		for _, u := range at {
+			done, of = done+u.Next, of+u.Head
+		}
+		bar.show(done, of)
+	}}
+	err := s.Run(ctx, urls, follow)
+	bar.close()
+	ups, listErr := mirror.Upstreams(cmd.Context(), store)
+	if listErr == nil {
+		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
+	}
+	switch {
+	case err != nil && mirror.Convicting(err):
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "pith mirror list --json has both checkpoints: show them to others who use that mirror"}
+	case err != nil:
+		return cli.Hint(err, "what was copied is stored; the same command goes on")
+	}
+	return listErr
 }
 
 // chooseUpstreams are the mirrors that were named, which must be known, or all.
@@ -276,12 +323,12 @@ func chooseUpstreams(cmd *cobra.Command, store resolver.Store, args []string) ([
 	return args, nil
 }
 
-func only(ups []mirror.Upstream, urls []string) []mirror.Upstream {
-	var list []mirror.Upstream
+func only(ups []mirror.Upstream, urls []string) []accused {
+	var list []accused
 	for _, u := range ups {
 		for _, url := range urls {
 			if u.URL == url {
-				list = append(list, u)
+				list = append(list, accused{Upstream: u})
 			}
 		}
 	}

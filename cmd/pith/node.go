@@ -29,7 +29,7 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 		store: cache, service: known, log: c.Log, mux: http.NewServeMux(), started: time.Now().UTC(),
 		requests: newRequests(), logSize: func() int64 { return -1 }, close: func() {},
 	}
-	n.mirror = &mirror.Server{Source: mirror.NewSource(c.Store, known.Changed), Log: c.Log, Health: n.health}
+	n.mirror = &mirror.Server{Source: mirror.NewSource(c.Store, known.Changed), Log: c.Log, Health: n.health, ClientIP: clientIP}
 	n.mirror.Routes(n.mux)
 	public := c.Key.Public()
 	mirrors, err := mirror.Upstreams(ctx, c.Store)
@@ -68,7 +68,7 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 		}
 	}
 	if s.archive != "" {
-		if err := serveArchive(n.mux, s.archive); err != nil {
+		if err := serveArchive(n.mux, s.archive, clientIP); err != nil {
 			return nil, err
 		}
 	}
@@ -140,10 +140,13 @@ func (n *node) upstreams(ctx context.Context) []web.Upstream {
 	}
 	var list []web.Upstream
 	for _, u := range ups {
-		w := web.Upstream{URL: u.URL, Cursor: u.Next, Err: u.Error}
+		w := web.Upstream{URL: u.URL, Cursor: u.Next, Err: u.Trouble}
 		if !u.SyncedAt.IsZero() {
 			w.At = u.SyncedAt.Format(time.RFC3339)
-			w.Lag = time.Since(u.SyncedAt).Round(time.Second)
+			// It is asked again and again whether there is more: see mirror.Sync.
+			if since := time.Since(u.SyncedAt); since > 2*mirror.AliveEvery || u.Lag() > 0 || u.Trouble != "" {
+				w.Lag = since.Round(time.Second)
+			}
 		}
 		list = append(list, w)
 	}

@@ -280,7 +280,12 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 		if !u.SyncedAt.IsZero() {
 			at = u.SyncedAt.Format(time.RFC3339)
 		}
-		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Error})
+		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Trouble})
+		found, err := mirror.EvidenceAgainst(ctx, n.store, u.URL)
+		if err != nil {
+			return h, err
+		}
+		h.Upstreams[len(h.Upstreams)-1].Evidence = len(found)
 	}
 	return h, err
 }
@@ -297,11 +302,14 @@ func publicly(err error) string {
 	return "see the log of the mirror"
 }
 
+// copyLock is the name of the lock of who copies for a database.
+const copyLock = "mirror-copy"
+
 // copyUpstreams follows the mirrors that pith mirror add named, also those that
 // are named while it runs. Of several processes on one database one does it.
 func (n *node) copyUpstreams(ctx context.Context, sync *mirror.Sync) {
 	for ctx.Err() == nil {
-		err := n.store.Lock(ctx, "mirror-copy", func(ctx context.Context) error {
+		err := n.store.Lock(ctx, copyLock, func(ctx context.Context) error {
 			for ctx.Err() == nil {
 				ups, err := mirror.Upstreams(ctx, n.store)
 				if err != nil {

@@ -43,6 +43,7 @@ of a sweep, are looked through.
 			if err != nil {
 				return err
 			}
+			report.Stamp(sections, typed())
 			page, err := report.Page(title, sections)
 			if err != nil {
 				return err

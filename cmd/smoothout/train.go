@@ -283,7 +283,7 @@ func explainRun(cmd *cobra.Command, err error, dir experiment.Dir) error {
 	case errors.Is(err, train.ErrWeights):
 		return cli.Hint(err, "the file must hold every tensor of the network, by name and shape: smoothout export writes one")
 	case errors.Is(err, datasets.ErrMissing):
-		return cli.Hint(err, "name the directory that has the files with --data, or fetch them: smoothout data get NAME; generated digits need none: --dataset %s", experiment.Glyphs)
+		return cli.Hint(err, "name the directory that has the files with --data (for a folder of images, the folder itself: --dataset ./DIR), or fetch them: smoothout data get NAME; generated digits need none: --dataset %s", experiment.Glyphs)
 	case errors.Is(err, train.ErrRecipe), errors.Is(err, train.ErrModel):
 		return cli.Hint(err, "change it with the flags of smoothout train --help")
 	}

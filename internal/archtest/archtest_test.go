@@ -52,9 +52,9 @@ var rules = map[string]rule{
 	"pith/seed":              {},
 	"spec/schema":            {},
 
-	"resolver":                 {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "golang.org/x/text/unicode/norm", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver":                 {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "golang.org/x/sync/semaphore", "golang.org/x/text/unicode/norm", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":        {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/web":             {may: []string{"resolver", "pith", "internal/lru", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/web":             {may: []string{"resolver", "pith", "internal/lru", "golang.org/x/sync/...", "pith/export", "spec/schema", "github.com/modelcontextprotocol/go-sdk/mcp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/sqlite":          {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
 	"resolver/postgres":        {may: []string{"resolver", "github.com/jackc/pgx/v5/..."}, free: []string{"resolver/memstore", "resolver/sqlite", "GoMLX", "compute", "cobra"}},
 	"resolver/postgres/pgtest": {may: []string{"github.com/jackc/pgx/v5"}, free: []string{"resolver", "GoMLX", "compute", "cobra"}},
@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"resolver/storetest":       {may: []string{"resolver", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":         {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
-		may:  []string{"resolver", "resolver/compare", "pith", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
+		may:  []string{"resolver", "resolver/compare", "pith", "internal/httpserve", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
 		free: []string{"SQL", "GoMLX", "compute", "cobra"},
 	},
 	"resolver/archive": {may: []string{"pith", "internal/atomicfile", "github.com/klauspost/compress/zstd"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},

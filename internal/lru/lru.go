@@ -11,6 +11,7 @@ import (
 type Cache[K comparable, V any] struct {
 	mu     sync.Mutex
 	limit  int64
+	most   int64 // of one value
 	weight int64
 	byKey  map[K]*list.Element // of *entry
 	recent list.List           // most recently used first
@@ -23,9 +24,14 @@ type entry[K comparable, V any] struct {
 }
 
 // New returns a cache for values that together weigh no more than limit, in
-// whatever unit Put is told.
+// whatever unit Put is told, and of which none weighs more than a sixteenth of it.
 func New[K comparable, V any](limit int64) *Cache[K, V] {
-	return &Cache[K, V]{limit: limit, byKey: map[K]*list.Element{}}
+	return NewUneven[K, V](limit, limit/16)
+}
+
+// NewUneven is New for values of which one may weigh up to most.
+func NewUneven[K comparable, V any](limit, most int64) *Cache[K, V] {
+	return &Cache[K, V]{limit: limit, most: min(most, limit), byKey: map[K]*list.Element{}}
 }
 
 // Get returns the value of a key.
@@ -40,12 +46,12 @@ func (c *Cache[K, V]) Get(key K) (value V, ok bool) {
 	return e.Value.(*entry[K, V]).value, true
 }
 
-// Put keeps a value, unless it weighs more than a sixteenth of all. Where valid
+// Put keeps a value, unless it weighs more than one may. Where valid
 // is not nil it is asked first, while no other method runs.
 func (c *Cache[K, V]) Put(key K, value V, weight int64, valid func() bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if weight > c.limit/16 || valid != nil && !valid() {
+	if weight > c.most || valid != nil && !valid() {
 		return
 	}
 	c.remove(key)

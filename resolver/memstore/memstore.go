@@ -134,7 +134,6 @@ func (s *Store) put(u resolver.Update) {
 		}
 	}
 	for _, c := range u.Cites {
-		c.Seq = first
 		for i, e := range u.Events {
 			if e.ID == c.EventID && e.Invalid == "" {
 				c.Seq = first + int64(i)
@@ -430,6 +429,7 @@ func (s *Store) Held(_ context.Context, status resolver.Status, after int64, lim
 	var out []resolver.Held
 	for _, h := range s.held {
 		if h.Status == status && h.ID > after && len(out) < limit {
+			h.Data = nil
 			out = append(out, h)
 		}
 	}

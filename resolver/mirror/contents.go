@@ -6,7 +6,8 @@ import (
 	"fmt"
 )
 
-// An entry is one event of a bundle, as bytes.
+// An entry is one event of a bundle, as bytes. Bundles may hold invalid events of
+// any shape; those that have no text as their id have none.
 type entry struct {
 	id   string
 	data []byte
@@ -26,15 +27,20 @@ func contents(data []byte) (number string, events []entry, err error) {
 			inner := cursor{data: value}
 			return inner.array(func(event []byte) error {
 				e := entry{data: event}
-				fields := cursor{data: event}
-				err := fields.object(func(name string, value []byte) error {
-					if name == "event_id" {
-						return json.Unmarshal(value, &e.id)
+				if len(event) > 0 && event[0] == '{' {
+					fields := cursor{data: event}
+					err := fields.object(func(name string, value []byte) error {
+						if name == "event_id" && value[0] == '"' {
+							return json.Unmarshal(value, &e.id)
+						}
+						return nil
+					})
+					if err != nil {
+						return err
 					}
-					return nil
-				})
+				}
 				events = append(events, e)
-				return err
+				return nil
 			})
 		}
 		return nil
@@ -43,6 +49,29 @@ func contents(data []byte) (number string, events []entry, err error) {
 		err = errCanonical
 	}
 	return number, events, err
+}
+
+// equivocations returns what the state of a bundle in canonical form says about
+// how many there are.
+func equivocations(data []byte) (n int, err error) {
+	n = -1
+	c := cursor{data: data}
+	err = c.object(func(name string, value []byte) error {
+		if name != "state" {
+			return nil
+		}
+		state := cursor{data: value}
+		return state.object(func(name string, value []byte) error {
+			if name == "equivocation_count" {
+				return json.Unmarshal(value, &n)
+			}
+			return nil
+		})
+	})
+	if err == nil && n < 0 {
+		err = errors.New("the state does not count equivocations")
+	}
+	return n, err
 }
 
 var errCanonical = errors.New("not one object without white space")

@@ -40,6 +40,7 @@ type lab struct {
 	events    []Event
 	has       map[string]bool // event ids
 	upstreams map[string]Upstream
+	evidence  []Evidence
 	changed   chan struct{}
 	trie      *compare.Trie
 	submits   int
@@ -301,6 +302,13 @@ func (l *lab) SaveUpstream(_ context.Context, u Upstream) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.upstreams[u.URL] = u
+	return nil
+}
+
+func (l *lab) Convict(_ context.Context, e Evidence) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.evidence = append(l.evidence, e)
 	return nil
 }
 

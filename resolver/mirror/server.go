@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/openpith/evidence/internal/httpserve"
+	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/compare"
 )
 
@@ -80,18 +84,20 @@ type Server struct {
 	Source Source
 	Log    *slog.Logger
 
-	MaxExports  int           // at the same time, default 8
-	MaxStreams  int           // at the same time, default 256
-	PageEvents  int           // events in one export at most, default 2,000
-	PageBytes   int           // an export ends after so many bytes of bundles, default 64 MiB
-	Heartbeat   time.Duration // between two signs of life in a stream, default 15 s
-	StreamLife  time.Duration // default 1 h
-	Poll        time.Duration // how often a stream looks for what other processes accepted, default 5 s
-	WriteWait   time.Duration // for one piece of an answer to be taken, default 30 s
+	MaxExports  int                            // at the same time, default 8, of which one client has 2
+	MaxStreams  int                            // at the same time, default 256, of which one client has 8
+	PageEvents  int                            // events in one export at most, default 2,000
+	PageBytes   int                            // an export ends after so many bytes of bundles, default 64 MiB
+	Heartbeat   time.Duration                  // between two signs of life in a stream, default 15 s
+	StreamLife  time.Duration                  // default 1 h
+	Poll        time.Duration                  // how often a stream looks for what other processes accepted, default 5 s
+	ExportLife  time.Duration                  // after which an export ends with the next record, default 5 min
+	WriteWait   time.Duration                  // for a piece of a stream, or 256 KiB of an export, to be taken, default 30 s
+	ClientIP    func(*http.Request) netip.Addr // whose request it is, nil for the other end of the connection
 	Health      func(ctx context.Context) (Health, error)
 	once        sync.Once
-	exports     chan struct{}
-	streams     chan struct{}
+	exports     *httpserve.Slots
+	streams     *httpserve.Slots
 	closing     chan struct{}
 	endOnce     sync.Once
 	compressors sync.Pool
@@ -121,6 +127,8 @@ type UpstreamHealth struct {
 	Lag    int64  `json:"lag"`    // events between the two
 	At     string `json:"at"`     // when it was last asked with success, "" for never
 	Error  string `json:"error,omitempty"`
+
+	Evidence int `json:"evidence,omitempty"` // pairs of its checkpoints that are not of one log
 }
 
 func (s *Server) init() {
@@ -136,8 +144,9 @@ func (s *Server) init() {
 		setDefault(&s.StreamLife, time.Hour)
 		setDefault(&s.Poll, 5*time.Second)
 		setDefault(&s.WriteWait, 30*time.Second)
-		s.exports = make(chan struct{}, s.MaxExports)
-		s.streams = make(chan struct{}, s.MaxStreams)
+		setDefault(&s.ExportLife, 5*time.Minute)
+		s.exports = httpserve.NewSlots(s.MaxExports, 2)
+		s.streams = httpserve.NewSlots(s.MaxStreams, 8)
 		s.closing = make(chan struct{})
 		s.compressors.New = func() any {
 			z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20))
@@ -177,6 +186,15 @@ func refuse(w http.ResponseWriter, status int, format string, args ...any) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	http.Error(w, fmt.Sprintf(format, args...), status)
+}
+
+// client is who asks, for limits.
+func (s *Server) client(r *http.Request) netip.Addr {
+	if s.ClientIP != nil {
+		return resolver.Customer(s.ClientIP(r))
+	}
+	end, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return resolver.Customer(end.Addr())
 }
 
 // busy answers a request that would be one too many.
@@ -223,8 +241,7 @@ func acceptsZstd(r *http.Request) bool {
 // long as the client takes what it gets.
 type out struct {
 	s    *Server
-	rc   *http.ResponseController
-	w    http.ResponseWriter
+	w    io.Writer
 	z    *zstd.Encoder
 	sent int64
 }
@@ -234,7 +251,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, mediaType string) 
 	w.Header().Set("Content-Type", mediaType)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Add("Vary", "Accept-Encoding")
-	o := &out{s: s, rc: http.NewResponseController(w), w: w}
+	o := &out{s: s, w: &httpserve.Paced{ResponseWriter: w, Wait: s.WriteWait, Bytes: pacedBytes}}
 	if acceptsZstd(r) {
 		w.Header().Set("Content-Encoding", "zstd")
 		o.z = s.compressors.Get().(*zstd.Encoder)
@@ -243,9 +260,10 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, mediaType string) 
 	return o
 }
 
+// pacedBytes is how much of a long answer is taken in WriteWait at least.
+const pacedBytes = 256 << 10
+
 func (o *out) Write(p []byte) (n int, err error) {
-	// Not supported by recorders of tests; the server's own limit holds then.
-	o.rc.SetWriteDeadline(time.Now().Add(o.s.WriteWait))
 	if o.z != nil {
 		n, err = o.z.Write(p)
 	} else {
@@ -292,13 +310,12 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 	} else {
 		limit = min(limit, most)
 	}
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
+	release, ok := s.exports.Take(s.client(r))
+	if !ok {
 		busy(w, "exports")
 		return
 	}
+	defer release()
 	head, err := s.Source.Head(r.Context())
 	if err != nil {
 		s.failed(w, r, err)
@@ -335,13 +352,15 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 		last[e.Suffix] = e.Seq
 	}
 	var open []string // records whose events were written, in order, but not their bundle
-	full := false
+	full, written, started := false, 0, time.Now()
+	defer func() { s.Stats.ExportedEvents.Add(int64(written)) }()
 	for _, e := range events {
 		line := Line{Seq: &e.Seq, Event: e.ID, Suffix: e.Suffix, SHA256: e.SHA256.String()}
 		if err := writeLine(o, line); err != nil {
 			return err
 		}
 		next = e.Seq + 1
+		written++
 		if bare {
 			continue
 		}
@@ -357,7 +376,7 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 		case <-s.closing:
 			full = true
 		default:
-			full = o.sent >= int64(s.PageBytes)
+			full = o.sent >= int64(s.PageBytes) || time.Since(started) > s.ExportLife
 		}
 		if full {
 			break
@@ -371,7 +390,6 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 			}
 		}
 	}
-	s.Stats.ExportedEvents.Add(int64(len(events)))
 	return writeLine(o, Line{Next: &next, Head: &head})
 }
 

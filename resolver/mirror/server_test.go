@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -132,19 +133,34 @@ func TestExportIsBounded(t *testing.T) {
 	if seqs, bundles, next, _ := exported(t, body); len(bundles) != 1 || next != int64(len(seqs)) || next != 2 {
 		t.Errorf("%d events, %d bundles, next %d; want one record", len(seqs), len(bundles), next)
 	}
+	if n := l.mirror.Stats.ExportedEvents.Load(); n != 2 {
+		t.Errorf("%d events are counted as exported, 2 were", n)
+	}
+	l.mirror.PageBytes, l.mirror.ExportLife = 64<<20, 1
+	_, body = fetch(t, l, "/export")
+	if _, bundles, next, _ := exported(t, body); len(bundles) != 1 || next != 2 {
+		t.Errorf("%d bundles, next %d after its time was over; want one record", len(bundles), next)
+	}
 }
 
 // TestExportsAtOnce: one too many is refused with a hint to come back.
 func TestExportsAtOnce(t *testing.T) {
 	l := newLab(t, "alpha")
-	for range cap(l.mirror.exports) {
-		l.mirror.exports <- struct{}{}
+	client := netip.MustParseAddr("127.0.0.1")
+	for range 2 { // all that one client has; others have their own
+		l.mirror.exports.Take(client)
+	}
+	if _, ok := l.mirror.exports.Take(netip.MustParseAddr("192.0.2.1")); !ok {
+		t.Error("one client closes exports to another")
 	}
 	if resp, body := fetch(t, l, "/export"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" || !strings.HasPrefix(string(body), "limit: ") {
 		t.Errorf("status %d %q, want 503 with Retry-After", resp.StatusCode, body)
 	}
-	for range cap(l.mirror.streams) {
-		l.mirror.streams <- struct{}{}
+	for range 8 {
+		l.mirror.streams.Take(client)
+	}
+	if _, ok := l.mirror.streams.Take(netip.MustParseAddr("192.0.2.1")); !ok {
+		t.Error("one client closes streams to another")
 	}
 	if resp, _ := fetch(t, l, "/stream"); resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("status %d, want 503 with Retry-After", resp.StatusCode)

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"sync"
 
@@ -210,7 +212,28 @@ func NewTarget(known, all *resolver.Service) Target { return &storeTarget{known:
 
 type storeTarget struct{ known, all service }
 
-const upstreamKey = "mirror/upstream/"
+// Where the store keeps what is known about mirrors that are copied: what the
+// operator decided, how far each was copied, and what convicts them. They are
+// apart, so that none of those who write them takes back what another wrote.
+const (
+	upstreamKey = "mirror/upstream/"
+	progressKey = "mirror/progress/"
+	evidenceKey = "mirror/evidence/"
+)
+
+// settings are what the operator decided about a mirror.
+type settings struct {
+	URL    string `json:"url"`
+	LogKey string `json:"log_key,omitempty"`
+	All    bool   `json:"all,omitempty"`
+	Named  string `json:"named"` // of this naming: what was copied under another one is forgotten
+}
+
+// progress is how far a mirror was copied.
+type progress struct {
+	Named string `json:"named"`
+	Upstream
+}
 
 func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error) {
 	subs := make([]resolver.Submission, len(bundles))
@@ -227,6 +250,10 @@ func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byt
 	}
 	outcomes := make([]Outcome, len(got))
 	for i, o := range got {
+		// The cursor must not move past what there was no room for.
+		if r := new(resolver.Refusal); errors.As(o.Err, &r) && r.Code == resolver.CodeQueueFull {
+			return nil, fmt.Errorf("copying waits until a moderator has made room: %w", o.Err)
+		}
 		if outcomes[i].Refused = o.Err; o.Receipt != nil {
 			outcomes[i].Number, outcomes[i].New = o.Receipt.Number, o.Receipt.New
 		}
@@ -246,8 +273,8 @@ func (t *storeTarget) equivocations(ctx context.Context, bundle []byte, number s
 	if err != nil {
 		return 0, err
 	}
-	if !r.United && bytes.Contains(bundle, []byte(`"equivocation_count":0`)) {
-		return 0, nil
+	if !r.United { // it is served as it came, verified
+		return equivocations(bundle)
 	}
 	united, err := bundleOf(ctx, t.known.Store(), r.Suffix)
 	if err != nil {
@@ -292,32 +319,119 @@ func (t *storeTarget) SaveUpstream(ctx context.Context, u Upstream) error {
 // LoadUpstream returns what a store keeps about a mirror that is copied. Errors:
 // resolver.ErrNotFound.
 func LoadUpstream(ctx context.Context, store resolver.Store, url string) (Upstream, error) {
-	var u Upstream
-	data, err := store.Meta(ctx, upstreamKey+url)
+	set, err := loadSettings(ctx, store, url)
 	if err != nil {
-		return u, fmt.Errorf("upstream %s: %w", url, err)
+		return Upstream{}, err
 	}
-	if err := json.Unmarshal(data, &u); err != nil {
-		return u, fmt.Errorf("what is stored about upstream %s is damaged: %w", url, err)
+	var p progress
+	if err := load(ctx, store, progressKey+url, &p); err != nil && !errors.Is(err, resolver.ErrNotFound) {
+		return Upstream{}, err
 	}
-	return u, nil
+	if p.Named != set.Named {
+		p = progress{}
+	}
+	p.URL, p.LogKey, p.All, p.named = set.URL, set.LogKey, set.All, set.Named
+	return p.Upstream, nil
 }
 
-// SaveUpstream keeps it.
-func SaveUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
-	data, err := json.Marshal(u)
+func loadSettings(ctx context.Context, store resolver.Store, url string) (set settings, err error) {
+	return set, load(ctx, store, upstreamKey+url, &set)
+}
+
+// load reads a value of the store. Errors: resolver.ErrNotFound.
+func load(ctx context.Context, store resolver.Store, key string, v any) error {
+	data, err := store.Meta(ctx, key)
+	if err != nil {
+		return fmt.Errorf("%s: %w", key, err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("what is stored as %s is damaged: %w", key, err)
+	}
+	return nil
+}
+
+func save(ctx context.Context, store resolver.Store, key string, v any) error {
+	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return store.SetMeta(ctx, upstreamKey+u.URL, data)
+	return store.SetMeta(ctx, key, data)
 }
 
-// RemoveUpstream forgets a mirror. What was taken from it stays.
-func RemoveUpstream(ctx context.Context, store resolver.Store, url string) error {
-	if _, err := store.Meta(ctx, upstreamKey+url); err != nil {
-		return fmt.Errorf("upstream %s: %w", url, err)
+// AddUpstream names a mirror to copy, or changes what was decided about it. How
+// far it was copied stays; of a new one it is what u says.
+func AddUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
+	set, err := loadSettings(ctx, store, u.URL)
+	fresh := errors.Is(err, resolver.ErrNotFound)
+	if err != nil && !fresh {
+		return err
 	}
-	return store.SetMeta(ctx, upstreamKey+url, nil)
+	if fresh {
+		set.Named = rand.Text()
+	}
+	set.URL, set.LogKey, set.All = u.URL, u.LogKey, u.All
+	if err := save(ctx, store, upstreamKey+u.URL, set); err != nil || !fresh {
+		return err
+	}
+	return save(ctx, store, progressKey+u.URL, progress{set.Named, u})
+}
+
+// SaveUpstream keeps how far a mirror was copied that LoadUpstream returned.
+// Errors: ErrRemoved, also when it was named again since.
+func SaveUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
+	set, err := loadSettings(ctx, store, u.URL)
+	if errors.Is(err, resolver.ErrNotFound) || err == nil && set.Named != u.named {
+		return fmt.Errorf("%s: %w", u.URL, ErrRemoved)
+	}
+	if err != nil {
+		return err
+	}
+	return save(ctx, store, progressKey+u.URL, progress{set.Named, u})
+}
+
+// RemoveUpstream forgets a mirror. What was taken from it stays, and so does what
+// convicts it.
+func RemoveUpstream(ctx context.Context, store resolver.Store, url string) error {
+	if _, err := loadSettings(ctx, store, url); err != nil {
+		return err
+	}
+	if err := store.SetMeta(ctx, upstreamKey+url, nil); err != nil {
+		return err
+	}
+	return store.SetMeta(ctx, progressKey+url, nil)
+}
+
+// Convict implements Target.
+func (t *storeTarget) Convict(ctx context.Context, e Evidence) error {
+	return keepEvidence(ctx, t.known.Store(), e)
+}
+
+// maxEvidence is how much is kept about one mirror: one is enough.
+const maxEvidence = 64
+
+func keepEvidence(ctx context.Context, store resolver.Store, e Evidence) error {
+	have, err := store.MetaKeys(ctx, evidenceKey+e.URL+" ")
+	if err != nil {
+		return err
+	}
+	key := evidenceKey + e.URL + " " + digestOf([]byte(e.Before+"\n"+e.Now)).String()
+	if len(have) >= maxEvidence || slices.Contains(have, key) {
+		return nil
+	}
+	return save(ctx, store, key, e)
+}
+
+// EvidenceAgainst returns what was found against a mirror, the oldest first.
+func EvidenceAgainst(ctx context.Context, store resolver.Store, url string) ([]Evidence, error) {
+	keys, err := store.MetaKeys(ctx, evidenceKey+url+" ")
+	list := make([]Evidence, len(keys))
+	for i := range keys {
+		if err == nil {
+			err = load(ctx, store, keys[i], &list[i])
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Evidence) int { return a.At.Compare(b.At) })
+	return list, err
 }
 
 // Upstreams lists the mirrors that are copied, in the order of their addresses.

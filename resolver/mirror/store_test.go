@@ -67,7 +67,7 @@ func (r *mirrorNode) copyFrom(t *testing.T, other *mirrorNode, all bool) Upstrea
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := SaveUpstream(ctx, r.store, up); err != nil {
+	if err := AddUpstream(ctx, r.store, up); err != nil {
 		t.Fatal(err)
 	}
 	s := &Sync{Target: NewTarget(r.known, r.all), Leaf: leaf, Page: 5, Batch: 2}
@@ -217,7 +217,7 @@ func TestUpstreamsAreKept(t *testing.T) {
 	a := newReal(t, "alpha")
 	ctx := context.Background()
 	for _, url := range []string{"https://b.example", "https://a.example/pith"} {
-		if err := SaveUpstream(ctx, a.store, Upstream{URL: url, Next: 3, Head: 5, Hashes: [][]byte{{1}}}); err != nil {
+		if err := AddUpstream(ctx, a.store, Upstream{URL: url, Next: 3, Head: 5, Hashes: [][]byte{{1}}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -233,6 +233,202 @@ func TestUpstreamsAreKept(t *testing.T) {
 	}
 	if err := RemoveUpstream(ctx, a.store, "https://b.example"); !errors.Is(err, resolver.ErrNotFound) {
 		t.Errorf("error %v, want ErrNotFound", err)
+	}
+}
+
+// TestRemovedWhileItIsCopied: what the operator decides about a mirror is not
+// undone by whoever copies it.
+func TestRemovedWhileItIsCopied(t *testing.T) {
+	tests := []struct {
+		name   string
+		decide func(ctx context.Context, s resolver.Store, u Upstream) error
+		want   func(u Upstream, err error) bool
+		fails  bool
+	}{
+		{"removed", func(ctx context.Context, s resolver.Store, u Upstream) error {
+			return RemoveUpstream(ctx, s, u.URL)
+		}, func(_ Upstream, err error) bool { return errors.Is(err, resolver.ErrNotFound) }, true},
+		{"removed and named again", func(ctx context.Context, s resolver.Store, u Upstream) error {
+			return errors.Join(RemoveUpstream(ctx, s, u.URL), AddUpstream(ctx, s, Upstream{URL: u.URL}))
+		}, func(u Upstream, err error) bool { return err == nil && u.Next == 0 && !u.All }, true},
+		{"taken whole", func(ctx context.Context, s resolver.Store, u Upstream) error {
+			return AddUpstream(ctx, s, Upstream{URL: u.URL, All: false})
+		}, func(u Upstream, err error) bool { return err == nil && u.Next > 5 && !u.All }, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			a, b := newReal(t, "alpha"), newReal(t, "beta")
+			for i := range 6 {
+				a.submit(t, another(t, i))
+			}
+			ctx := context.Background()
+			if err := AddUpstream(ctx, b.store, Upstream{URL: a.server.URL, All: true}); err != nil {
+				t.Fatal(err)
+			}
+			pages := 0
+			s := &Sync{Target: NewTarget(b.known, b.all), Leaf: leaf, Page: 3, Progress: func(u Upstream) {
+				if pages++; pages == 1 {
+					if err := tt.decide(ctx, b.store, u); err != nil {
+						t.Error(err)
+					}
+				}
+			}}
+			if err := s.Once(ctx, a.server.URL); errors.Is(err, ErrRemoved) != tt.fails || err != nil && !tt.fails {
+				t.Errorf("error %v", err)
+			}
+			if u, err := LoadUpstream(ctx, b.store, a.server.URL); !tt.want(u, err) {
+				t.Errorf("afterwards %+v, %v", u, err)
+			}
+		})
+	}
+}
+
+// TestMisshapenEvents: a mirror that holds invalid events, of whatever shape, can
+// be copied, and serves them.
+func TestMisshapenEvents(t *testing.T) {
+	for name, event := range map[string]string{
+		"an id and nothing else": `{"event_id":"sha256:` + strings.Repeat("ab", 32) + `"}`,
+		"a number as its id":     `{"event_id":5}`,
+		"an object as its id":    `{"event_id":{}}`,
+		"no id":                  `{"x":1}`,
+		"an endless id":          longID(t),
+	} {
+		t.Run(name, func(t *testing.T) {
+			bundle, err := pith.Adopt(mustCanonical(t, seed.Bundle()), []byte(event), nil)
+			if err == nil {
+				bundle, err = pith.Sign(bundle, testKey("mallory"), day)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b := newReal(t, "alpha"), newReal(t, "beta")
+			a.submit(t, bundle)
+			if up := b.copyFrom(t, a, true); up.Refused != 0 || up.Lag() != 0 {
+				t.Errorf("beta copied %+v", up)
+			}
+			if found := a.differences(t, b); len(found) != 0 {
+				t.Errorf("differences after copying: %v", found)
+			}
+			for _, m := range []*mirrorNode{a, b} {
+				source := NewSource(m.store, m.known.Changed)
+				events, err := source.Events(context.Background(), 0, 10)
+				if err != nil || len(events) != 3 {
+					t.Fatalf("%d events, %v", len(events), err)
+				}
+				for _, e := range events {
+					if sum, err := compare.ParseDigest(strings.TrimPrefix(e.ID, "sha256:")); err == nil {
+						if _, err := source.Object(context.Background(), sum); err != nil {
+							t.Errorf("event %s: %v", e.ID, err)
+						}
+					}
+				}
+				if err := resolver.Fsck(context.Background(), m.store, func(p resolver.Problem) { t.Errorf("fsck: %v", p) }, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// longID is an event that is right but for its id.
+func longID(t *testing.T) string {
+	t.Helper()
+	_, entries, err := contents(says(t, seed.Bundle(), testKey("mallory"), "x", ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := entries[len(entries)-1]
+	for _, e := range entries {
+		if bytes.Contains(e.data, []byte(`"correction"`)) {
+			last = e
+		}
+	}
+	return strings.Replace(string(last.data), last.id, "sha256:"+strings.Repeat("0", 200), 1)
+}
+
+// TestQueueIsFull: what there is no room for is not passed over, and strangers
+// cannot take the room of those that the operator named.
+func TestQueueIsFull(t *testing.T) {
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	for i := range 12 {
+		a.submit(t, another(t, i)) // by nobody whom beta knows
+	}
+	tight, err := resolver.NewService(resolver.Config{Store: b.store, Key: testKey("beta"), Limits: resolver.Limits{Queued: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := AddUpstream(ctx, b.store, Upstream{URL: a.server.URL}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 { // strangers fill their part
+		_, _ = tight.Submit(ctx, resolver.Submission{Data: another(t, 90+i), From: "stranger"})
+	}
+	s := &Sync{Target: NewTarget(tight, tight), Leaf: leaf, Page: 4, Batch: 1}
+	var refusal *resolver.Refusal
+	if err := s.Once(ctx, a.server.URL); !errors.As(err, &refusal) || refusal.Code != resolver.CodeQueueFull || Convicting(err) {
+		t.Fatalf("error %v, want a full queue", err)
+	}
+	counts, err := b.store.Counts(ctx)
+	if err != nil || counts.Queued != 10 {
+		t.Fatalf("%+v %v, want ten that wait", counts, err)
+	}
+	held, err := b.store.Held(ctx, resolver.Queued, 0, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range held {
+		if err := tight.Reject(ctx, h.ID, "no"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Once(ctx, a.server.URL); err != nil {
+		t.Errorf("when there is room again: %v", err)
+	}
+	if u, err := LoadUpstream(ctx, b.store, a.server.URL); err != nil || u.Lag() != 0 {
+		t.Errorf("%+v %v", u, err)
+	}
+}
+
+// TestEquivocationHidesNowhere: a signer cannot hide a contradiction behind a
+// text that looks like the state's count.
+func TestEquivocationHidesNowhere(t *testing.T) {
+	eve := testKey("eve")
+	said := func(bundle []byte, text, prev string) []byte {
+		d, err := pith.NewDraft(pith.Correction{Kind: "erratum", Text: text}, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.PrevEvent = prev
+		d.Payload = []byte(strings.Replace(string(d.Payload), `{`, `{"equivocation_count":0,`, 1))
+		bundle, _, err = pith.Append(bundle, eve, day, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return mustCanonical(t, bundle)
+	}
+	first := said(another(t, 0), "one", "")
+	_, entries, err := contents(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var prev string
+	for _, e := range entries {
+		if bytes.Contains(e.data, []byte(`"correction"`)) {
+			prev = e.id
+		}
+	}
+	united, err := pith.Merge(said(first, "yes", prev), said(first, "no", prev))
+	if err == nil {
+		united, err = pith.Sign(united, eve, day)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	a.submit(t, united)
+	if up := b.copyFrom(t, a, true); up.Conflicts != 1 {
+		t.Errorf("%d conflicts counted, want 1", up.Conflicts)
 	}
 }
 

@@ -23,13 +23,12 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "%v", err)
 		return
 	}
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
+	release, ok := s.streams.Take(s.client(r))
+	if !ok {
 		busy(w, "streams")
 		return
 	}
+	defer release()
 	head, err := s.Source.Head(r.Context())
 	if err != nil {
 		s.failed(w, r, err)

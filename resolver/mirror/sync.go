@@ -25,14 +25,22 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/compare"
 )
 
+// ErrStale reports a checkpoint with fewer events than were seen before. It may be
+// an old one that a cache or somebody on the way shows again, which contradicts
+// nothing, or a log that was cut off, which has to contradict itself as soon as it
+// grows. Nothing is taken until it fits.
+var ErrStale = errors.New("the mirror shows an older state of its log than before")
+
+// ErrRemoved reports a mirror that the operator removed while it was copied.
+var ErrRemoved = errors.New("the mirror is none of those that are copied any more")
+
 // What a mirror can be convicted of. Each comes with what was said before and
-// what is said now; both are kept, and nothing more is taken until it fits.
+// what is said now; nothing more is taken until it fits.
 var (
-	// ErrRollback reports a log that is shorter than the one that was seen before.
-	ErrRollback = errors.New("the mirror's log has become shorter: it takes back what it signed")
 	// ErrFork reports a log that is not a continuation of the one that was seen
 	// before, or an export that is not what the log says.
 	ErrFork = errors.New("the mirror's log is not the one that it showed before, or not the one of the events that it exports")
@@ -53,13 +61,26 @@ type Upstream struct {
 	Checkpoint string    `json:"checkpoint,omitempty"` // the newest one that was found right
 	Proven     int64     `json:"proven"`               // Next when it was
 	Base       [][]byte  `json:"base,omitempty"`       // Hashes when it was
-	Evidence   string    `json:"evidence,omitempty"`   // a checkpoint that contradicts Checkpoint, or the events
+	Convicted  bool      `json:"convicted,omitempty"`  // Error is what it can be convicted of
 	Head       int64     `json:"head"`                 // events it had when last asked
 	Records    int64     `json:"records"`              // bundles taken from it
 	Refused    int64     `json:"refused"`              // bundles that were refused here
 	Conflicts  int64     `json:"conflicts"`            // records with an equivocation after its bundle came
 	SyncedAt   time.Time `json:"synced_at,omitzero"`   // when it last answered all questions well
-	Error      string    `json:"error,omitempty"`      // what was wrong last time, "" if nothing
+	Error      string    `json:"error,omitempty"`      // what was wrong last time, for the operator; "" if nothing
+	Trouble    string    `json:"trouble,omitempty"`    // the same for everybody, without addresses or words of others
+
+	named string // see settings
+}
+
+// Evidence is two checkpoints of one mirror that are not of one log. It is kept
+// for ever: no later answer makes a contradiction good.
+type Evidence struct {
+	URL    string    `json:"url"`
+	At     time.Time `json:"at"`     // when it was found
+	Proof  bool      `json:"proof"`  // they are of one size and have two roots; else the mirror has to prove that one log has both
+	Before string    `json:"before"` // what was found right before, a signed note; "" for nothing
+	Now    string    `json:"now"`    // what did not fit, a signed note
 }
 
 // An Outcome says what became of one bundle.
@@ -79,8 +100,11 @@ type Target interface {
 	Has(ctx context.Context, events []Event) ([]bool, error)
 	// Upstream returns what SaveUpstream saved.
 	Upstream(ctx context.Context, url string) (Upstream, error)
-	// SaveUpstream is durable when it returns.
+	// SaveUpstream keeps how far a mirror was copied, not what the operator decides
+	// about it. It is durable when it returns. Errors: ErrRemoved.
 	SaveUpstream(ctx context.Context, u Upstream) error
+	// Convict keeps evidence for ever. It is durable when it returns.
+	Convict(ctx context.Context, e Evidence) error
 }
 
 // Sync copies mirrors into a target.
@@ -96,13 +120,20 @@ type Sync struct {
 	// MinWait and MaxWait bound the pause after a failure when following,
 	// default 1 s and 5 min; it doubles with each one in a row.
 	MinWait, MaxWait time.Duration
+	// Alive is how often, when following, it is kept that a mirror still has
+	// nothing new, default AliveEvery.
+	Alive time.Duration
 }
+
+// AliveEvery is the default of Sync.Alive.
+const AliveEvery = time.Minute
 
 func (s *Sync) defaults() {
 	setDefault(&s.Page, 2000)
 	setDefault(&s.Batch, 256)
 	setDefault(&s.MinWait, time.Second)
 	setDefault(&s.MaxWait, 5*time.Minute)
+	setDefault(&s.Alive, AliveEvery)
 	if s.Log == nil {
 		s.Log = slog.New(slog.DiscardHandler)
 	}
@@ -152,9 +183,12 @@ func (s *Sync) once(ctx context.Context, client *Client, up *Upstream) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // no fault of the mirror
 	}
-	up.Error = ""
+	if errors.Is(err, ErrRemoved) {
+		return err
+	}
+	up.Error, up.Trouble, up.Convicted = "", "", Convicting(err)
 	if err != nil {
-		up.Error = clip(err.Error(), 2000)
+		up.Error, up.Trouble = clip(err.Error(), 2000), publicly(err)
 	} else {
 		up.SyncedAt = time.Now().UTC().Truncate(time.Second)
 	}
@@ -170,9 +204,11 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 	if cp != nil {
 		// Only what is signed is copied: what comes after the checkpoint is covered by
 		// the next one in a moment.
+		if err := s.contradicts(ctx, up, cp); err != nil {
+			return err
+		}
 		if int64(cp.Size) < up.Next {
-			up.Evidence = cp.text
-			return fmt.Errorf("%w: %d events were seen, the new checkpoint has %d:\n%s\nbefore it said:\n%s", ErrRollback, up.Next, cp.Size, cp.text, up.Checkpoint)
+			return fmt.Errorf("%w: %d events were seen, this checkpoint has %d:\n%s", ErrStale, up.Next, cp.Size, cp.text)
 		}
 		skim := up.Records == 0
 		for up.Next < int64(cp.Size) {
@@ -180,7 +216,7 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 				return err
 			}
 		}
-		return up.hold(cp)
+		return s.hold(ctx, up, cp)
 	}
 	for skim := up.Records == 0; ; {
 		before := up.Next
@@ -193,8 +229,35 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 	}
 }
 
+// contradicts compares a checkpoint with the one before, where they are of one
+// size.
+func (s *Sync) contradicts(ctx context.Context, up *Upstream, cp *checkpoint) error {
+	if up.Checkpoint == "" || up.LogKey == "" {
+		return nil
+	}
+	verifier, err := note.NewVerifier(up.LogKey)
+	if err != nil {
+		return fmt.Errorf("log key %.100q: %w", up.LogKey, err)
+	}
+	before, _, _, err := logformat.ParseCheckpoint([]byte(up.Checkpoint), verifier.Name(), verifier)
+	if err != nil {
+		return fmt.Errorf("the checkpoint that is stored about %s: %w", up.URL, err)
+	}
+	if before.Size != cp.Size || bytes.Equal(before.Hash, cp.Hash) {
+		return nil
+	}
+	return s.convict(ctx, up, cp, true, fmt.Errorf("%w: two logs of %d events, now:\n%s\nbefore it said:\n%s", ErrFork, cp.Size, cp.text, up.Checkpoint))
+}
+
+// convict keeps the evidence for an error and returns it.
+func (s *Sync) convict(ctx context.Context, up *Upstream, cp *checkpoint, proof bool, err error) error {
+	return errors.Join(err, s.Target.Convict(ctx, Evidence{
+		URL: up.URL, At: time.Now().UTC().Truncate(time.Second), Proof: proof, Before: up.Checkpoint, Now: cp.text,
+	}))
+}
+
 // hold compares the log with the leaves that were seen.
-func (up *Upstream) hold(cp *checkpoint) error {
+func (s *Sync) hold(ctx context.Context, up *Upstream, cp *checkpoint) error {
 	r, err := up.leaves()
 	if err != nil {
 		return err
@@ -209,10 +272,10 @@ func (up *Upstream) hold(cp *checkpoint) error {
 	if !bytes.Equal(root, cp.Hash) {
 		// Back to what was proven: if it was somebody on the way who changed a page, the
 		// next attempt succeeds; if it is the mirror, it fails again.
-		up.Next, up.Hashes, up.Evidence = up.Proven, up.Base, cp.text
-		return fmt.Errorf("%w: the %d events that it gave have the root %x, its checkpoint says:\n%s\nbefore it said:\n%s", ErrFork, r.End(), root, cp.text, up.Checkpoint)
+		up.Next, up.Hashes = up.Proven, up.Base
+		return s.convict(ctx, up, cp, false, fmt.Errorf("%w: the %d events that it gave have the root %x, its checkpoint says:\n%s\nbefore it said:\n%s", ErrFork, r.End(), root, cp.text, up.Checkpoint))
 	}
-	up.Checkpoint, up.Proven, up.Base, up.Evidence = cp.text, up.Next, up.Hashes, ""
+	up.Checkpoint, up.Proven, up.Base = cp.text, up.Next, up.Hashes
 	return nil
 }
 
@@ -390,12 +453,14 @@ func (p *page) bundle(ctx context.Context, data []byte) error {
 // is reports whether an entry of a bundle is the event: the same bytes, or the
 // same content under another signature of its author, of which merging keeps
 // one (spec §5.1).
+//
+// An invalid event may go by no id here, whatever it claims.
 func (e Event) is(x entry) bool {
+	if digestOf(x.data) == e.SHA256 {
+		return e.ID == "" || e.ID == x.id
+	}
 	if e.ID != x.id {
 		return false
-	}
-	if digestOf(x.data) == e.SHA256 {
-		return true
 	}
 	signed, err := pith.SignedBytes(x.data)
 	return err == nil && "sha256:"+digestOf(signed).String() == e.ID
@@ -470,7 +535,29 @@ func (c *Client) checkpoint(ctx context.Context, key string) (*checkpoint, error
 // Convicting reports whether an error is a mirror's doing, against what it
 // signed itself, and not one that passes by waiting.
 func Convicting(err error) bool {
-	return errors.Is(err, ErrRollback) || errors.Is(err, ErrFork) || errors.Is(err, ErrOmitted) || errors.Is(err, ErrUnsigned)
+	return errors.Is(err, ErrFork) || errors.Is(err, ErrOmitted) || errors.Is(err, ErrUnsigned)
+}
+
+// publicly says what is wrong in words for everybody, without addresses of the
+// inside, words of the store, or what a stranger chose to send.
+func publicly(err error) string {
+	for _, known := range []error{ErrFork, ErrOmitted, ErrUnsigned, ErrStale, ErrSlow, ErrTooLarge, ErrRedirect, ErrProtocol} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	var status *StatusError
+	var refusal *resolver.Refusal
+	var network *url.Error
+	switch {
+	case errors.As(err, &status):
+		return fmt.Sprintf("the mirror answers %d", status.Status)
+	case errors.As(err, &refusal):
+		return "copying waits until a moderator has made room"
+	case errors.As(err, &network):
+		return "the mirror cannot be reached"
+	}
+	return "see the log of this mirror"
 }
 
 // follow copies a mirror until ctx ends.
@@ -486,7 +573,7 @@ func (s *Sync) follow(ctx context.Context, address string) {
 			if err = s.once(ctx, client, &up); err == nil {
 				wait = s.MinWait
 				if up.LogKey == "" || up.Head <= up.Next {
-					err = s.awaitEvent(ctx, client, up.Next)
+					err = s.awaitEvent(ctx, client, &up)
 				}
 			}
 			client.Close()
@@ -523,11 +610,12 @@ var errStop = errors.New("stop")
 
 // awaitEvent returns when the mirror has an event after those before next, or
 // when it closes the stream for a reason that is none of ours.
-func (s *Sync) awaitEvent(ctx context.Context, client *Client, next int64) error {
+func (s *Sync) awaitEvent(ctx context.Context, client *Client, up *Upstream) error {
 	query := url.Values{}
-	if next > 0 {
-		query.Set("after", strconv.FormatInt(next-1, 10))
+	if up.Next > 0 {
+		query.Set("after", strconv.FormatInt(up.Next-1, 10))
 	}
+	kept := time.Now()
 	patient := *client
 	patient.Limits.Stall, patient.Limits.Progress = 2*time.Minute, 1 // four heartbeats and more
 	patient.Limits.Line = 64 << 10
@@ -535,7 +623,12 @@ func (s *Sync) awaitEvent(ctx context.Context, client *Client, next int64) error
 		if bytes.HasPrefix(line, []byte("event: ")) {
 			return errStop // an event, or the end
 		}
-		return nil
+		if time.Since(kept) < s.Alive {
+			return nil
+		}
+		kept = time.Now() // it is alive, and all that it has is here
+		up.SyncedAt = kept.UTC().Truncate(time.Second)
+		return s.Target.SaveUpstream(ctx, *up)
 	})
 	var status *StatusError
 	if errors.Is(err, errStop) || errors.As(err, &status) && status.Status == http.StatusNotFound {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -350,15 +351,18 @@ func TestRewrittenHistory(t *testing.T) {
 	tests := []struct {
 		name    string
 		rewrite func(a *lab)
-		want    error
+		proof   bool // both checkpoints are of one size
 	}{
-		{"an event less", func(a *lab) { a.events = a.events[:len(a.events)-1] }, ErrRollback},
 		{"an earlier event exchanged", func(a *lab) {
 			a.events[1].SHA256[0] ^= 1
 			a.give(another(t, 7))
-		}, ErrFork},
-		{"the same size, another event", func(a *lab) { a.events[3].ID += "x" }, ErrFork},
-		{"order changed", func(a *lab) { a.events[0], a.events[2] = a.events[2], a.events[0] }, ErrFork},
+		}, false},
+		{"cut off, then grown", func(a *lab) {
+			a.events = a.events[:len(a.events)-1]
+			a.give(another(t, 7))
+		}, false},
+		{"the same size, another event", func(a *lab) { a.events[3].ID += "x" }, true},
+		{"order changed", func(a *lab) { a.events[0], a.events[2] = a.events[2], a.events[0] }, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -371,21 +375,56 @@ func TestRewrittenHistory(t *testing.T) {
 				t.Fatal(err)
 			}
 			kept, _ := b.Upstream(context.Background(), address)
+			honest := slices.Clone(a.events)
 			tt.rewrite(a)
+			lie := string(a.checkpoint())
 			for range 2 { // it does not pass by trying again
 				err := b.sync().Once(context.Background(), address)
-				if !errors.Is(err, tt.want) || !Convicting(err) {
-					t.Fatalf("error %v, want %v", err, tt.want)
+				if !errors.Is(err, ErrFork) || !Convicting(err) {
+					t.Fatalf("error %v, want %v", err, ErrFork)
 				}
 				if !strings.Contains(err.Error(), strings.TrimSpace(kept.Checkpoint)) {
 					t.Errorf("error %q does not show what was said before", err)
 				}
 			}
-			if up, _ := b.Upstream(context.Background(), address); up.Checkpoint != kept.Checkpoint || up.Evidence != string(a.checkpoint()) {
-				t.Error("the evidence is not kept: both checkpoints")
+			if up, _ := b.Upstream(context.Background(), address); up.Checkpoint != kept.Checkpoint || !up.Convicted {
+				t.Error("what was right before is not kept")
+			}
+			// It shows the first history again: the contradiction stays.
+			a.events = honest
+			if err := b.sync().Once(context.Background(), address); err != nil {
+				t.Error(err)
+			}
+			if len(b.evidence) == 0 || b.evidence[0].Before != kept.Checkpoint || b.evidence[0].Now != lie || b.evidence[0].Proof != tt.proof {
+				t.Errorf("the evidence is not kept, both checkpoints: %+v", b.evidence)
 			}
 		})
 	}
+}
+
+// TestOldCheckpointConvictsNobody: what a cache shows again stops the copying, and
+// contradicts nothing.
+func TestOldCheckpointConvictsNobody(t *testing.T) {
+	a, b := newLab(t, "alpha"), newLab(t, "beta")
+	a.give(another(t, 0))
+	address := b.knows(a)
+	a.give(another(t, 1))
+	if err := b.sync().Once(context.Background(), address); err != nil {
+		t.Fatal(err)
+	}
+	a.logged = 2
+	if err := b.sync().Once(context.Background(), address); !errors.Is(err, ErrStale) || Convicting(err) {
+		t.Errorf("error %v, want %v", err, ErrStale)
+	}
+	if up, _ := b.Upstream(context.Background(), address); len(b.evidence) != 0 || up.Convicted || up.Next != 4 {
+		t.Errorf("%+v, evidence %v", up, b.evidence)
+	}
+	a.logged = -1
+	a.give(another(t, 2))
+	if err := b.sync().Once(context.Background(), address); err != nil {
+		t.Error(err)
+	}
+	sameState(t, a, b)
 }
 
 // TestOnlyWhatIsSignedIsCopied: events that the checkpoint does not cover yet
@@ -486,7 +525,7 @@ func TestContents(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range []string{"", "{", "[]", `{"a":1`, `{"a":1,}`, `{"a" :1}`, `{"a":1}x`, `{"events":{}}`, `{"pith_number":3}`, `{"events":[1]}`, `{"a":}`, `{"a":"`, `{"a":[}`} {
+	for _, bad := range []string{"", "{", "[]", `{"a":1`, `{"a":1,}`, `{"a" :1}`, `{"a":1}x`, `{"events":{}}`, `{"pith_number":3}`, `{"events":[1}`, `{"a":}`, `{"a":"`, `{"a":[}`} {
 		if _, _, err := contents([]byte(bad)); err == nil {
 			t.Errorf("%q was taken", bad)
 		}
@@ -500,6 +539,20 @@ func mustCanonical(t testing.TB, data []byte) []byte {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// TestContentsOfAnyShape: what a bundle may hold as an invalid event is looked
+// over, not at.
+func TestContentsOfAnyShape(t *testing.T) {
+	_, events, err := contents([]byte(`{"events":[1,"x",[],{},{"event_id":5},{"event_id":{}},{"event_id":"y"}]}`))
+	if err != nil || len(events) != 7 || events[6].id != "y" {
+		t.Fatalf("%+v, %v", events, err)
+	}
+	for _, e := range events[:6] {
+		if e.id != "" || len(e.data) == 0 {
+			t.Errorf("%+v, want no id", e)
+		}
+	}
 }
 
 // FuzzContents holds contents to encoding/json on everything that is canonical.

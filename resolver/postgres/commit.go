@@ -83,7 +83,10 @@ func commit(ctx context.Context, tx pgx.Tx, c *resolver.Counts, updates []resolv
 			c.Events++
 		}
 		for _, x := range u.Cites {
-			citations.add(seqs[x.EventID], old.id, pack(x.Kind), pack(x.ID), pack(x.EventID), pack(x.Relation))
+			if seq, fresh := seqs[x.EventID]; fresh {
+				x.Seq = seq
+			}
+			citations.add(x.Seq, old.id, pack(x.Kind), pack(x.ID), pack(x.EventID), pack(x.Relation))
 		}
 		for _, k := range u.Keys {
 			keys.add(k.Fingerprint, pack(k.SignerID), notNil(k.Entry), k.DeclaredAt)

@@ -494,7 +494,11 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 
 // Held implements resolver.Store.
 func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
-	return many(ctx, s.pool, readHeld, `SELECT `+heldColumns+` FROM held WHERE status = $1 AND id > $2 ORDER BY id LIMIT $3`, string(status), after, limit)
+	return many(ctx, s.pool, func(row pgx.CollectableRow) (resolver.Held, error) {
+		h, err := readHeld(row)
+		h.Data = nil
+		return h, err
+	}, `SELECT `+strings.Replace(heldColumns, "data", "NULL::bytea", 1)+` FROM held WHERE status = $1 AND id > $2 ORDER BY id LIMIT $3`, string(status), after, limit)
 }
 
 // HeldByID implements resolver.Store.

@@ -48,14 +48,22 @@ var _ resolver.Store = (*Store)(nil)
 // Open opens the database at path, makes it if need be, and brings it to the
 // newest schema. Several processes may open one file.
 func Open(ctx context.Context, path string) (*Store, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	// Senders' addresses and what moderators have not let in are nobody else's
+	// business. The files beside the database get its mode.
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	s := &Store{
 		path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
 		committed: make(chan struct{}, 1), closing: make(chan struct{}), moved: make(chan struct{}),
 	}
-	var err error
 	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
@@ -363,7 +371,10 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 			count.Events++
 		}
 		for _, c := range u.Cites {
-			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, seqs[c.EventID], id, c.EventID, c.Relation)
+			if seq, fresh := seqs[c.EventID]; fresh {
+				c.Seq = seq
+			}
+			err := run(conn, `INSERT INTO citation VALUES (?, ?, ?, ?, ?, ?)`, nil, c.Kind, c.ID, c.Seq, id, c.EventID, c.Relation)
 			if err != nil {
 				return nil, fmt.Errorf("citation %s: %w", c.EventID, err)
 			}
@@ -719,7 +730,11 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 
 // Held implements resolver.Store.
 func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
-	return many(ctx, s, readHeld, `SELECT `+heldColumns+` FROM held WHERE status = ? AND id > ? ORDER BY id LIMIT ?`, string(status), after, limit)
+	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Held, error) {
+		h, err := readHeld(stmt)
+		h.Data = nil
+		return h, err
+	}, `SELECT `+strings.Replace(heldColumns, "data", "x''", 1)+` FROM held WHERE status = ? AND id > ? ORDER BY id LIMIT ?`, string(status), after, limit)
 }
 
 // HeldByID implements resolver.Store.
@@ -793,10 +808,39 @@ func (s *Store) Lock(ctx context.Context, name string, f func(context.Context) e
 	return f(ctx)
 }
 
-// Backup writes a copy of the database as it is now to a new file.
+// Backup writes a copy of the database as it is now to a new file, which is whole
+// and on the disk when it has its name, and which only its owner may read.
 func (s *Store) Backup(ctx context.Context, path string) error {
 	if _, err := os.Stat(path); err == nil {
 		return fmt.Errorf("%s: %w", path, os.ErrExist)
 	}
-	return s.read(ctx, func(conn *sqlite.Conn) error { return run(conn, `VACUUM INTO ?`, nil, path) })
+	part := path + ".part" // of an attempt that was killed, perhaps
+	if err := os.Remove(part); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	err := s.backup(ctx, part)
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.RemoveAll(part))
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+func (s *Store) backup(ctx context.Context, part string) error {
+	file, err := os.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	// SQLite writes into an empty file, and does not wait for the disk.
+	err = s.read(ctx, func(conn *sqlite.Conn) error { return run(conn, `VACUUM INTO ?`, nil, part) })
+	if err == nil {
+		err = file.Sync()
+	}
+	return errors.Join(full(err), file.Close())
 }

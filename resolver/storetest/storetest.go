@@ -345,6 +345,12 @@ func testEvents(t *testing.T, s resolver.Store) {
 	want := u.Cites[0]
 	want.Seq = 2
 	same(t, "citations", []any{cites, err}, []any{[]resolver.Citation{want}, nil})
+	later := update(1, 3) // one of an event that is there, whose number the caller knows
+	later.Base, later.Events = 2, nil
+	later.Cites = []resolver.Citation{{Kind: "arxiv", ID: "2001.00001", Suffix: u.Suffix, EventID: "sha256:later", Relation: "extends", Seq: 3}}
+	commit(t, s, later)
+	cites, err = s.Citations(ctx, "arxiv", "2001.00001", 9)
+	same(t, "citations", []any{cites, err}, []any{[]resolver.Citation{want, later.Cites[0]}, nil})
 	if past, err := s.EventsFrom(ctx, 99, 9); err != nil || len(past) != 0 {
 		t.Errorf("events past the end: %v %v", past, err)
 	}
@@ -407,7 +413,7 @@ func testHeld(t *testing.T, s resolver.Store) {
 		t.Errorf("what was rejected is %s again", now)
 	}
 	list, err := s.Held(ctx, resolver.Rejected, 0, 10)
-	if err != nil || len(list) != 1 || list[0].Detail != "spam" {
+	if err != nil || len(list) != 1 || list[0].Detail != "spam" || len(list[0].Data) != 0 {
 		t.Errorf("rejected: %+v %v", list, err)
 	}
 	if _, err := s.HeldByID(ctx, 99); !errors.Is(err, resolver.ErrNotFound) {

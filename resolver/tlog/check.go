@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/transparency-dev/merkle/compact"
@@ -58,7 +60,7 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	for _, c := range claims {
 		roots[c.Size] = nil
 	}
-	tree, err := l.derive(ctx, roots)
+	tree, err := l.derive(ctx, roots, true)
 	if err != nil {
 		return err
 	}
@@ -83,7 +85,9 @@ type tree struct {
 }
 
 // derive computes the tree of the store's events, and its roots at some sizes.
-func (l *Log) derive(ctx context.Context, roots map[int64][]byte) (*tree, error) {
+// Without whole it keeps nothing of the tree and ends at the largest of the sizes.
+func (l *Log) derive(ctx context.Context, roots map[int64][]byte, whole bool) (*tree, error) {
+	last := slices.Max(append(slices.Collect(maps.Keys(roots)), 0))
 	t := &tree{levels: [][][]byte{nil}}
 	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 	all := factory.NewEmptyRange(0)
@@ -114,12 +118,17 @@ func (l *Log) derive(ctx context.Context, roots map[int64][]byte) (*tree, error)
 			if err := all.Append(hash, nil); err != nil {
 				return nil, err
 			}
-			if err := t.add(0, hash); err != nil {
-				return nil, err
+			if whole {
+				if err := t.add(0, hash); err != nil {
+					return nil, err
+				}
 			}
 			t.size++
 			if err := note(); err != nil {
 				return nil, err
+			}
+			if !whole && t.size >= last {
+				return t, nil
 			}
 		}
 	}
@@ -183,14 +192,14 @@ func (l *Log) checkFiles(ctx context.Context, t *tree, size int64, problem func(
 		}
 		if level == "entries" {
 			n, partial, err := layout.ParseTileIndexPartial(index)
-			if err != nil {
+			if err != nil || n > uint64(t.size) {
 				problem(path, "log_file", "a file that no log has")
 				return nil
 			}
 			return l.checkEntries(ctx, path, data, int64(n), width(partial), t.size, problem)
 		}
 		lev, n, partial, err := layout.ParseTileLevelIndexPartial(level, index)
-		if err != nil {
+		if err != nil || n > uint64(t.size) { // the largest names say more than a number holds
 			problem(path, "log_file", "a file that no log has")
 			return nil
 		}

@@ -102,7 +102,7 @@ func VerifyInclusion(data []byte, key string, bundle []byte) (*Checkpoint, error
 		if !ok {
 			return nil, fmt.Errorf("inclusion proof: nothing about the event %s", result.History[i].EventID)
 		}
-		leaf := resolver.Leaf(resolver.Event{ID: result.History[i].EventID, Suffix: contents.Suffix, SHA256: sum})
+		leaf := resolver.Leaf(resolver.Event{ID: resolver.LoggedID(result.History[i].EventID), Suffix: contents.Suffix, SHA256: sum})
 		path := make([][]byte, len(e.Path))
 		for j, text := range e.Path {
 			if path[j], err = hex.DecodeString(text); err != nil {

@@ -11,6 +11,7 @@
 package tlog
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -276,9 +277,10 @@ func (l *Log) open(ctx context.Context) (*appender, error) {
 	return out, out.sameHistory(ctx)
 }
 
-// sameHistory asks whether the log can be a beginning of what the store has: it
-// is not longer, its last entry is the store's, and it is not shorter than a
-// checkpoint that was published. All of it is asked by Check.
+// sameHistory asks whether the log is a beginning of what the store has: it is not
+// longer, its last entry is the store's, it is not shorter than a checkpoint that
+// was published, and the store's events have the root of every checkpoint that is
+// known, also when the files of the log are gone. The files are compared by Check.
 func (a *appender) sameHistory(ctx context.Context) error {
 	seen, err := a.seen(ctx)
 	if err != nil {
@@ -289,8 +291,12 @@ func (a *appender) sameHistory(ctx context.Context) error {
 			return fmt.Errorf("log: it has %d entries, a published checkpoint has %d: %w", a.next, seen.Size, ErrHistory)
 		}
 	}
-	if a.next == 0 {
-		return nil
+	published, err := a.Checkpoint(ctx)
+	if err != nil && !errors.Is(err, resolver.ErrNotFound) {
+		return err
+	}
+	if err := a.sameRoots(ctx, seen, published); err != nil || a.next == 0 {
+		return err
 	}
 	events, err := a.store.EventsFrom(ctx, a.next-1, 1)
 	if err != nil {
@@ -305,6 +311,29 @@ func (a *appender) sameHistory(ctx context.Context) error {
 	}
 	if string(leaf) != string(resolver.Leaf(events[0])) {
 		return fmt.Errorf("log: entry %d is not the event of the store: %w", a.next-1, ErrHistory)
+	}
+	return nil
+}
+
+// sameRoots asks whether the store's events have the roots of checkpoints; those
+// that are nil are not asked about.
+func (l *Log) sameRoots(ctx context.Context, checkpoints ...*Checkpoint) error {
+	roots := map[int64][]byte{}
+	for _, cp := range checkpoints {
+		if cp != nil {
+			roots[cp.Size] = nil
+		}
+	}
+	if len(roots) == 0 {
+		return nil
+	}
+	if _, err := l.derive(ctx, roots, false); err != nil {
+		return err
+	}
+	for _, cp := range checkpoints {
+		if cp != nil && !bytes.Equal(roots[cp.Size], cp.Root[:]) {
+			return fmt.Errorf("log: a checkpoint of %d entries was signed, the store has other events: %w", cp.Size, ErrHistory)
+		}
 	}
 	return nil
 }

@@ -136,13 +136,47 @@ func TestRewrittenHistory(t *testing.T) {
 		t.Errorf("a log that shrank: %v", err)
 	}
 	// The store beside another's log.
-	if err := open(t, dir, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) && err != nil {
-		t.Errorf("unexpected error %v", err)
+	if err := open(t, dir, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a log that is not the store's: %v", err)
+	}
+	if cp, err := open(t, dir, s).Checkpoint(t.Context()); err != nil || !bytes.Equal(cp.Text, honest.Text) {
+		t.Errorf("it was written to: %v", err)
+	}
+	// The log is gone, and the store is not what was signed.
+	if err := forged.SetMeta(t.Context(), "log/checkpoint", honest.Text); err != nil {
+		t.Fatal(err)
+	}
+	empty := t.TempDir()
+	if err := open(t, empty, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a log written anew with another history: %v", err)
+	}
+	if text, err := forged.Meta(t.Context(), "log/checkpoint"); err != nil || !bytes.Equal(text, honest.Text) {
+		t.Error("the only witness is gone: the checkpoint that the store remembers")
 	}
 	short := memstore.New()
 	fill(t, short, 0, 10, "x")
 	if err := open(t, dir, short).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a store that lost events: %v", err)
+	}
+}
+
+// A file with the name of a tile that no log can have is reported.
+func TestStrayFiles(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 300, "x")
+	l := open(t, dir, s)
+	catchUp(t, l)
+	for _, name := range []string{"0/x999/x999/x999/x999/x999/999", "entries/x999/x999/x999/x999/x999/999"} {
+		path := filepath.Join(dir, "tile", filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte("x"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := problems(t, l); len(got) != 2 || got[0] != "log_file" || got[1] != "log_file" {
+		t.Errorf("problems %v", got)
 	}
 }
 

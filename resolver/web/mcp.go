@@ -113,17 +113,34 @@ func (s *Site) agentHandler() http.Handler {
 	mcp.AddTool(server, &mcp.Tool{Name: "search", Description: "Find records by words of title, authors, category or abstract.", Annotations: read}, s.agentSearch)
 	mcp.AddTool(server, &mcp.Tool{Name: "verify", Description: "Verify the bundle of a record: digests, signatures, state, and trust under this mirror's policy.", Annotations: read}, s.agentVerify)
 	mcp.AddTool(server, &mcp.Tool{Name: "history", Description: "The events of a record, newest first, with signer, trust and payload.", Annotations: read}, s.agentHistory)
-	return mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
+	handler := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxAgentBody,
 		// Everything here is public and read-only, so a page that tricks a browser
 		// into asking learns nothing; and a proxy on the same machine passes on the
 		// mirror's own host name.
 		DisableLocalhostProtection: true,
 	})
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Tools see the header of their request, not its host.
+		r.Header.Set(baseHeader, s.base(r))
+		handler.ServeHTTP(w, r)
+	})
 }
 
-func (s *Site) summaries(hits []hit, more bool) recordList {
-	base := s.base(nil)
+// baseHeader is where a tool finds the address under which this mirror was asked.
+// What a client writes there is overwritten.
+const baseHeader = "Pith-Base"
+
+// agentBase is the address under which an agent reaches this mirror, "" when
+// nobody knows.
+func agentBase(r *mcp.CallToolRequest) string {
+	if extra := r.GetExtra(); extra != nil {
+		return extra.Header.Get(baseHeader)
+	}
+	return ""
+}
+
+func (s *Site) summaries(base string, hits []hit, more bool) recordList {
 	out := recordList{Records: []recordSummary{}, More: more}
 	for _, h := range hits {
 		r := recordSummary{h.Number, h.Title, h.Authors, h.Source, h.Categories, "", h.Events, base + "/pith/" + h.Suffix, base + "/pith/" + h.Suffix + "/bundle.json"}
@@ -135,7 +152,7 @@ func (s *Site) summaries(hits []hit, more bool) recordList {
 	return out
 }
 
-func (s *Site) agentResolve(ctx context.Context, _ *mcp.CallToolRequest, in resolveInput) (*mcp.CallToolResult, recordList, error) {
+func (s *Site) agentResolve(ctx context.Context, r *mcp.CallToolRequest, in resolveInput) (*mcp.CallToolResult, recordList, error) {
 	n, ok := parseName(in.Name)
 	if !ok {
 		return nil, recordList{}, fmt.Errorf("%.80q is no Pith Number, arXiv id or DOI; use search for words", in.Name)
@@ -144,10 +161,10 @@ func (s *Site) agentResolve(ctx context.Context, _ *mcp.CallToolRequest, in reso
 	if err != nil {
 		return nil, recordList{}, s.hide(err)
 	}
-	return nil, s.summaries(hits, more), nil
+	return nil, s.summaries(agentBase(r), hits, more), nil
 }
 
-func (s *Site) agentSearch(ctx context.Context, _ *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, recordList, error) {
+func (s *Site) agentSearch(ctx context.Context, r *mcp.CallToolRequest, in searchInput) (*mcp.CallToolResult, recordList, error) {
 	query := strings.Join(strings.Fields(in.Query), " ")
 	if query == "" || len(query) > maxSearch || in.Offset < 0 || in.Offset > maxOffset {
 		return nil, recordList{}, fmt.Errorf("a query has 1 to %d bytes, and an offset is at most %d", maxSearch, maxOffset)
@@ -156,7 +173,7 @@ func (s *Site) agentSearch(ctx context.Context, _ *mcp.CallToolRequest, in searc
 	if err != nil {
 		return nil, recordList{}, s.hide(err)
 	}
-	return nil, s.summaries(hits, in.Offset+len(hits) < total), nil
+	return nil, s.summaries(agentBase(r), hits, in.Offset+len(hits) < total), nil
 }
 
 // agentView finds the one record of a name.
@@ -197,13 +214,13 @@ func (s *Site) hide(err error) error {
 	return errors.New("this mirror has a fault; its operator's log says which")
 }
 
-func (s *Site) agentVerify(ctx context.Context, _ *mcp.CallToolRequest, in resolveInput) (*mcp.CallToolResult, verifyOutput, error) {
+func (s *Site) agentVerify(ctx context.Context, r *mcp.CallToolRequest, in resolveInput) (*mcp.CallToolResult, verifyOutput, error) {
 	v, err := s.agentView(ctx, in.Name)
 	if err != nil {
 		return nil, verifyOutput{}, err
 	}
 	out := verifyOutput{Verdict: v.Verdict.String(), PithNumber: v.Number, Title: v.Title, StateSHA256: v.StateSHA256, Signers: v.Signers, Events: v.Events, Withdrawals: v.withdrawals(),
-		Failures: agentChecks(v.Failures), Notes: agentChecks(v.result.Notes()), CheckYourself: recipe(s.base(nil), v.Suffix)}
+		Failures: agentChecks(v.Failures), Notes: agentChecks(v.result.Notes()), CheckYourself: recipe(agentBase(r), v.Suffix)}
 	for _, p := range v.result.Completeness {
 		out.Completeness = append(out.Completeness, p)
 	}

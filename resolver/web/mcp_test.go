@@ -135,3 +135,38 @@ func TestAgents(t *testing.T) {
 		t.Errorf("a large call: %s", r.Status)
 	}
 }
+
+// TestAgentsAreToldTheAddressTheyAsked: a mirror that was not told its address
+// names the one of the request, and believes no header about it.
+func TestAgentsAreToldTheAddressTheyAsked(t *testing.T) {
+	l := newLab(t, func(c *Config) { c.BaseURL = "" })
+	server := httptest.NewServer(l)
+	defer server.Close()
+	for tool, want := range map[string]string{
+		"resolve": `"bundle_url":"` + server.URL + "/pith/" + seedSuffix + `/bundle.json"`,
+		"verify":  "curl -sO " + server.URL + "/pith/",
+	} {
+		call, err := http.NewRequest(http.MethodPost, server.URL+"/mcp",
+			strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"`+tool+`","arguments":{"name":"`+seedSuffix+`"}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		call.Header.Set("Content-Type", "application/json")
+		call.Header.Set("Accept", "application/json, text/event-stream")
+		call.Header.Set("Pith-Base", "https://evil.example")
+		r, err := http.DefaultClient.Do(call)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Result struct {
+				Structured json.RawMessage `json:"structuredContent"`
+			} `json:"result"`
+		}
+		err = json.NewDecoder(r.Body).Decode(&answer)
+		_ = r.Body.Close()
+		if err != nil || !strings.Contains(string(answer.Result.Structured), want) {
+			t.Errorf("%s: %s %v, want %s", tool, answer.Result.Structured, err, want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -304,10 +305,12 @@ func (s *Site) view(ctx context.Context, suffix string) (*recordView, error) {
 }
 
 // viewBytes is how much memory the views of records may take that were asked for
-// lately, and viewWeight how many times the size of its bundle a view takes.
+// lately, makingBytes how much those that are being made, and viewWeight how many
+// times the size of its bundle a view takes.
 const (
-	viewBytes  = 64 << 20
-	viewWeight = 6
+	viewBytes   = 64 << 20
+	makingBytes = 256 << 20
+	viewWeight  = 6
 )
 
 // A viewKey is what the view of a bundle follows from: its bytes and the policy.
@@ -325,10 +328,33 @@ func (s *Site) verified(ctx context.Context, suffix string) (*recordView, error)
 	if v, ok := s.views.Get(key); ok {
 		return v, nil
 	}
+	// Whoever else wants it waits for this one, and whoever goes does not stop it.
+	made := s.flights.DoChan(suffix+string(tag[:])+string(key.policy[:]), func() (any, error) {
+		if v, ok := s.views.Get(key); ok {
+			return v, nil
+		}
+		return s.verify(context.WithoutCancel(ctx), suffix, key, trust)
+	})
+	select {
+	case r := <-made:
+		v, _ := r.Val.(*recordView)
+		return v, r.Err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// verify makes the view of a record, as soon as there is memory for it.
+func (s *Site) verify(ctx context.Context, suffix string, key viewKey, trust *pith.Trust) (*recordView, error) {
 	tag, packed, err := s.quick.Packed(ctx, suffix)
 	if err != nil {
 		return nil, s.missing(err, suffix)
 	}
+	weight := min(int64(viewWeight)*unpackedSize(packed), makingBytes)
+	if err := s.memory.Acquire(ctx, weight); err != nil {
+		return nil, err
+	}
+	defer s.memory.Release(weight)
 	bundle, err := unpack(suffix, tag, packed)
 	if err != nil {
 		return nil, err
@@ -340,6 +366,15 @@ func (s *Site) verified(ctx context.Context, suffix string) (*recordView, error)
 	key.bundle = tag // it may be newer by now
 	s.views.Put(key, v, int64(viewWeight*len(bundle)), nil)
 	return v, nil
+}
+
+// unpackedSize is what gzip says at its end (RFC 1952, ISIZE), of what this
+// mirror has packed itself.
+func unpackedSize(packed []byte) int64 {
+	if len(packed) < 4 {
+		return 0
+	}
+	return min(int64(binary.LittleEndian.Uint32(packed[len(packed)-4:])), pith.MaxSize)
 }
 
 // policyDigest names a policy by what it says.

@@ -16,6 +16,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+	"golang.org/x/sync/singleflight"
+
 	"github.com/openpith/evidence/internal/lru"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
@@ -88,6 +91,8 @@ type Site struct {
 	mcp     http.Handler
 	schemas []string
 	views   *lru.Cache[viewKey, *recordView]
+	flights singleflight.Group          // one verification of each at a time
+	memory  *semaphore.Weighted         // bytes that views take while they are made
 	policy  atomic.Pointer[namedPolicy] // the newest
 }
 
@@ -113,7 +118,7 @@ func New(cfg Config) (*Site, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now(),
-		views: lru.New[viewKey, *recordView](viewBytes)}
+		views: lru.NewUneven[viewKey, *recordView](viewBytes, viewBytes/2), memory: semaphore.NewWeighted(makingBytes)}
 	if err := s.listSchemas(); err != nil {
 		return nil, err
 	}
@@ -201,7 +206,7 @@ func (s *Site) base(r *http.Request) string {
 	case s.cfg.BaseURL != "":
 		return s.cfg.BaseURL
 	case r == nil || !goodHost(r.Host):
-		return "https://mirror.example"
+		return "" // addresses without a host lead to whoever was asked
 	case r.TLS != nil:
 		return "https://" + r.Host
 	}

@@ -54,7 +54,7 @@ type recordView struct {
 	Events       pith.EventCounts
 	StateSHA256  string
 	BundleSHA256 string
-	Strangers    int // signers whom the policy does not vouch for
+	Strangers    int // signers of events whom the policy does not vouch for
 
 	record json.RawMessage // the canonical record
 	export *export.Record  // nil when no trusted signer describes the paper
@@ -203,7 +203,7 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 	v.SHA256, v.BundleSHA256, v.record = v.bundle.SHA256, v.bundle.Signature.SHA256, v.bundle.Record
 	v.Signers = res.Signers
 	for _, s := range res.Signers {
-		if !s.Trusted {
+		if !s.Trusted && s.Events > 0 { // who only put the bundle together says nothing
 			v.Strangers++
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"log/slog"
@@ -21,6 +22,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -545,6 +548,9 @@ func TestTakenBack(t *testing.T) {
 			if !strings.Contains(page, tt.page) || strings.Contains(page, tt.not) {
 				t.Errorf("the page lacks %s, or has %s", tt.page, tt.not)
 			}
+			if vouches := strings.Contains(page, "trusts everyone"); vouches != (name != "by a stranger") {
+				t.Errorf("the page says that the mirror trusts everyone: %v", vouches)
+			}
 			if record := string(body(t, get(t, l, "/pith/"+seedSuffix+".json"))); !strings.Contains(record, tt.record) {
 				t.Errorf("the record lacks %s", tt.record)
 			}
@@ -835,5 +841,60 @@ func TestViewsAreOfNow(t *testing.T) {
 	l.use(fill(t, say(t, l.rich, ada, 5, pith.Correction{Kind: "erratum", Text: "One more."})))
 	if !strings.Contains(page(), "One more.") {
 		t.Error("the page does not follow the bundle")
+	}
+}
+
+// A gate holds back who reads a bundle until so many have asked for its digest.
+type gate struct {
+	resolver.Store
+	resolver.Quick
+	asked, read atomic.Int64
+	open        chan struct{}
+	want        int64
+}
+
+func (g *gate) Tag(ctx context.Context, suffix string) (resolver.Digest, error) {
+	if g.asked.Add(1) == g.want {
+		close(g.open)
+	}
+	return g.Quick.Tag(ctx, suffix)
+}
+
+func (g *gate) Packed(ctx context.Context, suffix string) (resolver.Digest, []byte, error) {
+	<-g.open
+	g.read.Add(1)
+	return g.Quick.Packed(ctx, suffix)
+}
+
+// TestVerifiedOnceForMany: however many ask for a record at once, it is verified
+// once, also one that is as large as a mirror takes.
+func TestVerifiedOnceForMany(t *testing.T) {
+	const readers = 20
+	large := another(t, 9, "Large", "A. Author")
+	var texts []any
+	for i := range 64 { // about 1 MB
+		texts = append(texts, pith.Correction{Kind: "erratum", Text: fmt.Sprint(i, strings.Repeat(" long", 3_000))})
+	}
+	large = say(t, large, ada, 0, texts...)
+	suffix := suffixOf(t, large)
+	l := newLab(t)
+	store := fill(t, large)
+	g := &gate{Store: store, Quick: resolver.QuickOf(store), open: make(chan struct{}), want: readers}
+	l.site.store, l.site.quick = g, g
+	var group sync.WaitGroup
+	for range readers {
+		group.Go(func() {
+			if w := get(t, l, "/pith/"+suffix+"/state.json"); w.StatusCode != http.StatusOK {
+				t.Errorf("status %d", w.StatusCode)
+			}
+		})
+	}
+	group.Wait()
+	if n := g.read.Load(); n != 1 {
+		t.Errorf("the bundle of %d bytes was read %d times, want once", len(large), n)
+	}
+	get(t, l, "/pith/"+suffix+".bib")
+	if n := g.read.Load(); n != 1 {
+		t.Errorf("and %d times after that", n-1)
 	}
 }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+)
+
+// TestIngestKeepsTheOrder: what needs something that stands before it gets in,
+// though many batches are under way at once, and nothing says it was refused.
+func TestIngestKeepsTheOrder(t *testing.T) {
+	dir := t.TempDir()
+	at := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	key := testNodeKey(t)
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	declaration, err := resolver.DeclareKey(key, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	canonical, err := pith.Canonical(seed.Bundle())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := [][]byte{canonical, declaration}
+	const events = 20
+	for i := range events {
+		bundle, _, err := pith.Append(seed.Bundle(), key, at, pith.Draft{
+			Type: pith.TypeCorrection, Target: "record", CreatedAt: at,
+			Payload: json.RawMessage(fmt.Sprintf(`{"schema":"correction/1","kind":"erratum","text":"%d"}`, i)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b struct{ Events []json.RawMessage }
+		if err := json.Unmarshal(bundle, &b); err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, b.Events[len(b.Events)-1])
+	}
+	var files []string
+	for i, line := range lines[:4] {
+		files = append(files, write(fmt.Sprintf("%d.json", i), line))
+	}
+	for name, args := range map[string][]string{
+		"one file each": append([]string{"ingest", "--json", "--unknown", "accepted"}, files...),
+		"lines":         {"ingest", "--json", "--unknown", "accepted", "--batch", "1", write("lines.jsonl", append(bytes.Join(lines, []byte("\n")), '\n'))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			var r ingestResult
+			if err := json.Unmarshal([]byte(must(t, 0, dir, args...)), &r); err != nil {
+				t.Fatal(err)
+			}
+			store, err := (&home{data: dir, db: "sqlite:" + dir + "/pith.db"}).open(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer store.Close()
+			counts, err := store.Counts(t.Context())
+			if err != nil || counts.Refused != 0 || r.Refused != 0 {
+				t.Errorf("%+v %+v %v, want nothing refused", counts, r, err)
+			}
+		})
+	}
+}

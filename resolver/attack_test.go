@@ -1,0 +1,407 @@
+package resolver_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
+	"github.com/openpith/evidence/resolver"
+)
+
+// stuffed is the seed's bundle with more events, whatever they are, put together
+// by key.
+func stuffed(t *testing.T, key *pith.PrivateKey, events ...[]byte) []byte {
+	t.Helper()
+	bundle := seed.Bundle()
+	var err error
+	for _, e := range events {
+		if bundle, err = pith.Adopt(bundle, e, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if bundle, err = pith.Sign(bundle, key, day); err != nil {
+		t.Fatal(err)
+	}
+	return bundle
+}
+
+// send submits as somebody at an address.
+func send(t *testing.T, s *resolver.Service, from string, data []byte) error {
+	t.Helper()
+	_, err := s.Submit(t.Context(), resolver.Submission{Data: data, From: from})
+	return err
+}
+
+// TestNobodySilencesASigner: neither forgeries in a signer's name nor what the
+// signer signed, sent by others and turned away, count against the signer.
+func TestNobodySilencesASigner(t *testing.T) {
+	genuine, event := correction(t, ada, "XX")
+	var forged, real [][]byte
+	for i := range 60 {
+		forged = append(forged, bytes.Replace(event, []byte("XX"), fmt.Appendf(nil, "%02d", i), 1))
+		_, e := correction(t, ada, fmt.Sprint("real ", i))
+		real = append(real, e)
+	}
+	_, strangers := correction(t, bob, "bob's own")
+	for name, evil := range map[string][]byte{
+		"forged":             stuffed(t, bob, forged...),
+		"real, with another": stuffed(t, bob, append(real, strangers)...),
+	} {
+		for _, unknown := range []resolver.Status{resolver.Queued, resolver.Accepted} {
+			if name != "forged" && unknown == resolver.Accepted {
+				continue // they come in, and once
+			}
+			t.Run(name+" "+string(unknown), func(t *testing.T) {
+				s := service(t, func(c *resolver.Config) { c.Unknown = unknown })
+				submit(t, s, seed.Bundle())
+				for range 3 {
+					_ = send(t, s, "198.51.100.1", evil) // whatever becomes of it
+				}
+				if err := send(t, s, "203.0.113.1", genuine); err != nil {
+					t.Errorf("the signer's own bundle: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// TestLimitsTakeAllOrNothing: what one bucket refuses is not taken out of
+// another.
+func TestLimitsTakeAllOrNothing(t *testing.T) {
+	carol := keyOf("carol")
+	s := service(t, func(c *resolver.Config) {
+		c.Trust = trusting(t, ada, bob, carol)
+		c.Limits = resolver.Limits{PerSigner: 1, PerAddress: -1, Burst: 3}
+	})
+	submit(t, s, seed.Bundle())
+	bundles := func(key *pith.PrivateKey, n int, text string) (out [][]byte) {
+		for i := range n {
+			b, _ := correction(t, key, fmt.Sprint(text, i))
+			out = append(out, b)
+		}
+		return out
+	}
+	union := func(list ...[]byte) []byte {
+		united, err := pith.Merge(list...)
+		if err == nil {
+			united, err = pith.Sign(united, carol, day)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return united
+	}
+	submit(t, s, union(bundles(ada, 3, "first ")...)) // ada's bucket is empty now
+	for i := range 4 {
+		mixed := union(append(bundles(ada, 1, fmt.Sprint("more ", i)), bundles(bob, 1, fmt.Sprint("more ", i))...)...)
+		if err := send(t, s, "1", mixed); err == nil {
+			t.Fatal("it is not refused")
+		}
+	}
+	if err := send(t, s, "1", union(bundles(bob, 3, "own ")...)); err != nil {
+		t.Errorf("bob's three events: %v", err)
+	}
+}
+
+// TestFsckReadsAsInspectDoes: a sound database stays sound however strangers
+// spell what is refused.
+func TestFsckReadsAsInspectDoes(t *testing.T) {
+	s := service(t)
+	data := bytes.ReplaceAll(seed.Bundle(), []byte(suffix), []byte(`\u0043`+suffix[1:]))
+	data = bytes.Replace(data, []byte("SmoothOut"), []byte("SmoothIn"), 1)
+	if err := send(t, s, "x", data); err == nil {
+		t.Fatal("it is let in")
+	}
+	sound(t, s.Store())
+}
+
+func sound(t *testing.T, s resolver.Store) {
+	t.Helper()
+	if err := resolver.Fsck(t.Context(), s, func(p resolver.Problem) { t.Errorf("fsck: %v", p) }, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestKeyDocumentsThatExcludeEachOther: two processes cannot let in both, the
+// moderator is told why, and what does not fit keeps no mirror from starting.
+func TestKeyDocumentsThatExcludeEachOther(t *testing.T) {
+	store := service(t).Store()
+	one := service(t, func(c *resolver.Config) { c.Store = store })
+	two := service(t, func(c *resolver.Config) { c.Store = store })
+	var ids []int64
+	var documents [][]byte
+	for i, s := range []*resolver.Service{one, two} {
+		d, err := pith.Rotate(ada, keyNamed(t, "ada", []string{"new", "oth"}[i]), day, day, day.Add(time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, d)
+		ids = append(ids, refused(t, s, d, resolver.Queued, resolver.CodeKeyDocument).ID)
+	}
+	if _, err := one.Accept(t.Context(), ids[0]); err != nil {
+		t.Fatal(err)
+	}
+	var r *resolver.Refusal
+	if _, err := two.Accept(t.Context(), ids[1]); !errors.As(err, &r) || r.Code != resolver.CodeKeyDocument {
+		t.Errorf("the second one: %v", err)
+	}
+	service(t, func(c *resolver.Config) { c.Store = store })
+	sound(t, store)
+
+	// What an operator's new trust file contradicts is left out.
+	late := service(t, func(c *resolver.Config) {
+		c.Store = store
+		c.Trust = trusting(t, bob)
+	})
+	if err := late.LoadPolicy(t.Context()); err != nil {
+		t.Error(err)
+	}
+
+	// Sent again, the accepted one does not wait.
+	if err := send(t, one, "test", documents[0]); err != nil {
+		t.Errorf("the accepted document again: %v", err)
+	}
+}
+
+// TestModeratorsDecideOnce: what one rejects while another lets it in is in, or
+// out, and not both.
+func TestModeratorsDecideOnce(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	for i := range 8 {
+		bundle, _ := correction(t, bob, fmt.Sprint("text ", i))
+		id := refused(t, s, bundle, resolver.Queued, "trust_key").ID
+		done := make(chan error)
+		go func() { done <- s.Reject(t.Context(), id, "spam") }()
+		receipt, accepted := s.Accept(t.Context(), id)
+		rejected := <-done
+		h, err := s.Store().HeldByID(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (accepted == nil) == (rejected == nil) || (accepted == nil) != (h.Status == resolver.Accepted) || (accepted == nil) != (receipt != nil) {
+			t.Errorf("accepted %v, rejected %v, now %s", accepted, rejected, h.Status)
+		}
+	}
+}
+
+// TestCitationThatBecomesValid: look-ups do not depend on the order of arrival.
+func TestCitationThatBecomesValid(t *testing.T) {
+	cite := func(relation string, supersedes ...string) pith.Draft {
+		d, err := pith.NewDraft(pith.CitationSignature{Citing: pith.Work{Kind: "arxiv", ID: "2601.00001"}, Relation: relation}, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Supersedes = supersedes
+		return d
+	}
+	first, ids, err := pith.Append(seed.Bundle(), bob, day, cite("supports"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, _, err := pith.Append(first, bob, day, cite("extends", ids...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(both, &b); err != nil {
+		t.Fatal(err)
+	}
+	more, _ := correction(t, ada, "more")
+	early := stuffed(t, bob, b.Events[len(b.Events)-1]) // invalid without the event that it supersedes
+	for name, batches := range map[string][][][]byte{
+		"one after the other": {{early}, {both}, {more}},
+		"in one batch":        {{early, both}, {more}},
+		"in order":            {{first}, {both}, {more}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := service(t, func(c *resolver.Config) { c.Unknown = resolver.Accepted })
+			for _, batch := range batches {
+				var subs []resolver.Submission
+				for _, data := range batch {
+					subs = append(subs, resolver.Submission{Data: data, From: "x"})
+				}
+				outcomes, err := s.SubmitAll(t.Context(), subs)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, o := range outcomes {
+					if o.Err != nil {
+						t.Fatal(o.Err)
+					}
+				}
+			}
+			cites, err := s.Store().Citations(t.Context(), "arxiv", "2601.00001", 10)
+			if err != nil || len(cites) != 2 || cites[0].Relation == cites[1].Relation {
+				t.Errorf("%+v %v, want both citations once", cites, err)
+			}
+			sound(t, s.Store())
+		})
+	}
+}
+
+// TestAnotherCopyChangesNothing: the same event under another signature of its
+// author leaves the record as it is, and its receipt names the copy that stays.
+func TestAnotherCopyChangesNothing(t *testing.T) {
+	now := day.Add(time.Hour)
+	s := service(t, func(c *resolver.Config) {
+		c.Now = func() time.Time { now = now.Add(time.Minute); return now }
+	})
+	bundle, _ := correction(t, ada, "x")
+	later, _, err := pith.Append(seed.Bundle(), ada, day.Add(time.Minute), pith.Draft{
+		Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+		Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x"}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(later, &b); err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, bundle)
+	rest := []struct {
+		data   []byte
+		events int
+	}{{b.Events[len(b.Events)-1], 1}, {b.Events[len(b.Events)-1], 1}, {later, 3}, {later, 3}}
+	var revision int64
+	for i, again := range rest {
+		r := submit(t, s, again.data)
+		if len(r.Events) != again.events {
+			t.Errorf("submission %d: the receipt names %d events, want %d", i, len(r.Events), again.events)
+		}
+		if i > 0 && r.Revision != revision {
+			t.Errorf("submission %d: revision %d after %d", i, r.Revision, revision)
+		}
+		revision = r.Revision
+	}
+	sound(t, s.Store())
+}
+
+// TestKeyInAPayload: a text that looks like the declaration of a key is none.
+func TestKeyInAPayload(t *testing.T) {
+	carol := keyOf("carol")
+	s := service(t, func(c *resolver.Config) { c.Trust = trusting(t, ada, carol) })
+	bundle, _, err := pith.Append(seed.Bundle(), ada, day, pith.Draft{
+		Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+		Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x","fingerprint_sha256_hex":"` + carol.Public().Fingerprint() + `"}`),
+	})
+	if err != nil {
+		t.Skip("payloads have no members of their own: ", err)
+	}
+	submit(t, s, bundle)
+	declaration, err := resolver.DeclareKey(carol, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, declaration)
+	_, event := correction(t, carol, "by carol")
+	submit(t, s, event)
+}
+
+// A slow request sends its body when it is told to.
+type slow struct {
+	parts chan []byte
+	rest  []byte
+	read  chan struct{} // closed when all that was sent so far is read
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	if len(s.rest) == 0 {
+		var ok bool
+		if s.rest, ok = <-s.parts; !ok {
+			return 0, io.EOF
+		}
+		if len(s.rest) == 0 {
+			close(s.read)
+			return 0, nil
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}
+
+// TestBodiesAreBounded: who sends too often is told so before anything is read,
+// and all that is being read together has a limit.
+func TestBodiesAreBounded(t *testing.T) {
+	at := func(c *resolver.Config) { c.Limits = resolver.Limits{PerAddress: 0.001, Burst: 1} }
+	serve := func(s *resolver.Server, from string, body io.Reader) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodPost, "/events", body)
+		r.RemoteAddr = from
+		w := httptest.NewRecorder()
+		mux := http.NewServeMux()
+		s.Routes(mux)
+		mux.ServeHTTP(w, r)
+		return w
+	}
+	server := &resolver.Server{Service: service(t, at), Memory: 1 << 20}
+	if w := serve(server, "192.0.2.1:1", strings.NewReader("nonsense")); w.Code != http.StatusUnprocessableEntity {
+		t.Fatalf("first: %d", w.Code)
+	}
+	unread := &slow{parts: make(chan []byte)} // nothing ever comes
+	if w := serve(server, "192.0.2.1:1", unread); w.Code != http.StatusTooManyRequests {
+		t.Errorf("second: %d", w.Code)
+	}
+	big := &slow{parts: make(chan []byte), read: make(chan struct{})}
+	done := make(chan int)
+	go func() { done <- serve(server, "192.0.2.2:1", big).Code }()
+	big.parts <- bytes.Repeat([]byte(" "), 700<<10)
+	big.parts <- nil
+	<-big.read
+	w := serve(server, "192.0.2.3:1", strings.NewReader(strings.Repeat(" ", 700<<10)))
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+		t.Errorf("one too many: %d %v", w.Code, w.Header())
+	}
+	close(big.parts)
+	if code := <-done; code != http.StatusUnprocessableEntity {
+		t.Errorf("the slow one: %d", code)
+	}
+	if w := serve(server, "192.0.2.4:1", strings.NewReader(strings.Repeat(" ", 700<<10))); w.Code != http.StatusUnprocessableEntity {
+		t.Errorf("when there is room again: %d", w.Code)
+	}
+}
+
+// TestDeclaredKeysAreBounded: nobody fills a mirror with keys, and a known key
+// can be declared as often as one likes.
+func TestDeclaredKeysAreBounded(t *testing.T) {
+	now := day.Add(time.Hour)
+	s := service(t, func(c *resolver.Config) {
+		c.Limits = resolver.Limits{PerAddress: 1e6, Burst: 5} // submissions themselves are free
+		c.Now = func() time.Time { now = now.Add(time.Millisecond); return now }
+	})
+	declare := func(name, from string) error {
+		d, err := resolver.DeclareKey(keyOf(name), day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return send(t, s, from, d)
+	}
+	for i := range 5 {
+		if err := declare(fmt.Sprint("key", i), "192.0.2.1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var r *resolver.Refusal
+	if err := declare("key6", "192.0.2.1"); !errors.As(err, &r) || r.Code != resolver.CodeRateAddress || r.Retry <= 0 {
+		t.Errorf("one too many: %v", err)
+	}
+	if err := declare("key0", "192.0.2.1"); err != nil {
+		t.Errorf("a known one: %v", err)
+	}
+	if err := declare("other", "192.0.2.2"); !errors.As(err, &r) {
+		t.Errorf("more than all may: %v", err)
+	}
+	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 5 {
+		t.Errorf("%+v %v", c, err)
+	}
+}
