@@ -36,7 +36,6 @@ var byOtherRules = map[string]string{
 	"resolver/web/site.go":          "the policy as pith wrote it",
 	"resolver/write.go":             "a hint for honest senders; the strict reader decides",
 	"resolver/submit.go":            "into maps, which have exact names",
-	"resolver/keys.go":              "",
 }
 
 // TestSignedTextIsReadByExactNames: where strangers' signatures are shown, no
