@@ -172,7 +172,26 @@ func openFolder(dir string, classes []string, c FolderConfig) (*Folder, error) {
 	for i := range f.index {
 		f.index[i] = i
 	}
+	// Directories list class by class. Who reads some samples in a row, as for
+	// batch-norm statistics, is to meet all classes.
+	order := f.byHash("order")
+	names, labels := slices.Clone(f.names), slices.Clone(f.labels)
+	for i, j := range order {
+		f.names[i], f.labels[i] = names[j], labels[j]
+	}
 	return f, nil
+}
+
+// byHash is the samples by the SHA-256 of purpose and name: mixed, but in the same
+// order everywhere.
+func (f *Folder) byHash(purpose string) []int {
+	key, order := make([]uint64, f.Len()), make([]int, f.Len())
+	for i, name := range f.names {
+		sum := sha256.Sum256([]byte(purpose + "\x00" + name))
+		key[i], order[i] = binary.BigEndian.Uint64(sum[:]), i
+	}
+	sort.SliceStable(order, func(a, b int) bool { return key[order[a]] < key[order[b]] })
+	return order
 }
 
 // isDir follows a link, of which data sets are often made.
@@ -394,12 +413,7 @@ func (f *Folder) Hold(purpose string, n int) (held, rest *Folder, err error) {
 	if n < 0 || n > f.Len() {
 		return nil, nil, fmt.Errorf("hold %d samples for %s: there are %d", n, purpose, f.Len())
 	}
-	key, order := make([]uint64, f.Len()), make([]int, f.Len())
-	for i, name := range f.names {
-		sum := sha256.Sum256([]byte(purpose + "\x00" + name))
-		key[i], order[i] = binary.BigEndian.Uint64(sum[:]), i
-	}
-	sort.SliceStable(order, func(a, b int) bool { return key[order[a]] < key[order[b]] })
+	order := f.byHash(purpose)
 	return f.pick(order[:n]), f.pick(order[n:]), nil
 }
 

@@ -67,7 +67,8 @@ func TestFolder(t *testing.T) {
 	}
 	n := 8 * 8 * 3
 	x, y := make([]float32, 3*n), make([]int32, 3)
-	f.Fill([]int{2, 0, 1}, x, y)
+	at := func(name string) int { return slices.Index(f.names, name) }
+	f.Fill([]int{at("dog/b.png"), at("cat/only.jpeg"), at("dog/a.JPG")}, x, y)
 	if !slices.Equal(y, []int32{1, 0, 1}) {
 		t.Errorf("labels %v", y)
 	}
@@ -227,8 +228,16 @@ func TestFolderHold(t *testing.T) {
 	if err != nil || held.Len() != 10 || rest.Len() != 20 || held.Classes() != 3 {
 		t.Fatal(err)
 	}
-	if both := slices.Sorted(slices.Values(slices.Concat(held.names, rest.names))); !slices.Equal(both, f.names) {
+	if both := slices.Sorted(slices.Values(slices.Concat(held.names, rest.names))); !slices.Equal(both, slices.Sorted(slices.Values(f.names))) {
 		t.Error("the two parts are not the whole")
+	}
+	// Samples in a row are of all classes, in every part.
+	for _, part := range []*Folder{f, held, rest} {
+		for start := 0; start+10 <= part.Len(); start += 10 {
+			if some := slices.Compact(slices.Sorted(slices.Values(part.labels[start : start+10]))); len(some) != 3 {
+				t.Errorf("of %d images, 10 from number %d are of the classes %v alone", part.Len(), start, some)
+			}
+		}
 	}
 	subset, err := f.Subset(10)
 	if err != nil || slices.Equal(subset.names, held.names) {
@@ -288,7 +297,7 @@ func TestFolderTransparency(t *testing.T) {
 		t.Fatal(err)
 	}
 	x, y := make([]float32, 2*48), make([]int32, 2)
-	f.Fill([]int{0, 1}, x, y)
+	f.Fill([]int{slices.Index(f.names, "a/1.png"), slices.Index(f.names, "a/2.png")}, x, y)
 	for i, v := range x[48:] {
 		if v != (*imagenet)[i%3][0] {
 			t.Fatalf("value %d is %v, want that of black", i, v)

@@ -65,6 +65,10 @@ type Data struct {
 	// Test is the number of test samples: 0 for all, -1 for a run that never
 	// reads the test set, such as one that only serves a choice.
 	Test int `json:"test,omitempty"`
+	// Unread says that the test samples are held out as Test says and not read: a
+	// run that only serves a choice, on a folder without a test set of its own. Were
+	// nothing held out of it, the choice would be made on what is to test it.
+	Unread bool `json:"unread,omitempty"`
 	// Augment changes training images from epoch to epoch.
 	Augment *datasets.Augmentation `json:"augment,omitempty"`
 	// Images says what a network sees of the images of a folder. Its seed is
@@ -79,6 +83,22 @@ type Data struct {
 
 // NoTest is the Data.Test of a run that never reads the test set.
 const NoTest = -1
+
+// ReadsTest reports whether a run on the data looks at the test set, after its
+// last epoch.
+func (d Data) ReadsTest() bool { return d.Test != NoTest && !d.Unread }
+
+// unread is the data for a choice: the same training and validation samples, and
+// no look at the test set.
+func (d Data) unread() Data {
+	if d.folder() && d.Test > 0 {
+		d.Unread = true
+	} else {
+		d.Test = NoTest
+	}
+	d.TestSHA256 = ""
+	return d
+}
 
 // Glyphs is the name of the generated digits: always there, no files needed.
 const Glyphs = "glyphs"
@@ -113,6 +133,8 @@ func (c Config) Validate() error {
 		err = errors.New("no network")
 	case d.Name == "":
 		err = errors.New("no data set")
+	case d.Unread && (!d.folder() || d.Test < 1):
+		err = fmt.Errorf("data: unread with a test of %d from %s: want a number of images to hold out of a folder, or a test of -1", d.Test, d.Name)
 	case d.Train < 0 || d.Validation < 0 || d.Test < NoTest:
 		err = fmt.Errorf("data: train %d, validation %d, test %d: want 0 or more, or a test of -1 to leave it out", d.Train, d.Validation, d.Test)
 	default:
@@ -173,6 +195,41 @@ func Differences(a, b Config) []string {
 	return out
 }
 
+// Contrast says of each configuration what the others have otherwise, as
+// "learning_rate 0.1, epochs 5": what, beside the method, the batch and the seed, runs
+// that are shown side by side differ in. Digests of data are left out.
+func Contrast(configs []Config) []string {
+	flat := make([]map[string]string, len(configs))
+	keys := map[string]bool{}
+	for i, c := range configs {
+		c = c.deciding()
+		c.Recipe.Seed, c.InitSHA256 = 0, ""
+		c.Data.TrainSHA256, c.Data.ValidationSHA256, c.Data.TestSHA256 = "", "", ""
+		flat[i] = map[string]string{}
+		var v any
+		text, _ := json.Marshal(c)
+		_ = json.Unmarshal(text, &v) // it was just written
+		flatten("", v, flat[i])
+		for k := range flat[i] {
+			keys[k] = true
+		}
+	}
+	out := make([]string, len(configs))
+	for _, k := range slices.Sorted(maps.Keys(keys)) {
+		if !slices.ContainsFunc(flat, func(m map[string]string) bool { return m[k] != flat[0][k] }) {
+			continue
+		}
+		for i, m := range flat {
+			value := or(strings.Trim(m[k], `"`), "unset")
+			if len(value) > 24 { // a list: no name, but different from others
+				value = fmt.Sprintf("%.6x", sha256.Sum256([]byte(value)))[:6]
+			}
+			out[i] = strings.TrimPrefix(out[i]+", "+strings.TrimPrefix(k, "recipe.")+" "+value, ", ")
+		}
+	}
+	return out
+}
+
 func flatten(path string, v any, out map[string]string) {
 	if m, ok := v.(map[string]any); ok {
 		for k, x := range m {
@@ -226,7 +283,7 @@ func (c Config) Load(dir string) (*Inputs, error) {
 		if d.Validation > 0 {
 			in.Data.Validation = validation
 		}
-		if d.Test != NoTest {
+		if d.ReadsTest() {
 			in.Data.Test = test
 		}
 	} else {
@@ -251,7 +308,7 @@ func (c Config) Load(dir string) (*Inputs, error) {
 		if d.Validation > 0 {
 			in.Data.Validation = validation
 		}
-		if d.Test != NoTest {
+		if d.ReadsTest() {
 			in.Data.Test = test
 		}
 	}
@@ -300,7 +357,7 @@ func (d *Data) checkSplits(train, validation, test func() (string, error)) error
 	}{
 		{"training", true, &d.TrainSHA256, train},
 		{"validation", d.Validation > 0, &d.ValidationSHA256, validation},
-		{"test", d.Test != NoTest, &d.TestSHA256, test},
+		{"test", d.ReadsTest(), &d.TestSHA256, test},
 	} {
 		if !s.used {
 			continue

@@ -170,6 +170,7 @@ func Open(dir Dir, dataDir string) (*Trained, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.Data.Unread = false
 	if c.Data.Test == NoTest {
 		c.Data.Test = 0
 		if c.Data.Name == Glyphs {

@@ -400,6 +400,62 @@ func TestDiverged(t *testing.T) {
 	}
 }
 
+// What the recipe does to the images of its set is not done to those of another; what
+// was asked for is.
+func TestAugmentationFollowsTheSet(t *testing.T) {
+	for _, c := range []struct {
+		recipe, settings string
+		want             datasets.Augmentation
+	}{
+		{"paper/c1-sb", "dataset=mnist", datasets.Reference("mnist")}, // neither gray nor mirrored
+		{"paper/f1-sb", "dataset=glyphs", datasets.Augmentation{}},
+		{"paper/f1-sb", "dataset=fashion-mnist", datasets.Reference("fashion-mnist")},
+		{"paper/f1-sb", "dataset=fashion-mnist augment=pad=2", datasets.Augmentation{Pad: 2}},
+		{"paper/f1-sb", "dataset=mnist", datasets.Reference("mnist")},
+		{"paper/c1-sb", "dataset=./pets", datasets.Augmentation{}},
+		{"paper/resnet18-sb", "dataset=cifar-10", datasets.Reference("cifar-10")},
+		{"quick", "dataset=mnist", datasets.Reference("mnist")},
+	} {
+		r, err := RecipeByName(c.recipe)
+		if err != nil {
+			t.Fatal(err)
+		}
+		values := map[string]string{}
+		for _, s := range strings.Fields(c.settings) {
+			name, v, _ := strings.Cut(s, "=")
+			values[name] = v
+		}
+		got, err := r.Apply(values)
+		if err == nil {
+			err = got.Validate()
+		}
+		if a := augmentation(got.Data.Augment); a != c.want || err != nil {
+			t.Errorf("%s, %s: %+v, %v, want %+v", c.recipe, c.settings, a, err, c.want)
+		}
+		chosen := datasets.Augmentation{Cutout: 4}
+		r.Data.Augment, r.Data.Images = &chosen, nil
+		if got, _ := r.Apply(map[string]string{"dataset": "mnist"}); augmentation(got.Data.Augment) != chosen {
+			t.Errorf("%s: an augmentation that was chosen became %+v", c.recipe, got.Data.Augment)
+		}
+	}
+}
+
+// A run whose result is nowhere is not finished, also if it diverged.
+func TestDivergedUnwritten(t *testing.T) {
+	c := tiny(t, "lr=1e30", "clip=0", "momentum=0")
+	table := &Table{Rows: []Row{{"x", 1, c}}, Baseline: "x"}
+	dir := t.TempDir()
+	full := func(SweepProgress) { // something that cannot be replaced is in the way
+		if err := os.MkdirAll(filepath.Join(RunDir(dir, table.Rows[0]).Path(ResultFile), "x"), 0o755); err != nil {
+			t.Error(err)
+		}
+	}
+	err := table.Run(context.Background(), dir, SweepOptions{Options: testOptions(), Progress: full})
+	if err == nil || errors.Is(err, train.ErrDiverged) || !strings.Contains(err.Error(), "diverged") {
+		t.Errorf("error %v: want that of writing, with why", err)
+	}
+}
+
 func TestRunRefuses(t *testing.T) {
 	ctx := context.Background()
 	foreign := Dir(t.TempDir())

@@ -52,10 +52,10 @@ func (d *Data) loadFolder(seed int64) (train, validation, test *datasets.Folder,
 		if train, err = datasets.OpenFolder(d.Name, c); err != nil {
 			return nil, nil, nil, err
 		}
-		if d.Test == 0 {
-			return fail(fmt.Errorf("%s has no train and val (or test) in it: say how many test samples to hold out, or none", d.Name))
+		if d.Test < 1 {
+			return fail(fmt.Errorf("%s has no train and val (or test) in it: say how many test samples to hold out, also of a run that does not read them: test N, or unread=N", d.Name))
 		}
-		if test, train, err = train.Hold("test", max(d.Test, 0)); err != nil {
+		if test, train, err = train.Hold("test", d.Test); err != nil {
 			return fail(err)
 		}
 	}

@@ -74,22 +74,53 @@ func TestLoadFolder(t *testing.T) {
 		if _, err := again.Config.Load(""); !errors.Is(err, ErrData) || !strings.Contains(err.Error(), "test samples") {
 			t.Errorf("error %v: want ErrData about the test samples", err)
 		}
-		none := folderConfig(dir)
-		none.Data.Test, none.Data.Validation = NoTest, 0
-		if in, err := none.Load(""); err != nil || in.Data.Test != nil || in.Data.Validation != nil {
-			t.Errorf("a run without test: %v, %v, %v", in.Data.Validation, in.Data.Test, err)
+		// A choice: it sees nothing of the test set, and all else as it is.
+		for _, setting := range []string{"none", "unread=6"} {
+			choice := folderConfig(dir)
+			if setting != "none" {
+				choice.Data.Test = 0
+			}
+			choice, err = choice.Apply(map[string]string{"test": setting})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := choice.Load("")
+			if err != nil || c.Data.Test != nil || choice.Data.ReadsTest() {
+				t.Fatalf("a run without test: %v, %v", c.Data.Test, err)
+			}
+			if a, b := c.Config.Data, in.Config.Data; a.TrainSHA256 != b.TrainSHA256 || a.ValidationSHA256 != b.ValidationSHA256 || a.TestSHA256 != "" {
+				t.Errorf("test %s: the training and validation samples of a choice are others: %+v, %+v", setting, a, b)
+			}
+			if a := in.Config.Data.unread(); a.Train != choice.Data.Train || a.Test != 6 || a.ReadsTest() || !in.Config.Data.ReadsTest() {
+				t.Errorf("unread data: %+v", a)
+			}
+			home := Dir(t.TempDir())
+			if err := home.begin(c.Config, nil); err != nil {
+				t.Fatal(err)
+			}
+			if run, err := Open(home, ""); err != nil || run.Data.Test == nil || run.Data.Test.Len() != 6 || run.Config.Data.TestSHA256 != in.Config.Data.TestSHA256 {
+				t.Errorf("opened to be evaluated: %v", err)
+			}
 		}
+	}
+	divides := folderConfig(divided)
+	divides.Data.Test, divides.Data.Validation = NoTest, 0
+	if in, err := divides.Load(""); err != nil || in.Data.Test != nil || in.Data.Validation != nil {
+		t.Errorf("a run without test: %v, %v, %v", in.Data.Validation, in.Data.Test, err)
 	}
 	for name, c := range map[string]struct {
 		change func(*Config)
 		want   error
 		says   string
 	}{
-		"all of no test set": {func(c *Config) { c.Data.Test = 0 }, ErrData, "how many test samples"},
-		"too many":           {func(c *Config) { c.Data.Validation = 99 }, ErrData, "hold 99"},
-		"nowhere":            {func(c *Config) { c.Data.Name = "./nowhere" }, datasets.ErrMissing, "directory per class"},
-		"pad":                {func(c *Config) { c.Data.Augment = &datasets.Augmentation{Pad: 2} }, ErrConfig, "crop=area"},
-		"no folder":          {func(c *Config) { c.Data.Name = "mnist" }, ErrConfig, "mnist is none"},
+		"all of no test set":  {func(c *Config) { c.Data.Test = 0 }, ErrData, "how many test samples"},
+		"none of no test set": {func(c *Config) { c.Data.Test = NoTest }, ErrData, "unread=N"},
+		"unread what":         {func(c *Config) { c.Data.Test, c.Data.Unread = 0, true }, ErrConfig, "unread"},
+		"unread set":          {func(c *Config) { c.Data.Name, c.Data.Images, c.Data.Unread = "mnist", nil, true }, ErrConfig, "unread"},
+		"too many":            {func(c *Config) { c.Data.Validation = 99 }, ErrData, "hold 99"},
+		"nowhere":             {func(c *Config) { c.Data.Name = "./nowhere" }, datasets.ErrMissing, "directory per class"},
+		"pad":                 {func(c *Config) { c.Data.Augment = &datasets.Augmentation{Pad: 2} }, ErrConfig, "crop=area"},
+		"no folder":           {func(c *Config) { c.Data.Name = "mnist" }, ErrConfig, "mnist is none"},
 	} {
 		config := folderConfig(flat)
 		c.change(&config)

@@ -22,7 +22,9 @@ import (
 // minimised: at noisy weights w+e (at w for plain SGD), augmented samples and the
 // batch-norm statistics of each ghost batch. "clean" is measured at w, with the
 // stored statistics and samples as they are: after each epoch, and after every
-// Options.MonitorSteps steps where that is asked for.
+// Options.MonitorSteps steps where that is asked for. SAM and ASAM compute a clean
+// loss in every step, at the w before it, on the samples and with the statistics of
+// its noisy one: that of the batch.
 type Line struct {
 	Kind  string    `json:"kind"` // "step", "epoch", or "final" for the result
 	Time  time.Time `json:"time"`
@@ -32,6 +34,7 @@ type Line struct {
 	LearningRate       *float64 `json:"learning_rate,omitempty"`
 	Strength           *float64 `json:"strength,omitempty"` // of the noise
 	TrainLossNoisy     *float64 `json:"train_loss_noisy,omitempty"`
+	BatchLossClean     *float64 `json:"batch_loss_clean,omitempty"` // of a step with SAM or ASAM
 	TrainLossClean     *float64 `json:"train_loss_clean,omitempty"`
 	TrainAccuracy      *float64 `json:"train_accuracy_clean,omitempty"`
 	ValidationLoss     *float64 `json:"validation_loss,omitempty"` // clean
@@ -50,6 +53,7 @@ var Columns = []struct {
 	{"learning_rate", func(l Line) *float64 { return l.LearningRate }},
 	{"strength", func(l Line) *float64 { return l.Strength }},
 	{"train_loss_noisy", func(l Line) *float64 { return l.TrainLossNoisy }},
+	{"batch_loss_clean", func(l Line) *float64 { return l.BatchLossClean }},
 	{"train_loss_clean", func(l Line) *float64 { return l.TrainLossClean }},
 	{"train_accuracy_clean", func(l Line) *float64 { return l.TrainAccuracy }},
 	{"validation_loss", func(l Line) *float64 { return l.ValidationLoss }},
@@ -190,7 +194,7 @@ func (g *logger) step(p Progress) error {
 	}
 	l := Line{
 		Kind: "step", Time: time.Now().UTC(), Step: p.Step, Epoch: p.Time,
-		LearningRate: &p.LearningRate, Strength: &p.Strength, TrainLossNoisy: &p.Loss,
+		LearningRate: &p.LearningRate, Strength: &p.Strength, TrainLossNoisy: &p.Loss, BatchLossClean: p.Unperturbed,
 		ImagesPerSecond: positive(p.ImagesPerSecond),
 	}
 	if p.Clean != nil {

@@ -25,8 +25,11 @@ const reference = "github.com/wenwei202/smoothout @ d6db540"
 var notCopied = []string{
 	"The method is plain SGD until --method says otherwise; the paper's noise strengths are not known to us.",
 	"Not copied from the reference: choosing the best epoch on the test set (here the last epoch, and 5000 training images held out for every choice), " +
-		"batch-norm statistics from noisy weights (here recalibrated at clean ones), mirrored digits of MNIST.",
+		"batch-norm statistics from noisy weights (here recalibrated at clean ones).",
 }
+
+// ofMNIST is a further note on recipes for MNIST.
+const ofMNIST = "Digits are padded and shifted by up to 2 pixels as in the reference; that it mirrors them, too, is not copied."
 
 // A regime is a learning-rate schedule of the reference with what goes with it.
 type regime struct {
@@ -125,8 +128,9 @@ func (g regime) recipe(name, title string, batch int) Config {
 			Recalibrate: -1, Seed: 1,
 		},
 	}
-	if a := datasets.Reference(g.data); a != (datasets.Augmentation{}) {
-		c.Data.Augment = &a
+	c.Data.Augment = optional(datasets.Reference(g.data))
+	if g.data == "mnist" {
+		c.Notes = slices.Concat(c.Notes, []string{ofMNIST})
 	}
 	if c.Data.folder() {
 		crop := "random" // of the reference's AlexNets

@@ -240,7 +240,10 @@ func (d Dir) train(ctx context.Context, in *Inputs, init []byte, opts Options) (
 	switch {
 	case errors.Is(err, train.ErrDiverged):
 		r.Status, r.Error = Diverged, err.Error()
-		return r, errors.Join(err, d.write(ResultFile, indented(r)))
+		if failed := d.write(ResultFile, indented(r)); failed != nil {
+			return nil, fmt.Errorf("%v; and that cannot be noted: %w", err, failed) // not finished, so not ErrDiverged
+		}
+		return r, err
 	case err != nil && interrupted(ctx, err) && !errors.Is(err, ErrInterrupted):
 		return nil, fmt.Errorf("%w: %w", ErrInterrupted, err)
 	case err != nil:

@@ -29,6 +29,10 @@ var Settings = []Setting{
 		if v != c.Data.Name { // sizes and digests were those of another set
 			old := c.Data
 			c.Data = Data{Name: v, Validation: old.Validation, Augment: old.Augment}
+			// What is usual for a set goes with it; what was chosen stays.
+			if augmentation(old.Augment) == datasets.Reference(old.Name) {
+				c.Data.Augment = optional(datasets.Reference(v))
+			}
 			if c.Data.folder() {
 				c.Data.Images = old.Images
 			}
@@ -40,15 +44,21 @@ var Settings = []Setting{
 	}},
 	{"train-samples", "training samples (0: all)", integer(func(c *Config) *int { return &c.Data.Train })},
 	{"validation", "samples of the training set held out for every choice", integer(func(c *Config) *int { return &c.Data.Validation })},
-	{"test", "test samples: a `number`, all, or none to leave the test set unread", func(c *Config, v string) error {
-		switch v {
-		case "all":
+	{"test", "test samples: a `number`, all, or none to leave the test set unread; unread=N holds N images out of a folder that has no test set, and leaves them unread", func(c *Config, v string) error {
+		n, unread := strings.CutPrefix(v, "unread=")
+		switch {
+		case v == "all":
 			c.Data.Test = 0
-		case "none":
+		case v == "none" && c.Data.folder() && c.Data.Test > 0:
+			unread = true // they stay held out
+		case v == "none":
 			c.Data.Test = NoTest
 		default:
-			return parseInt(v, &c.Data.Test)
+			if err := parseInt(n, &c.Data.Test); err != nil {
+				return err
+			}
 		}
+		c.Data.Unread = unread
 		return nil
 	}},
 	{"images", "`what` a network sees of a folder of images: size=224,resize=256,crop=area,flip; crop is centre, random or area", setImages},
@@ -353,9 +363,21 @@ func setAugment(c *Config, v string) error {
 			}
 		}
 	}
-	c.Data.Augment = nil
-	if a != (datasets.Augmentation{}) {
-		c.Data.Augment = &a
-	}
+	c.Data.Augment = optional(a)
 	return nil
+}
+
+// augmentation is what a configuration holds, nil for none.
+func augmentation(a *datasets.Augmentation) datasets.Augmentation {
+	if a == nil {
+		return datasets.Augmentation{}
+	}
+	return *a
+}
+
+func optional(a datasets.Augmentation) *datasets.Augmentation {
+	if a == (datasets.Augmentation{}) {
+		return nil
+	}
+	return &a
 }

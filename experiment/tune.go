@@ -12,8 +12,8 @@ import (
 const tunePairs = 4
 
 // Tune chooses the strength of the configuration's noise by its effect: so that
-// it raises the validation loss by target, at weights that were trained without
-// noise for some epochs. That run lies in dir and never reads the test set.
+// it raises the validation loss by target where its schedule is at its strongest,
+// at weights that were trained without noise for some epochs. That run lies in dir and never reads the test set.
 func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, opts Options) (smoothout.Tuned, error) {
 	noise := c.Recipe.SmoothOut
 	switch {
@@ -30,7 +30,7 @@ func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, o
 		return smoothout.Tuned{}, err
 	}
 	plain.Recipe.Epochs = epochs // the beginning of the regime, not all of it in little
-	plain.Data.Test = NoTest
+	plain.Data = plain.Data.unread()
 	if plain.Recipe.Schedule == "cosine" {
 		plain.Recipe.Schedule = ""
 	}
@@ -51,7 +51,7 @@ func (c Config) Tune(ctx context.Context, dir Dir, target float64, epochs int, o
 		return smoothout.Tuned{}, err
 	}
 	t, err := smoothout.Tune(func(strength float64) (float64, error) {
-		noise.Strength = strength
+		noise.Strength = strength * noise.Schedule.Max()
 		return m.LossRise(ctx, run.Data.Validation, noise, tunePairs)
 	}, target, noise.Strength)
 	if err != nil {

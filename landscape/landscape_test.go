@@ -59,7 +59,7 @@ var axis = landscape.Axis{From: -1, To: 1, N: 5}
 
 func measure(t *testing.T, s *landscape.Slice, file string, opts landscape.Options, axes ...landscape.Axis) *landscape.Grid {
 	t.Helper()
-	g, err := landscape.Measure(context.Background(), s, axes, []landscape.Series{{"train", newBowl()}, {"test", newBowl()}}, file, opts)
+	g, err := landscape.Measure(context.Background(), s, axes, []landscape.Series{{Name: "train", Func: newBowl()}, {Name: "test", Func: newBowl()}}, file, opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestAnInterruptedSurveyGoesOn(t *testing.T) {
 			return nil
 		}
 		g, err := landscape.Measure(context.Background(), s, []landscape.Axis{axis, axis},
-			[]landscape.Series{{"train", f}, {"test", newBowl()}}, file, landscape.Options{Refine: 1})
+			[]landscape.Series{{Name: "train", Func: f}, {Name: "test", Func: newBowl()}}, file, landscape.Options{Refine: 1})
 		calls += min(f.calls.Load(), 4)
 		if err == nil {
 			if !reflect.DeepEqual(g, want) {
@@ -272,13 +272,22 @@ func TestTheFileOfAnotherSurveyIsNotTouched(t *testing.T) {
 	before, _ := os.ReadFile(file)
 	other := *s
 	other.Origin = append([]float32{7}, s.Origin[1:]...)
-	series := []landscape.Series{{"train", newBowl()}, {"test", newBowl()}}
+	series := []landscape.Series{{Name: "train", Func: newBowl()}, {Name: "test", Func: newBowl()}}
 	for name, try := range map[string]func() error{
 		"other weights": func() error {
 			return second(landscape.Measure(context.Background(), &other, []landscape.Axis{axis, axis}, series, file, landscape.Options{}))
 		},
 		"other axes": func() error {
 			return second(landscape.Measure(context.Background(), s, []landscape.Axis{axis, {From: 0, To: 1, N: 5}}, series, file, landscape.Options{}))
+		},
+		"other examples": func() error { // as many, under the same names
+			others := []landscape.Series{series[0], {Name: "test", Data: "drawn by seed 2", Func: newBowl()}}
+			return second(landscape.Measure(context.Background(), s, []landscape.Axis{axis, axis}, others, file, landscape.Options{}))
+		},
+		"other norm": func() error {
+			other := *s
+			other.Norm = objective.Layer
+			return second(landscape.Measure(context.Background(), &other, []landscape.Axis{axis, axis}, series, file, landscape.Options{}))
 		},
 		"other series": func() error {
 			return second(landscape.Measure(context.Background(), s, []landscape.Axis{axis, axis}, series[:1], file, landscape.Options{}))
@@ -296,7 +305,7 @@ func TestTheFileOfAnotherSurveyIsNotTouched(t *testing.T) {
 func TestBadFilesAndAxes(t *testing.T) {
 	s := plane(t)
 	dir := t.TempDir()
-	series := []landscape.Series{{"train", newBowl()}}
+	series := []landscape.Series{{Name: "train", Func: newBowl()}}
 	for name, text := range map[string]string{
 		"not JSON": "hello\n", "one line of prose": "hello", "no header": "{}\n",
 		"other format": `{"format":"landscape/9","axes":[[0]],"series":["x"]}` + "\n",
@@ -333,7 +342,7 @@ func TestLossesThatAreNoNumbers(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "l")
 	b := newBowl()
 	b.c[0] = math.Inf(1)
-	g, err := landscape.Measure(context.Background(), s, []landscape.Axis{axis}, []landscape.Series{{"train", b}}, file, landscape.Options{Refine: 1})
+	g, err := landscape.Measure(context.Background(), s, []landscape.Axis{axis}, []landscape.Series{{Name: "train", Func: b}}, file, landscape.Options{Refine: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

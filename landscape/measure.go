@@ -33,6 +33,7 @@ type Axis struct {
 // A Series is one function that is measured, such as the loss on test data.
 type Series struct {
 	Name string
+	Data string // which examples it is a mean over: cells of other ones are not taken for its own
 	objective.Func
 }
 
@@ -54,18 +55,23 @@ type Options struct {
 // A Header says what a file holds. Two surveys with equal headers but for Note
 // would hold the same cells.
 type Header struct {
-	Format     string            `json:"format"`
-	Kind       string            `json:"kind"`
-	Names      []string          `json:"names"`      // of the axes
-	Axes       [][]float64       `json:"axes"`       // coordinates before refinement
-	Refine     int               `json:"refine"`     //
-	Series     []string          `json:"series"`     // names, first the one that is refined
-	Examples   []int             `json:"examples"`   // per series
-	Origin     string            `json:"origin"`     // SHA-256 of the weights at 0, little-endian float32
-	Directions []string          `json:"directions"` // SHA-256 of each, likewise
-	Path       [][]float64       `json:"path,omitempty"`
-	Explained  []float64         `json:"explained,omitempty"`
-	Note       map[string]string `json:"note,omitempty"`
+	Format     string      `json:"format"`
+	Kind       string      `json:"kind"`
+	Names      []string    `json:"names"`      // of the axes
+	Axes       [][]float64 `json:"axes"`       // coordinates before refinement
+	Refine     int         `json:"refine"`     //
+	Series     []string    `json:"series"`     // names, first the one that is refined
+	Examples   []int       `json:"examples"`   // per series, their number
+	Data       []string    `json:"data"`       // and which; nil in files of old
+	Origin     string      `json:"origin"`     // SHA-256 of the weights at 0, little-endian float32
+	Directions []string    `json:"directions"` // SHA-256 of each, likewise
+	// Norm is what random directions are measured against ("" in files of old and for
+	// other kinds), Selection what they move.
+	Norm      objective.Norm      `json:"norm,omitempty"`
+	Selection objective.Selection `json:"selection,omitzero"`
+	Path      [][]float64         `json:"path,omitempty"`
+	Explained []float64           `json:"explained,omitempty"`
+	Note      map[string]string   `json:"note,omitempty"`
 }
 
 // A Cell is one point of the grid.
@@ -105,8 +111,8 @@ var (
 
 // Measure evaluates every series on the grid and returns it. Cells are appended
 // to the file as they come; if the file is there already, cells it holds are
-// not measured again, provided that it is of the same survey: the same points
-// and functions, by their digests, names and numbers of examples. A file of
+// not measured again, provided that it is of the same survey: the same points,
+// by their digests, and the same functions, by their names and data. A file of
 // another survey is ErrForeign and stays as it is.
 //
 // When ctx ends, the error is its cause and the file keeps what was done.
@@ -137,7 +143,7 @@ func Measure(ctx context.Context, s *Slice, axes []Axis, series []Series, file s
 func header(s *Slice, axes []Axis, series []Series, opts Options) (Header, error) {
 	h := Header{
 		Format: Format, Kind: s.Kind, Names: s.Names, Refine: opts.Refine,
-		Origin: digest(s.Origin), Path: s.Path, Explained: s.Explained, Note: opts.Note,
+		Origin: digest(s.Origin), Norm: s.Norm, Selection: s.Selection, Path: s.Path, Explained: s.Explained, Note: opts.Note,
 	}
 	if len(axes) != len(s.Directions) || len(axes) < 1 || len(axes) > 2 {
 		return h, fmt.Errorf("%w: %d axes for %d directions", ErrSlice, len(axes), len(s.Directions))
@@ -164,6 +170,7 @@ func header(s *Slice, axes []Axis, series []Series, opts Options) (Header, error
 		}
 		h.Series = append(h.Series, f.Name)
 		h.Examples = append(h.Examples, f.Examples())
+		h.Data = append(h.Data, f.Data)
 	}
 	return h, nil
 }

@@ -9,6 +9,7 @@
 package landscape
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -29,6 +30,10 @@ type Slice struct {
 	Names      []string
 	Origin     []float32
 	Directions [][]float32
+
+	// Norm is what random directions were measured against, Selection what they move.
+	Norm      objective.Norm
+	Selection objective.Selection
 
 	// Path is where the points of a trajectory lie in the plane, and Explained
 	// the fraction of their squared distances that each direction holds.
@@ -78,7 +83,7 @@ func Random(l *objective.Layout, w []float32, dimensions int, norm objective.Nor
 	if dimensions != 1 && dimensions != 2 {
 		return nil, fmt.Errorf("%w: %d dimensions: want 1 or 2", ErrSlice, dimensions)
 	}
-	out := &Slice{Kind: "random", Origin: w}
+	out := &Slice{Kind: "random", Origin: w, Norm: cmp.Or(norm, objective.None), Selection: s}
 	for k := range dimensions {
 		d := make([]float32, len(w))
 		r := rand.New(seed.Stream(seedOf, "landscape direction", k))

@@ -109,7 +109,7 @@ func configs(p *study.Plan) ([]experiment.Config, error) {
 	}
 	for i, c := range out {
 		switch {
-		case c.Data.Test == experiment.NoTest:
+		case !c.Data.ReadsTest():
 			return fail(fmt.Errorf("arm %s does not read the test set, which the verdict is about", p.Sweep.Arms[i].Name))
 		case c.Data.Validation == 0:
 			return fail(fmt.Errorf("arm %s has no validation samples: choices are made on them, never on the test set", p.Sweep.Arms[i].Name))
@@ -171,13 +171,14 @@ func arms(p *study.Plan, configs []experiment.Config) []study.Arm {
 	labels := map[string]int{}
 	for i, c := range configs {
 		r := c.Recipe
-		a := study.Arm{Name: p.Sweep.Arms[i].Name, Method: r.Method(), Strength: r.SmoothOut.Strength, Config: c.JSON()}
-		if r.SAM.Rho > 0 {
-			a.Strength = r.SAM.Rho
-		}
+		a := study.Arm{Name: p.Sweep.Arms[i].Name, Method: r.Method(), Strength: r.Strength(), Config: c.JSON()}
+		name, different, _ := strings.Cut(a.Method, ",")
 		a.Label = a.Method
-		if l, ok := methods[a.Method]; ok {
+		if l, ok := methods[name]; ok {
 			a.Label = l
+			if different != "" {
+				a.Label += "," + different
+			}
 		}
 		if slices.ContainsFunc(configs, func(o experiment.Config) bool { return o.Recipe.Batch != r.Batch }) {
 			a.Label = fmt.Sprintf("%s, batch %d", a.Label, r.Batch)

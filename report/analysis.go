@@ -10,14 +10,15 @@ import (
 	"strconv"
 	"strings"
 
-	"gonum.org/v1/gonum/stat"
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/palette/moreland"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
+	"github.com/openpith/evidence/internal/stats"
 	"github.com/openpith/evidence/landscape"
+	"github.com/openpith/evidence/objective"
 	"github.com/openpith/evidence/sharpness"
 )
 
@@ -112,7 +113,7 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 	case "between":
 		parts = append(parts, "On the straight line from one network, at 0, to another, at 1; weights and batch-norm statistics move together")
 	case "random":
-		parts = append(parts, "Along random directions measured against the filters of the network at 0: a step of 1 is as long as the weights")
+		parts = append(parts, randomCaption(g.Header))
 	case "trajectory":
 		parts = append(parts, fmt.Sprintf("In the plane that holds most of the path of training, %.0f %% and %.0f %% of its squared length, around its end", 100*g.Explained[0], 100*g.Explained[1]))
 	}
@@ -126,6 +127,30 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 	}
 	parts = append(parts, strings.Join(data, ", "), have)
 	return name + ". " + strings.Join(parts, "; ") + "."
+}
+
+// randomCaption says what random directions are, as far as the file knows.
+func randomCaption(h landscape.Header) string {
+	text := "Along random directions from the network at 0"
+	switch h.Norm {
+	case "":
+		return text // a file of old
+	case objective.None:
+		text += ", as they were drawn: independent normal numbers, so that a step of 1 is √n long for n weights, whatever their size"
+	case objective.Each:
+		text += " measured against each weight: a step of 1 is about as long as the weights"
+	case objective.Filter:
+		text += " measured against its filters: a step of 1 is as long as the weights"
+	case objective.Layer:
+		text += " measured against its layers: a step of 1 is as long as the weights"
+	}
+	switch {
+	case h.Selection.ExceptBias:
+		text += "; biases and batch norm stay as they are"
+	case h.Selection.ExceptBatchNorm:
+		text += "; batch norm stays as it is"
+	}
+	return text
 }
 
 func accuracies(g *landscape.Grid) bool {
@@ -633,11 +658,16 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	}
 	widen(&plt.Y)
 	plt.Legend.Top, plt.Legend.Left = true, true
-	tau := stat.Kendall(xs, ys, nil)
 	title := label + " and the generalisation gap"
-	answer := fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f.", len(xs), tau)
-	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups,
-		Caption: "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."}, true
+	answer := fmt.Sprintf("Kendall's rank correlation over %d networks is not defined: there are fewer than 5, or one side does not vary.", len(xs))
+	if tau, ok := stats.Kendall(xs, ys); ok {
+		answer = fmt.Sprintf("Kendall's rank correlation over %d networks: τ = %+.2f (%+.2f to %+.2f).", len(xs), tau.Value, tau.Low, tau.High)
+	}
+	caption := "Each mark is one network. τ = 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse."
+	if !sharpness.LargerIsSharper(points[0].result.Settings) {
+		caption += reversed(label)
+	}
+	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups, Caption: caption}, true
 }
 
 type spectrum struct {

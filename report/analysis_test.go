@@ -10,6 +10,7 @@ import (
 	"math"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,7 +94,7 @@ func TestAnalysisPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"Analysis of &lt;b&gt;", "least loss measured", "τ = &#43;1.00", ">smoothout landscape &lt;dir&gt;</text>"} {
+	for _, want := range []string{"Analysis of &lt;b&gt;", "least loss measured", "τ = &#43;1.00 (&#43;1.00 to &#43;1.00)", ">smoothout landscape &lt;dir&gt;</text>"} {
 		if !bytes.Contains(page, []byte(want)) {
 			t.Errorf("the page does not say %q", want)
 		}
@@ -139,6 +140,61 @@ func TestAnalysisPage(t *testing.T) {
 	var csv strings.Builder
 	if err := plane[0].WriteCSV(&csv); err != nil || strings.Count(csv.String(), "\n") != 26 {
 		t.Errorf("%d lines of CSV, %v", strings.Count(csv.String(), "\n"), err)
+	}
+}
+
+// Ties count on neither side, whatever the order of the files.
+func TestRankCorrelationOfTies(t *testing.T) {
+	for _, c := range []struct {
+		gaps []float64
+		want string
+	}{
+		{[]float64{1, 1, 1, 1, 1, 1}, "not defined"},
+		{[]float64{0, 0, 1, 1, 0, 0}, "τ = +0.00 ("},
+		{[]float64{0, 0, 0, 1, 1, 1}, "τ = +0.77 ("},
+		{[]float64{0, 1, 2}, "not defined"},
+	} {
+		var fs []*sharpness.File
+		for i, gap := range c.gaps {
+			f := files()[0]
+			f.Test = &objective.Value{Accuracy: 1 - gap/100}
+			f.Results[0].Value = float64(i + 1)
+			fs = append(fs, f)
+		}
+		var answers []string
+		for range 2 {
+			figures, err := Sharpness(fs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			answers = append(answers, figures[1].Answer)
+			slices.Reverse(fs)
+		}
+		if !strings.Contains(answers[0], c.want) || answers[0] != answers[1] {
+			t.Errorf("gaps %v: %q, in reverse order %q, want %q", c.gaps, answers[0], answers[1], c.want)
+		}
+	}
+}
+
+// A caption says how long a step is, which the norm decides.
+func TestCaptionOfRandomDirections(t *testing.T) {
+	for _, c := range []struct {
+		norm  objective.Norm
+		fixed objective.Selection
+		want  string
+		not   string
+	}{
+		{"", objective.Selection{}, "random directions from the network at 0;", "a step of 1"},
+		{objective.None, objective.Selection{}, "a step of 1 is √n long", "as the weights"},
+		{objective.Each, objective.Selection{}, "against each weight", "filters"},
+		{objective.Layer, objective.Selection{ExceptBatchNorm: true}, "against its layers: a step of 1 is as long as the weights; batch norm stays", "filters"},
+		{objective.Filter, objective.Selection{ExceptBias: true}, "against its filters: a step of 1 is as long as the weights; biases and batch norm stay", "layers"},
+	} {
+		g := ridge(5)
+		g.Kind, g.Norm, g.Selection = "random", c.norm, c.fixed
+		if got := Landscapes([]Survey{{"x", g}})[0][0].Caption; !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
+			t.Errorf("norm %q: %q", c.norm, got)
+		}
 	}
 }
 

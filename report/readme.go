@@ -71,7 +71,7 @@ func Readme(dir study.Dir) ([]byte, error) {
 		Examples     string
 		Landscapes   bool
 		Signed       []string // those that the record names
-	}{d.plan, d.results, rec, d.armsTable(), d.measuresTable(), d.correlationsTable(), byBatch, d.seeds(), strings.Join(judged, " and "), examples, err == nil, rec.landscapes()})
+	}{d.plan, d.results, rec, d.armsTable(), d.measuresTable(), d.correlationsTable(), byBatch, seeds(d.counts()...), strings.Join(judged, " and "), examples, err == nil, rec.landscapes()})
 	return b.Bytes(), err
 }
 

@@ -123,7 +123,7 @@ func HTML(dir study.Dir) ([]byte, error) {
 	}
 	for _, figures := range [][]Figure{v.Effects, v.Sharpness, v.Correlations, v.Curves, v.Cost} {
 		for i := range figures {
-			figures[i].stamp("smoothout replicate --plan " + p.Name + " (" + d.seeds() + ")")
+			figures[i].stamp("smoothout replicate --plan " + p.Name + " (" + seeds(d.counts()...) + ")")
 		}
 	}
 	for _, c := range res.Comparisons {

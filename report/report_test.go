@@ -238,6 +238,36 @@ func TestTablesOfAFailedArm(t *testing.T) {
 	mustHTML(t, d)
 }
 
+// A picture says how many runs it has, not how many were planned; and which way a
+// measure of its own direction is to be read.
+func TestCaptionsCountWhatIsDrawn(t *testing.T) {
+	d := exampleStudy(t, func(p *study.Plan, runs []study.Run) {
+		for i, r := range runs {
+			if r.Arm == "so" && r.Seed == 2 {
+				runs[i] = study.Run{Arm: r.Arm, Seed: r.Seed, ConfigSHA256: r.ConfigSHA256, Status: study.StatusFailed, Error: "diverged", Epochs: []study.Epoch{}}
+			}
+		}
+		p.Measures.List[1].Measure = sharpness.Filled(sharpness.PACBayes{})
+		for _, r := range runs {
+			for m := range r.Measures {
+				r.Measures[m].Measure = p.Measures.Labels()[m]
+			}
+		}
+	})
+	page := mustHTML(t, d)
+	for text, want := range map[string]bool{
+		"(mean of 4 seeds)": true, "(mean of 5 seeds)": true, "mean over 4 to 5 seeds": true, "is one run (4 to 5 seeds)": true,
+		"mean over 5 seeds;": true, // the small batches
+		"Left is flatter":    true, "Right is flatter": true,
+		"Smaller is sharper by PAC-Bayes σ for a rise of 0.1: there, −1 is what 1 is of other measures.": true,
+		"Smaller is sharper by loss rise": false, "(5 seeds)": false,
+	} {
+		if strings.Contains(page, text) != want {
+			t.Errorf("the page says %q: %v, want %v", text, !want, want)
+		}
+	}
+}
+
 // Landscapes that lie beside a study are on its page, which then carries the
 // one script that turns surfaces.
 func TestLandscapesOfAStudy(t *testing.T) {

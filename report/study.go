@@ -15,6 +15,7 @@ import (
 
 	"github.com/openpith/evidence/internal/stats"
 	"github.com/openpith/evidence/replicate/study"
+	"github.com/openpith/evidence/sharpness"
 )
 
 // A drawing holds what the pictures of a study share: its files, and how each
@@ -88,11 +89,25 @@ func (d *drawing) runs(arm int) (out []study.RunFile) {
 	return out
 }
 
-func (d *drawing) seeds() string {
-	if n := len(d.plan.Seeds()); n != 1 {
-		return fmt.Sprintf("%d seeds", n)
+// counts are the numbers of complete runs, arm by arm.
+func (d *drawing) counts() (out []int) {
+	for i := range d.plan.Arms {
+		out = append(out, len(d.runs(i)))
 	}
-	return "1 seed"
+	return out
+}
+
+// seeds says how many runs the arms of a picture have, of which some may have
+// fewer than others.
+func seeds(counts ...int) string {
+	switch least, most := slices.Min(counts), slices.Max(counts); {
+	case least < most:
+		return fmt.Sprintf("%d to %d seeds", least, most)
+	case most == 1:
+		return "1 seed"
+	default:
+		return fmt.Sprintf("%d seeds", most)
+	}
 }
 
 func runName(label string, seed int64) string { return fmt.Sprintf("%s, seed %d", label, seed) }
@@ -131,7 +146,9 @@ func (d *drawing) armsFigure(title, label, caption string, mayLog bool, of func(
 		table.Head[2] = "geometric mean"
 	}
 	labels := make([]string, len(rows))
+	var counts []int
 	for k, r := range rows {
+		counts = append(counts, len(r.values))
 		y := float64(len(rows) - 1 - k) // the first on top
 		arm := d.plan.Arms[r.arm]
 		labels[int(y)] = arm.Label
@@ -168,7 +185,7 @@ func (d *drawing) armsFigure(title, label, caption string, mayLog bool, of func(
 	}
 	return Figure{
 		Title: title, Table: table, Names: d.names(), plot: plt, SVG: render(plt, title+" of every run, by arm"),
-		Caption: strings.TrimSpace(fmt.Sprintf("Each pale mark is one run (%s); the triangle below them is their %s with its 95 %% interval. %s", d.seeds(), kind, caption)),
+		Caption: strings.TrimSpace(fmt.Sprintf("Each pale mark is one run (%s); the triangle below them is their %s with its 95 %% interval. %s", seeds(counts...), kind, caption)),
 	}, true
 }
 
@@ -253,6 +270,7 @@ func (d *drawing) curveFigures(title, yLabel, caption string, scale float64, get
 		plt.X.Tick.Marker = roundTicks{atLeast: 1}
 		plt.Add(grid())
 		table := Table{Head: []string{"epoch"}}
+		var counts []int
 		lowest := math.Inf(1)
 		for i, a := range d.plan.Arms {
 			if d.regime(i) != g {
@@ -290,12 +308,14 @@ func (d *drawing) curveFigures(title, yLabel, caption string, scale float64, get
 			if len(mean) == 0 {
 				continue
 			}
+			drawn := len(d.runs(i))
+			counts = append(counts, drawn)
 			slices.Reverse(lower)
 			addBand(plt, append(upper, lower...), translucent(d.color(i), 0x30))
 			name, _, _ := strings.Cut(a.Label, ", batch ")
 			plt.Legend.Add(name, addLine(plt, mean, d.color(i), 1.6, dashOf(d.hue(i))))
 			addHover(plt, d.hue(i), mean, func(x, y float64) string {
-				return fmt.Sprintf("%s, epoch %s: %s (mean of %s)", a.Label, significant(x), significant(y), d.seeds())
+				return fmt.Sprintf("%s, epoch %s: %s (mean of %s)", a.Label, significant(x), significant(y), seeds(drawn))
 			})
 		}
 		if math.IsInf(lowest, 1) {
@@ -312,7 +332,7 @@ func (d *drawing) curveFigures(title, yLabel, caption string, scale float64, get
 			t = fmt.Sprintf("%s, batch %d", title, batch)
 		}
 		figures = append(figures, Figure{Title: t, Table: table, Names: d.names(), plot: plt, SVG: render(plt, t+" by epoch for every method"),
-			Caption: fmt.Sprintf("%s Line: mean over %s; band: lowest to highest seed.", caption, d.seeds())})
+			Caption: fmt.Sprintf("%s Line: mean over %s; band: lowest to highest seed.", caption, seeds(counts...))})
 	}
 	return figures
 }
@@ -353,7 +373,7 @@ func (d *drawing) costFigure() (Figure, bool) {
 // sharpness shows every measure by arm.
 func (d *drawing) sharpness() (figures []Figure) {
 	for m, label := range d.plan.Measures.Labels() {
-		if f, ok := d.armsFigure(capital(label), label, d.measured(), true, func(f study.RunFile) (float64, bool) {
+		if f, ok := d.armsFigure(capital(label), label, d.measured(d.plan.Measures.List[m].Measure), true, func(f study.RunFile) (float64, bool) {
 			return f.Run.Measures[m].Value, f.Run.Measures[m].Error == ""
 		}); ok {
 			figures = append(figures, f)
@@ -362,12 +382,35 @@ func (d *drawing) sharpness() (figures []Figure) {
 	return figures
 }
 
-func (d *drawing) measured() string {
+func (d *drawing) measured(m sharpness.Measure) string {
 	n := "all training examples"
 	if d.plan.Measures.Examples > 0 {
 		n = fmt.Sprintf("%d training examples, the same for all", d.plan.Measures.Examples)
 	}
-	return "On " + n + ", at clean final weights. Left is flatter."
+	flatter := "Left"
+	if !sharpness.LargerIsSharper(m) {
+		flatter = "Right"
+	}
+	return "On " + n + ", at clean final weights. " + flatter + " is flatter."
+}
+
+// reversed says of which measures a τ is to be read the other way round.
+func (d *drawing) reversed() string {
+	var labels []string
+	for m, label := range d.plan.Measures.Labels() {
+		if !sharpness.LargerIsSharper(d.plan.Measures.List[m].Measure) {
+			labels = append(labels, label)
+		}
+	}
+	return reversed(labels...)
+}
+
+// reversed is a sentence on measures that are smaller at sharper points.
+func reversed(labels ...string) string {
+	if len(labels) == 0 {
+		return ""
+	}
+	return " Smaller is sharper by " + strings.Join(labels, " and ") + ": there, −1 is what 1 is of other measures."
 }
 
 // correlations sets every measure against the generalisation gap: first how
@@ -404,7 +447,7 @@ func (d *drawing) correlations() (figures []Figure) {
 			title = "Over all runs and batch sizes: which measure goes with the gap?"
 		}
 		figures = append(figures, Figure{Title: title, Table: table, plot: plt, SVG: render(plt, title),
-			Caption: fmt.Sprintf("Over %d runs; bars are 95 %% intervals that take runs for independent, though runs of one arm are alike: they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse.", n)})
+			Caption: fmt.Sprintf("Over %d runs; bars are 95 %% intervals that take runs for independent, though runs of one arm are alike: they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse.", n) + d.reversed()})
 	}
 	if f, ok := d.byBatchFigure(); ok {
 		figures = append([]Figure{f}, figures...)
@@ -467,7 +510,7 @@ func (d *drawing) byBatchFigure() (Figure, bool) {
 	}
 	return Figure{Title: title, Table: d.byBatchTable(), plot: plt, SVG: render(plt, title),
 		Caption: "The runs of a batch size differ in method and seed alone. Over all runs, as in the next picture, networks of different batch sizes are compared, too, and what makes these differ (how long they were trained, in steps) can hide or turn what holds within each. " +
-			"Bars are 95 % intervals that take runs for independent; runs of one arm are alike, so they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse." + source}, true
+			"Bars are 95 % intervals that take runs for independent; runs of one arm are alike, so they are rather too narrow. 1: the order of the measure is that of the gap; 0: it says nothing; −1: the reverse." + d.reversed() + source}, true
 }
 
 // byBatchTable has a measure per row, and for each batch size τ with its interval
@@ -568,6 +611,9 @@ func (d *drawing) gapFigure(m int, c study.Correlation) (Figure, bool) {
 	caption := "Each mark is one run."
 	if len(d.batches) > 1 {
 		caption = fmt.Sprintf("Each mark is one run; filled ones were trained with batches of %d.", d.batches[0])
+	}
+	if m := d.plan.Measures.List[m].Measure; !sharpness.LargerIsSharper(m) {
+		caption += reversed(c.Measure)
 	}
 	title := capital(c.Measure) + " and the gap"
 	return Figure{Title: title, Answer: answer, Caption: caption, Names: d.names(), Table: table, plot: plt, SVG: render(plt, title+". "+answer)}, true

@@ -6,8 +6,8 @@
 //	r, err := sharpness.Run(ctx, sharpness.Noise{Strength: 0.01}, f, w, sharpness.Options{Seed: 1})
 //	fmt.Printf("the loss rises by %.4f ± %.4f\n", r.Value, r.StandardError)
 //
-// Every measure is larger at sharper points, but [EpsilonFlatness.Distance]
-// and the sigma of [PACBayes], which say so. A result tells what it cost, on
+// Every measure is larger at sharper points, but the sigma of [PACBayes] (and the
+// distance in [EpsilonFlatnessDetail]); see [LargerIsSharper]. A result tells what it cost, on
 // how many examples, and how far it can be off; equal seeds give equal results.
 //
 // What a measure means depends on the data and on the batch-norm statistics
@@ -105,6 +105,13 @@ func Run(ctx context.Context, m Measure, f objective.Func, w []float32, opts Opt
 
 // Filled is the measure with its defaults spelled out, as results carry it.
 func Filled(m Measure) Measure { return m.filled() }
+
+// LargerIsSharper reports whether the value of a measure is larger at sharper
+// points.
+func LargerIsSharper(m Measure) bool {
+	_, width := m.(PACBayes)
+	return !width
+}
 
 // Same reports whether two measures are one, defaults counted as what they
 // stand for.

@@ -65,6 +65,22 @@ func TestErfInv(t *testing.T) {
 	}
 }
 
+// Uniform numbers of float64 come closer to 1 than those of float32, which normal
+// numbers are made for.
+func TestNormalIsFinite(t *testing.T) {
+	exec := must(NewExec(backend, normal))
+	u := []float64{0, 0.25, 0.5, 1 - math.Ldexp(1, -24), 1 - math.Ldexp(1, -25), 1 - math.Ldexp(1, -26), 1 - math.Ldexp(1, -53)}
+	got := must(tensors.CopyFlatData[float64](must(exec.Call1(u))))
+	for i, x := range got {
+		if !(math.Abs(x) < 5.5) || i > 0 && x < got[i-1] {
+			t.Errorf("the quantile of %v is %v after %v", u[i], x, got)
+		}
+	}
+	if got[len(got)-1] < 5 || math.Abs(got[2]) > 1e-6 {
+		t.Errorf("%v", got)
+	}
+}
+
 // The laws, by their moments and by the fraction below some points.
 func TestLaws(t *testing.T) {
 	const n = 60000
@@ -265,6 +281,26 @@ func TestSchedules(t *testing.T) {
 
 // The schedule scales the noise and leaves its address alone, in one compiled
 // graph; where it is off, training is plain.
+// Tables and tuning speak of noise at its strongest.
+func TestMaxOfSchedules(t *testing.T) {
+	for _, s := range []Schedule{{}, {Kind: Anneal}, {Kind: TanhRise}, {Kind: CosineRise, Factor: 15}, {Kind: CosineRise, Factor: 0.5}, {Delay: 0.3}} {
+		s.Steps = 1000
+		most := 0.0
+		for step := range s.Steps {
+			most = max(most, s.At(step))
+		}
+		if !(math.Abs(most-s.Max()) < 1e-3) {
+			t.Errorf("%+v reaches %v, Max is %v", s, most, s.Max())
+		}
+	}
+	w := []float64{1, -1, 1, -1}
+	row := Row{Shape: []int{4}}
+	rising := Config{Strength: 0.1, Noise: Rademacher, Schedule: Schedule{Kind: CosineRise, Factor: 15}}
+	if rising.measure(&row, w, 1); !(math.Abs(row.Noise-1.5) < 1e-9) {
+		t.Errorf("noise of %v times the weights, want 1.5", row.Noise)
+	}
+}
+
 func TestScheduledNoise(t *testing.T) {
 	w := []float32{1, -2, 3, 4}
 	s := Schedule{Kind: CosineRise, Factor: 4, Delay: 0.5, Steps: 10, MicroSteps: 2}

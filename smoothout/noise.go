@@ -76,13 +76,23 @@ func (c Config) raw(state, w *Node) *Node {
 	_, u := RandomUniform(state, w.Shape()) // [0, 1)
 	switch c.Noise {
 	case Normal:
-		// The middle of each cell: 0 has no quantile.
-		return MulScalar(erfInv(AddScalar(MulScalar(u, 2), math.Ldexp(1, -24)-1)), math.Sqrt2)
+		return normal(u)
 	case Rademacher:
 		return AddScalar(MulScalar(Floor(MulScalar(u, 2)), 2), -1)
 	default:
 		return AddScalar(MulScalar(u, 2), -1)
 	}
+}
+
+// normal makes normal numbers of uniform ones in [0, 1), by the middle of each of
+// the 2^24 cells that float32 has there: 0 has no quantile. The cells of float64 are
+// finer, and its largest numbers would come out beyond 1, which has none either.
+func normal(u *Node) *Node {
+	x := AddScalar(MulScalar(u, 2), math.Ldexp(1, -24)-1)
+	if x.DType() == dtypes.Float64 {
+		x = MinScalar(x, 1-math.Ldexp(1, -24))
+	}
+	return MulScalar(erfInv(x), math.Sqrt2)
 }
 
 // scale makes the noise e of raw noise u. Norms are constants for the gradient

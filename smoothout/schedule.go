@@ -87,6 +87,15 @@ func (s Schedule) At(step int) float64 {
 	return 1
 }
 
+// Max is the largest coefficient in the course of training: Factor where a
+// schedule rises to one above 1, otherwise 1.
+func (s Schedule) Max() float64 {
+	if s.Kind == CosineRise {
+		return math.Max(1, s.Factor)
+	}
+	return 1
+}
+
 // span is the first optimizer step with noise, and the number of them.
 func (s Schedule) span() (start, length float64) {
 	start = math.Ceil(s.Delay * float64(s.Steps))

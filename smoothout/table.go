@@ -24,8 +24,8 @@ type Row struct {
 	Role    Role    `json:"role"`
 	Filters int     `json:"filters"` // parts with a norm of their own, under the Adapt of the configuration
 	RMS     float64 `json:"rms"`     // of the weights
-	// Noise is the expected RMS of the noise over that of the weights, at the
-	// full strength of the schedule; 0 without noise.
+	// Noise is the expected RMS of the noise over that of the weights, where the
+	// schedule is at its strongest; 0 without noise.
 	Noise float64 `json:"noise"`
 	Why   string  `json:"why,omitempty"` // it has no noise
 }
@@ -70,7 +70,7 @@ func Describe(cfg Config, backend compute.Backend, store *model.Store, fn train.
 		factor, why := cfg.factor(p)
 		row.Why = why
 		if w, ok := floats(value); ok {
-			cfg.measure(&row, w, cfg.Strength*factor)
+			cfg.measure(&row, w, factor)
 		}
 		t = append(t, row)
 	}
@@ -101,8 +101,10 @@ func floats(t *tensors.Tensor) ([]float64, bool) {
 	return out, true
 }
 
-// measure fills in the numbers that depend on the weights.
-func (c Config) measure(r *Row, w []float64, strength float64) {
+// measure fills in the numbers that depend on the weights, of a parameter whose
+// rule multiplies the strength by factor.
+func (c Config) measure(r *Row, w []float64, factor float64) {
+	strength := c.Strength * c.Schedule.Max() * factor
 	last := 1
 	if n := len(r.Shape); n > 0 {
 		last = r.Shape[n-1]

@@ -21,7 +21,8 @@ type cost struct {
 	own     []time.Duration
 	plain   []time.Duration
 	started time.Time
-	ratio   float64 // 0 while not known
+	waited  time.Duration // for input, before
+	ratio   float64       // 0 while not known
 }
 
 const (
@@ -56,29 +57,36 @@ func (c *cost) begin(backend compute.Backend, net gomlx.ModelFn, r *run) error {
 	return nil
 }
 
-// note remembers a ghost batch for the twin, and when the step began.
-func (c *cost) note(x chunk) {
+// note remembers a ghost batch for the twin, and when the step began. waited is
+// how long the run has waited for its input so far.
+func (c *cost) note(x chunk, waited time.Duration) {
 	if c.twin == nil {
 		return
 	}
 	if len(c.chunks) == 0 {
-		c.started = time.Now()
+		c.started, c.waited = time.Now(), waited
 	}
 	c.chunks = append(c.chunks, x)
 }
 
+// took is the time of the step without what it waited for its later ghost
+// batches: the twin finds them all in memory.
+func (c *cost) took(now time.Time, waited time.Duration) time.Duration {
+	return now.Sub(c.started) - (waited - c.waited)
+}
+
 // measure lets the twin do the step that the run has just done.
-func (c *cost) measure(r *run) error {
+func (c *cost) measure(r *run, waited time.Duration) error {
 	if c.twin == nil {
 		return nil
 	}
-	c.own = append(c.own, time.Since(c.started))
+	c.own = append(c.own, c.took(time.Now(), waited))
 	start := time.Now()
 	if err := setRate(c.model, 0); err != nil { // it must not diverge
 		return err
 	}
 	for _, x := range c.chunks {
-		if _, err := trainStep(c.model, c.twin, x); err != nil {
+		if _, _, err := trainStep(c.model, c.twin, x); err != nil {
 			return err
 		}
 	}

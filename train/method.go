@@ -1,7 +1,9 @@
 package train
 
 import (
+	"cmp"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -69,8 +71,56 @@ func (r Recipe) WithMethod(name string, strength float64) (Recipe, error) {
 }
 
 // Method is the name of what the recipe does, which for a recipe of
-// [Recipe.WithMethod] is the name it was given, at a strength above 0.
+// [Recipe.WithMethod] is the name it was given, at a strength above 0. Noise that
+// is none of these has the name of the nearest, a comma, and what is different, in
+// 40 bytes: "smoothout, adapt layer".
 func (r Recipe) Method() string {
+	name := r.nearest()
+	if r.SAM.Rho > 0 || name == "sgd" {
+		return name
+	}
+	named, _ := r.WithMethod(name, r.SmoothOut.Strength) // whether it is valid is asked elsewhere
+	a, b := spelledOut(r.SmoothOut), spelledOut(named.SmoothOut)
+	full := name
+	add := func(different bool, words string) {
+		if different {
+			full += ", " + words
+		}
+	}
+	add(a.Adapt != b.Adapt, "adapt "+string(a.Adapt))
+	add(a.Noise != b.Noise, string(a.Noise))
+	add(a.Schedule != b.Schedule, scheduleWords(a.Schedule))
+	add(!slices.EqualFunc(a.Rules, b.Rules, func(x, y smoothout.Rule) bool { return reflect.DeepEqual(x, y) }), "rules")
+	add(a.Antithetic != b.Antithetic, "antithetic")
+	add(a.KeepNoise != b.KeepNoise, "kept")
+	add(a.Anticorrelated != b.Anticorrelated, "anticorrelated")
+	if len(full) > 40 {
+		return name + ", varied"
+	}
+	return full
+}
+
+// spelledOut is noise without what does not make its method, and with its defaults.
+func spelledOut(c smoothout.Config) smoothout.Config {
+	c.Strength, c.Seed, c.Schedule.Steps, c.Schedule.MicroSteps = 0, 0, 0, 0
+	c.Adapt, c.Noise = cmp.Or(c.Adapt, smoothout.None), cmp.Or(c.Noise, smoothout.Uniform)
+	c.Schedule.Kind = cmp.Or(c.Schedule.Kind, smoothout.Constant)
+	return c
+}
+
+func scheduleWords(s smoothout.Schedule) string {
+	words := string(s.Kind)
+	if s.Factor != 0 {
+		words += fmt.Sprintf(" x%g", s.Factor)
+	}
+	if s.Delay != 0 {
+		words += fmt.Sprintf(" from %g", s.Delay)
+	}
+	return words
+}
+
+// nearest is the method of a name that the recipe is most like.
+func (r Recipe) nearest() string {
 	n := r.SmoothOut
 	switch {
 	case r.SAM.Rho > 0 && r.SAM.Adaptive:
@@ -90,6 +140,15 @@ func (r Recipe) Method() string {
 	default:
 		return "smoothout"
 	}
+}
+
+// Strength is the one number of the method: the strength of the noise at the
+// coefficient 1 of its schedule, or SAM's ρ; 0 for plain SGD.
+func (r Recipe) Strength() float64 {
+	if r.SAM.Rho > 0 {
+		return r.SAM.Rho
+	}
+	return r.SmoothOut.Strength
 }
 
 // StrengthAt is the strength of the noise, or SAM's ρ, in an optimizer step,

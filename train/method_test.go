@@ -58,6 +58,48 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	sam, _ := recipe.WithMethod("sam", 0.05)
+	// SAM knows the loss at unperturbed weights, the lower one, in every step.
+	steps := 0
+	for _, r := range []Recipe{sam, recipe} {
+		mustRun(t, r, Options{Progress: func(p Progress) {
+			if p.Done != nil {
+				return
+			}
+			if steps++; (p.Unperturbed != nil) != (r.SAM.Rho > 0) || p.Unperturbed != nil && !(*p.Unperturbed < p.Loss && *p.Unperturbed > 0) {
+				t.Fatalf("%s, step %d: loss %v, unperturbed %v", r.Method(), p.Step, p.Loss, p.Unperturbed)
+			}
+		}})
+	}
+	if steps != 2*3*6 {
+		t.Errorf("%d steps", steps)
+	}
+	// Noise that no name stands for is called what it is.
+	for want, change := range map[string]func(*Recipe){
+		"smoothout, adapt layer":       func(r *Recipe) { r.SmoothOut.Adapt = smoothout.Layer },
+		"smoothout, adapt weight":      func(r *Recipe) { r.SmoothOut.Adapt = smoothout.Weights },
+		"smoothout, adapt filter-norm": func(r *Recipe) { r.SmoothOut.Adapt = smoothout.FilterNorm },
+		"smoothout, normal":            func(r *Recipe) { r.SmoothOut.Adapt, r.SmoothOut.Noise = smoothout.None, smoothout.Normal },
+		"adasmoothout":                 func(r *Recipe) { r.SmoothOut.Seed, r.SmoothOut.Noise = 9, "" },
+		"adasmoothout, rademacher":     func(r *Recipe) { r.SmoothOut.Noise = smoothout.Rademacher },
+		"adasmoothout, antithetic":     func(r *Recipe) { r.SmoothOut.Antithetic = true },
+		"adasmoothout, tanh from 0.5":  func(r *Recipe) { r.SmoothOut.Schedule = smoothout.Schedule{Kind: smoothout.TanhRise, Delay: 0.5} },
+		"noisy-sgd, adapt filter":      func(r *Recipe) { r.SmoothOut.KeepNoise = true },
+		"lpf-sgd, constant":            func(r *Recipe) { r.SmoothOut = rivals.LPF(0.1, 1) },
+		"lpf-sgd, cosine x20":          func(r *Recipe) { r.SmoothOut = rivals.LPF(0.1, 20) },
+		"lpf-sgd":                      func(r *Recipe) { r.SmoothOut = rivals.LPF(0.1, 15) },
+		"lpf-sgd, rules":               func(r *Recipe) { r.SmoothOut = rivals.LPF(0.1, 15); r.SmoothOut.Rules = nil },
+		"smoothout, varied": func(r *Recipe) {
+			r.SmoothOut.Adapt, r.SmoothOut.Noise, r.SmoothOut.Antithetic = smoothout.Layer, smoothout.Rademacher, true
+		},
+	} {
+		r, err := recipe.WithMethod("adasmoothout", 0.1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if change(&r); r.Method() != want || len(want) > 40 {
+			t.Errorf("%+v is called %q, want %q", r.SmoothOut, r.Method(), want)
+		}
+	}
 	if r, err := sam.WithMethod("lpf-sgd", 0.01); err != nil || r.Method() != "lpf-sgd" {
 		t.Errorf("lpf-sgd after sam is %s, %v", r.Method(), err)
 	}

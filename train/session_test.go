@@ -263,7 +263,7 @@ func TestLastGoodCheckpointStays(t *testing.T) {
 	order := seed.Perm(seed.Stream(1, "x"), 32)
 	input := load(r.data.Train, 0, order, 8, 1)
 	defer input.stop()
-	if _, _, err := r.step(input); err != nil {
+	if _, _, _, err := r.step(input); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.save(); err != nil {

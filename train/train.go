@@ -93,11 +93,14 @@ type Progress struct {
 	Step, Steps   int     // optimizer steps done, and to be done in the whole run
 	First         int     // steps already done when this call of Run began
 	Loss          float64 // mean training loss of the last step, at noisy weights
-	LearningRate  float64
-	Wait          float64  // seconds of this session in which steps waited for their input
-	Cost          float64  // time of a step as a multiple of one of plain SGD; 0 while not measured
-	Clean         *Metrics // of the monitored samples at clean weights, when Options.MonitorSteps had them measured now
-	Done          *Epoch   // at the end of an epoch: its entry in the history
+	// Unperturbed is the loss of the samples of the last step at the weights before
+	// it, where the method computes it on its way, as SAM and ASAM do; else nil.
+	Unperturbed  *float64
+	LearningRate float64
+	Wait         float64  // seconds of this session in which steps waited for their input
+	Cost         float64  // time of a step as a multiple of one of plain SGD; 0 while not measured
+	Clean        *Metrics // of the monitored samples at clean weights, when Options.MonitorSteps had them measured now
+	Done         *Epoch   // at the end of an epoch: its entry in the history
 }
 
 // An Epoch is one line of the history of a run.
@@ -291,7 +294,7 @@ func (r *run) epoch(ctx context.Context) error {
 			return r.interrupted(ctx)
 		}
 		start, waited := time.Now(), input.wait
-		lossSum, rate, err := r.step(input)
+		lossSum, unperturbed, rate, err := r.step(input)
 		if err != nil {
 			return err
 		}
@@ -300,7 +303,7 @@ func (r *run) epoch(ctx context.Context) error {
 		s.Wait += (input.wait - waited).Seconds()
 		r.wait += input.wait - waited
 		s.Step++
-		if err := r.cost.measure(r); err != nil {
+		if err := r.cost.measure(r, input.wait); err != nil {
 			return err
 		}
 		var clean *Metrics
@@ -309,7 +312,7 @@ func (r *run) epoch(ctx context.Context) error {
 				return err
 			}
 		}
-		r.report(lossSum/float64(r.recipe.ghosts()), rate, clean, nil)
+		r.report(Progress{Loss: lossSum / float64(r.recipe.ghosts()), Unperturbed: unperturbed, LearningRate: rate, Clean: clean})
 		if err := r.saveIfDue(); err != nil {
 			return err
 		}
@@ -335,7 +338,7 @@ func (r *run) epoch(ctx context.Context) error {
 	if err := r.save(); err != nil {
 		return err
 	}
-	r.report(done.TrainingLoss, done.LearningRate, nil, &done)
+	r.report(Progress{Loss: done.TrainingLoss, LearningRate: done.LearningRate, Done: &done})
 	return nil
 }
 
@@ -391,28 +394,35 @@ func Best(history []Epoch) int {
 }
 
 // step does one optimizer step and returns the sum of the losses of its ghost
-// batches.
-func (r *run) step(input *loader) (lossSum, rate float64, err error) {
+// batches, and their mean at unperturbed weights if the method knows it.
+func (r *run) step(input *loader) (lossSum float64, unperturbed *float64, rate float64, err error) {
 	rate = r.recipe.RateAt(r.time(r.state.Step))
+	fail := func(err error) (float64, *float64, float64, error) { return 0, nil, 0, err }
 	if err := setRate(r.model, rate); err != nil {
-		return 0, 0, err
+		return fail(err)
 	}
 	for range r.recipe.ghosts() {
 		c := input.next()
 		if c.err != nil {
-			return 0, 0, fmt.Errorf("reading training samples: %w", c.err)
+			return fail(fmt.Errorf("reading training samples: %w", c.err))
 		}
-		r.cost.note(c)
-		l, err := trainStep(r.model, r.trainer, c)
+		r.cost.note(c, input.wait)
+		l, clean, err := trainStep(r.model, r.trainer, c)
 		if err != nil {
-			return 0, 0, err
+			return fail(err)
 		}
 		if err := r.finite("training loss", l); err != nil {
-			return 0, 0, err
+			return fail(err)
 		}
 		lossSum += l
+		if clean != nil {
+			if unperturbed == nil {
+				unperturbed = new(float64)
+			}
+			*unperturbed += *clean / float64(r.recipe.ghosts())
+		}
 	}
-	return lossSum, rate, nil
+	return lossSum, unperturbed, rate, nil
 }
 
 func setRate(m *Model, rate float64) error {
@@ -421,20 +431,24 @@ func setRate(m *Model, rate float64) error {
 }
 
 // trainStep trains on one ghost batch and returns the mean loss that was
-// minimised.
-func trainStep(m *Model, trainer stepper, c chunk) (loss float64, err error) {
+// minimised, and that at unperturbed weights or nil (see stepper).
+func trainStep(m *Model, trainer stepper, c chunk) (loss float64, clean *float64, err error) {
 	n := len(c.y)
 	x := tensors.FromFlatDataAndDimensions(c.x, append([]int{n}, m.shape...)...)
 	y := tensors.FromFlatDataAndDimensions(c.y, n, 1)
 	metrics, err := trainer.TrainStep(gomlx.Batch{Inputs: []*tensors.Tensor{x}, Labels: []*tensors.Tensor{y}})
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	loss = float64(tensors.ToScalar[float32](metrics[0]))
+	if len(metrics) > 2 {
+		l := float64(tensors.ToScalar[float32](metrics[2]))
+		clean = &l
+	}
 	for _, m := range metrics {
 		m.MustFinalizeAll()
 	}
-	return loss, nil
+	return loss, clean, nil
 }
 
 // done is the number of optimizer steps since the beginning.
@@ -458,15 +472,31 @@ func (r *run) monitored() Samples {
 	}
 }
 
-// measure evaluates at clean weights. It returns nil for no samples.
+// measure evaluates at clean weights, while training; what is done is saved when
+// ctx ends. It returns nil for no samples.
 func (r *run) measure(ctx context.Context, what string, s Samples) (*Metrics, error) {
+	m, err := r.evaluate(ctx, what, s)
+	if ctx.Err() != nil && s != nil {
+		return nil, r.interrupted(ctx)
+	}
+	return m, err
+}
+
+// measureFinal is measure after the last epoch, whose checkpoint is there. It saves
+// nothing: the weights may be the average by now, which is not where training stopped.
+func (r *run) measureFinal(ctx context.Context, what string, s Samples) (*Metrics, error) {
+	m, err := r.evaluate(ctx, what, s)
+	if err != nil {
+		return nil, r.orInterrupted(ctx, err)
+	}
+	return m, nil
+}
+
+func (r *run) evaluate(ctx context.Context, what string, s Samples) (*Metrics, error) {
 	if s == nil {
 		return nil, nil
 	}
 	m, err := r.model.Evaluate(ctx, s)
-	if ctx.Err() != nil {
-		return nil, r.interrupted(ctx)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -529,28 +559,28 @@ func (r *run) finish(ctx context.Context) (*Outcome, error) {
 			}
 		}
 	}
-	if out.Train, err = r.measure(ctx, "clean training loss", r.data.Train); err != nil {
+	if out.Train, err = r.measureFinal(ctx, "clean training loss", r.data.Train); err != nil {
 		return nil, err
 	}
-	if out.Validation, err = r.measure(ctx, "validation loss", r.data.Validation); err != nil {
+	if out.Validation, err = r.measureFinal(ctx, "validation loss", r.data.Validation); err != nil {
 		return nil, err
 	}
-	if out.Test, err = r.measure(ctx, "test loss", r.data.Test); err != nil {
+	if out.Test, err = r.measureFinal(ctx, "test loss", r.data.Test); err != nil {
 		return nil, err
 	}
 	out.Weights, err = r.model.Digest()
 	return out, err
 }
 
-func (r *run) report(loss, rate float64, clean *Metrics, done *Epoch) {
+// report fills in how far the run is.
+func (r *run) report(p Progress) {
 	if r.opts.Progress == nil {
 		return
 	}
-	r.opts.Progress(Progress{
-		Epoch: r.state.Epoch, Epochs: r.recipe.Epochs,
-		Step: r.done(), Steps: r.recipe.Epochs * r.steps, First: r.first,
-		Loss: loss, LearningRate: rate, Wait: r.wait.Seconds(), Cost: r.cost.ratio, Clean: clean, Done: done,
-	})
+	p.Epoch, p.Epochs = r.state.Epoch, r.recipe.Epochs
+	p.Step, p.Steps, p.First = r.done(), r.recipe.Epochs*r.steps, r.first
+	p.Wait, p.Cost = r.wait.Seconds(), r.cost.ratio
+	r.opts.Progress(p)
 }
 
 // interrupted saves the state between two steps and says so.

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/openpith/evidence/internal/seed"
+	"github.com/openpith/evidence/rivals"
 	"github.com/openpith/evidence/smoothout"
 )
 
@@ -206,6 +207,46 @@ func TestResumeIsBitIdentical(t *testing.T) {
 				t.Error("trained variables differ after resuming:", d)
 			}
 		})
+	}
+}
+
+// cancelling are samples that end a run when they are read.
+type cancelling struct {
+	Samples
+	cancel func()
+}
+
+func (c cancelling) Fill(indices []int, x []float32, y []int32) {
+	c.cancel()
+	c.Samples.Fill(indices, x, y)
+}
+
+// The final evaluation looks at the average, which must not become what a resumed
+// run goes on from.
+func TestResumeInFinalEvaluation(t *testing.T) {
+	for _, average := range []rivals.Average{{}, {Kind: rivals.EMA, Decay: 0.9}, {Kind: rivals.SWA}} {
+		r := recipe
+		r.Average = average
+		want := mustRun(t, r, Options{})
+		for name, change := range map[string]func(*Data, func()){
+			"train": func(d *Data, cancel func()) { d.Train = cancelling{d.Train, cancel} }, // recalibration, if there is an average
+			"test":  func(d *Data, cancel func()) { d.Test = cancelling{d.Test, cancel} },
+		} {
+			path := filepath.Join(t.TempDir(), "run.ckpt")
+			ctx, cancel := context.WithCancel(context.Background())
+			d := data()
+			last := false
+			change(&d, func() {
+				if last {
+					cancel()
+				}
+			})
+			_, err := Run(ctx, newBackend(t), net, d, r, Options{Checkpoint: path, Progress: func(p Progress) { last = p.Done != nil && p.Epoch == p.Epochs }})
+			if !errors.Is(err, ErrInterrupted) || !errors.Is(err, context.Canceled) {
+				t.Fatalf("%+v, %s: error %v: want ErrInterrupted", average, name, err)
+			}
+			same(t, mustRun(t, r, Options{Checkpoint: path}), want)
+		}
 	}
 }
 
@@ -496,20 +537,25 @@ func TestRecalibration(t *testing.T) {
 		t.Error("recalibration reached into training")
 	}
 	// The first layer's inputs do not depend on statistics, so the recalibrated
-	// mean there is the mean over the samples of what the layer sees.
+	// mean there is the mean over the samples of what the layer sees. The variance is
+	// a mean over batches, each around its own mean: a little less, if all classes are
+	// in every batch.
 	ctx := context.Background()
-	stat := func(o *Outcome) float32 {
-		v := o.Model.Store().GetVariable("/bn/batch_normalization/mean")
+	stat := func(o *Outcome, name string) float32 {
+		v := o.Model.Store().GetVariable("/bn/batch_normalization/" + name)
 		return tensors.MustCopyFlatData[float32](v.MustValue())[0]
 	}
-	first := stat(all)
+	first, variance := stat(all, "mean"), stat(all, "variance")
 	for _, s := range []Samples{newBlobs(9, 40), data().Train} { // the last call alone counts
 		if err := all.Model.Recalibrate(ctx, s, 200); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := stat(all); math.Abs(float64(got-first)) > 1e-5 {
+	if got := stat(all, "mean"); math.Abs(float64(got-first)) > 1e-5 {
 		t.Errorf("mean %v in batches of 8, %v in one batch", first, got)
+	}
+	if got := stat(all, "variance"); !(variance > 0.8*got && variance <= got*1.15) {
+		t.Errorf("variance %v in batches of 8, %v in one batch", variance, got)
 	}
 }
 

@@ -87,7 +87,7 @@ func runLandscape(cmd *cobra.Command, args []string, f landscapeFlags) error {
 			return err
 		}
 		defer loss.Finalize()
-		series = append(series, landscape.Series{Name: split, Func: loss})
+		series = append(series, landscape.Series{Name: split, Data: what + run.digestOf(split), Func: loss})
 		note[split] = what
 		start, layout = loss.Start(), loss.Layout()
 	}

@@ -71,6 +71,12 @@ func (m *measuredRun) objective(split string, n int, drawn int64) (*network.Mode
 	return m.Objective(m.backend, m.model, split, n, drawn)
 }
 
+// digestOf is the SHA-256 of a split, in words.
+func (m *measuredRun) digestOf(split string) string {
+	d := m.Config.Data
+	return ", SHA-256 of the split " + map[string]string{"train": d.TrainSHA256, "validation": d.ValidationSHA256, "test": d.TestSHA256}[split]
+}
+
 // name is what the run is called in pictures, group what its like are called.
 func (m *measuredRun) name() string {
 	return fmt.Sprintf("%s, seed %d", m.group(), m.Config.Recipe.Seed)
@@ -78,7 +84,11 @@ func (m *measuredRun) name() string {
 func (m *measuredRun) group() string { return groupOf(m.Config) }
 
 func groupOf(c experiment.Config) string {
-	return fmt.Sprintf("%s, batch %d", c.Recipe.Method(), c.Recipe.Batch)
+	method := c.Recipe.Method()
+	if s := c.Recipe.Strength(); s > 0 {
+		method = fmt.Sprintf("%s %g", method, s)
+	}
+	return fmt.Sprintf("%s, batch %d", method, c.Recipe.Batch)
 }
 
 // typed is the command as it was typed, for the note of a result.

@@ -73,6 +73,7 @@ of a sweep, are looked through.
 // gathered is what the arguments hold.
 type gathered struct {
 	runs      []report.TrainingRun
+	configs   []experiment.Config // of each
 	sharpness []*sharpness.File
 	surveys   []report.Survey
 }
@@ -105,6 +106,7 @@ func gather(args []string) ([]report.Section, error) {
 	}
 	var sections []report.Section
 	if len(g.runs) > 0 {
+		tellApart(g.runs, g.configs)
 		figures, err := report.Training(g.runs)
 		if err != nil {
 			return nil, err
@@ -138,7 +140,11 @@ func (g *gathered) add(path string, named bool) error {
 		if err != nil {
 			return err
 		}
-		g.runs = append(g.runs, r)
+		c, err := experiment.Dir(filepath.Dir(path)).Config()
+		if err != nil {
+			return err
+		}
+		g.runs, g.configs = append(g.runs, r), append(g.configs, c)
 	case base == sharpnessName, named && strings.HasSuffix(base, ".json"):
 		f, err := sharpness.LoadFile(path)
 		if err != nil {
@@ -156,6 +162,30 @@ func (g *gathered) add(path string, named bool) error {
 	return nil
 }
 
+// tellApart adds to the names of runs that would share a group, and so a mean, what
+// they differ in beside the seed.
+func tellApart(runs []report.TrainingRun, configs []experiment.Config) {
+	same := map[string][]int{}
+	for i, r := range runs {
+		same[r.Group] = append(same[r.Group], i)
+	}
+	for _, members := range same {
+		var of []experiment.Config
+		for _, i := range members {
+			of = append(of, configs[i])
+		}
+		for k, words := range experiment.Contrast(of) {
+			if words == "" {
+				continue
+			}
+			i := members[k]
+			runs[i].Group += ", " + words
+			runs[i].Name = fmt.Sprintf("%s, seed %d", runs[i].Group, of[k].Recipe.Seed)
+			runs[i].Method += ", " + words
+		}
+	}
+}
+
 // trainingRun reads what a run directory has; unfinished runs have a curve.
 func trainingRun(dir experiment.Dir) (report.TrainingRun, error) {
 	c, err := dir.Config()
@@ -164,7 +194,7 @@ func trainingRun(dir experiment.Dir) (report.TrainingRun, error) {
 	}
 	nan := math.NaN()
 	run := report.TrainingRun{
-		Name: fmt.Sprintf("%s, seed %d", groupOf(c), c.Recipe.Seed), Group: groupOf(c), Method: groupOf(c), Strength: c.Recipe.SmoothOut.Strength,
+		Name: fmt.Sprintf("%s, seed %d", groupOf(c), c.Recipe.Seed), Group: groupOf(c), Method: fmt.Sprintf("%s, batch %d", c.Recipe.Method(), c.Recipe.Batch), Strength: c.Recipe.Strength(),
 		Train: nan, Validation: nan, Test: nan, StepCost: nan,
 	}
 	result, err := dir.Result()

@@ -87,7 +87,7 @@ var rules = map[string]rule{
 		may:  []string{"experiment", "sharpness", "objective", "compute", "pith", "replicate/study", "internal/provenance", "github.com/gofrs/flock"},
 		free: []string{"backends", "drawing", "SQL"},
 	},
-	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
+	"report": {may: []string{"internal/stats", "replicate/study", "landscape", "objective", "sharpness", "drawing", "gonum"}, free: []string{"GoMLX", "compute", "HTTP", "SQL"}},
 
 	"examples/flat":        {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
 	"examples/transformer": {may: []string{"GoMLX", "compute", "cpu", "smoothout"}, free: []string{"pith", "nets", "datasets", "train", "HTTP", "SQL"}},
