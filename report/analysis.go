@@ -132,6 +132,10 @@ func landscapeCaption(name string, g *landscape.Grid, measured int) string {
 // randomCaption says what random directions are, as far as the file knows.
 func randomCaption(h landscape.Header) string {
 	text := "Along random directions from the network at 0"
+	if command := h.Note["command"]; h.Norm == "" && strings.HasPrefix(command, "smoothout landscape ") && !strings.Contains(command, "--norm") {
+		h.Norm = objective.Filter // a file of old, made with the default
+		h.Selection.ExceptBias = !strings.Contains(command, "--all")
+	}
 	switch h.Norm {
 	case "":
 		return text // a file of old

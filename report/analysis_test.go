@@ -178,6 +178,18 @@ func TestRankCorrelationOfTies(t *testing.T) {
 
 // A caption says how long a step is, which the norm decides.
 func TestCaptionOfRandomDirections(t *testing.T) {
+	old := ridge(5)
+	old.Kind = "random"
+	for command, want := range map[string]string{
+		"smoothout landscape x --points 5":             "against its filters: a step of 1 is as long as the weights; biases and batch norm stay",
+		"smoothout landscape x --all":                  "as long as the weights; train",
+		"smoothout landscape x --norm none --points 5": "random directions from the network at 0; train",
+	} {
+		old.Note = map[string]string{"command": command}
+		if got := Landscapes([]Survey{{"x", old}})[0][0].Caption; !strings.Contains(got, want) {
+			t.Errorf("%s: %q", command, got)
+		}
+	}
 	for _, c := range []struct {
 		norm  objective.Norm
 		fixed objective.Selection
@@ -191,7 +203,7 @@ func TestCaptionOfRandomDirections(t *testing.T) {
 		{objective.Filter, objective.Selection{ExceptBias: true}, "against its filters: a step of 1 is as long as the weights; biases and batch norm stay", "layers"},
 	} {
 		g := ridge(5)
-		g.Kind, g.Norm, g.Selection = "random", c.norm, c.fixed
+		g.Kind, g.Norm, g.Selection, g.Note = "random", c.norm, c.fixed, nil
 		if got := Landscapes([]Survey{{"x", g}})[0][0].Caption; !strings.Contains(got, c.want) || strings.Contains(got, c.not) {
 			t.Errorf("norm %q: %q", c.norm, got)
 		}
