@@ -138,7 +138,7 @@ def hexdigits(n): return lambda v: text(v) and re.fullmatch("[0-9a-f]{%d}" % n, 
 def const(*values): return lambda v: text(v) and v in values
 def null_or(f): return lambda v: v is None or f(v)
 def event_id(v): return text(v) and v.startswith("sha256:") and hexdigits(64)(v[7:])
-def address(v): return text(v) and len(v.encode()) <= 2048 and v.startswith("https://") and not re.search(r"[\s\x00-\x1f\x7f-\x9f]", v)
+def address(v): return text(v) and len(v.encode()) <= 2048 and v.startswith("https://") and v != "https://" and not re.search(r"[\s\x00-\x1f\x7f-\x9f]", v)
 
 
 def when(s):
@@ -268,7 +268,7 @@ def identity(v):
     if not shaped(v, {"scheme": const("orcid", "email", "x", "apple"), "value": word}):
         return False
     if v["scheme"] == "email":
-        return re.fullmatch(r"[^@\s]+@[^@\s]+", v["value"]) is not None
+        return re.fullmatch(r"[^@\s\x00-\x1f\x7f-\x9f]+@[^@\s\x00-\x1f\x7f-\x9f]+", v["value"]) is not None
     return v["scheme"] != "orcid" or orcid(v["value"])
 
 

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/hex"
-	"strings"
 
 	"github.com/openpith/evidence/pith/internal/canon"
 )
@@ -114,7 +113,7 @@ func (r *record) alias(kind string) (parts [3]string, ok bool) {
 	case "arxiv_version":
 		return [3]string{id, "v", string(r.version.Canonical())}, arxiv
 	case "doi":
-		return [3]string{"10.48550/arxiv.", strings.ToLower(id)}, arxiv
+		return [3]string{"10.48550/arxiv.", lower(id)}, arxiv
 	case "pith_short_8":
 		return [3]string{r.suffix[:8]}, true
 	case "pith_short_12":

@@ -2,6 +2,7 @@ package pith
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -24,6 +25,7 @@ const (
 // takes back what it may say from a date on.
 type keyDocument struct {
 	text       []byte // canonical
+	digest     [32]byte
 	signer     Signer // without key id
 	old        PublicKey
 	new        PublicKey // of a rotation; else without key
@@ -81,6 +83,7 @@ func (c *checks) keyDocument(path place, v canon.Value) keyDocument {
 		d.new = keys[1]
 	}
 	digest := v.DigestWithout(outsideDocumentDigest...)
+	d.digest = digest
 	c.digest(CodeKeyDocumentDigest, path.at("document_sha256"), "", digest, v.Get("document_sha256").Text())
 	path = path.at("signatures")
 	if n := v.Get("signatures").Len(); n != len(keys) {
@@ -114,8 +117,11 @@ func (c *checks) documentSignature(path place, v canon.Value, key PublicKey, dig
 // resolve works out what follows from a written policy and key documents (spec
 // §8.9 to §8.11). It does not depend on their order.
 func resolve(written []trusted, documents []keyDocument) (*Trust, error) {
-	slices.SortFunc(documents, func(a, b keyDocument) int { return bytes.Compare(a.text, b.text) })
-	documents = slices.CompactFunc(documents, func(a, b keyDocument) bool { return bytes.Equal(a.text, b.text) })
+	// Copies of one document may differ in what no signature covers, such as signed_at.
+	slices.SortFunc(documents, func(a, b keyDocument) int {
+		return cmp.Or(bytes.Compare(a.digest[:], b.digest[:]), bytes.Compare(a.text, b.text))
+	})
+	documents = slices.CompactFunc(documents, func(a, b keyDocument) bool { return a.digest == b.digest })
 	t := &Trust{written: written, documents: documents, signers: slices.Clone(written)}
 
 	about := fates{map[string]*keyDocument{}, map[string]*keyDocument{}, map[string][]*keyDocument{}}
@@ -189,8 +195,11 @@ func (t *Trust) follow(fingerprint string, about fates) error {
 			return err
 		}
 		fingerprint = heir.fingerprint
-		if at, known := t.find(fingerprint); !known {
+		switch at, known := t.find(fingerprint); {
+		case !known:
 			t.signers = slices.Insert(t.signers, at, heir)
+		case t.signers[at].id != d.signer.ID || t.signers[at].kind != d.signer.Type:
+			return badRotation(d, fmt.Sprintf("the policy knows the new key as %s (%s)", t.signers[at].id, t.signers[at].kind))
 		}
 	}
 }

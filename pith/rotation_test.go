@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -74,6 +75,7 @@ func TestRotation(t *testing.T) {
 		}, false},
 		{"of an unknown key", [][]byte{second}, []ask{{ada, days(1), ""}, {ada3, days(30), CodeTrustImpersonation}}, false},
 		{"twice the same", [][]byte{first, first}, []ask{{ada2, days(10), ""}}, false},
+		{"twice, signed_at differs", [][]byte{first, regexp.MustCompile(`"signed_at":"\d{4}`).ReplaceAll(first, []byte(`"signed_at":"2031`))}, []ask{{ada2, days(10), ""}}, false},
 		{"revoked", [][]byte{late, revoked}, []ask{{ada, days(5).Add(-time.Second), ""}, {ada, days(5), CodeTrustRevoked}}, false},
 		{"revoked after rotation", [][]byte{revoked, first}, []ask{{ada, days(6), CodeTrustRevoked}, {ada2, days(11), ""}}, false},
 		{"rotated after revocation", [][]byte{revocation(t, ada, days(-3), days(-1)), first}, nil, true},
@@ -186,6 +188,25 @@ func reversed(list [][]byte) [][]byte {
 	r := slices.Clone(list)
 	slices.Reverse(r)
 	return r
+}
+
+// TestHeirOfAnotherName: a key that the policy knows as somebody else inherits nothing,
+// and the old key's window is not ended.
+func TestHeirOfAnotherName(t *testing.T) {
+	impostor := *bob
+	impostor.signer.ID, impostor.signer.Type = ada.signer.ID, ada.signer.Type
+	d, err := ParseTrust(rotation(t, ada, &impostor, days(0), days(10), days(12)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := TrustFor(ada.Public(), []string{"correction"}, true).Merge(TrustFor(bob.Public(), []string{"correction"}, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var check *CheckError
+	if _, err := trust.Merge(d); !errors.As(err, &check) || check.Check.Code != CodeKeyRotation {
+		t.Errorf("ada's rotation to bob's key: %v, want %s", err, CodeKeyRotation)
+	}
 }
 
 func TestRotationOfAnotherName(t *testing.T) {

@@ -214,10 +214,10 @@ const (
 
 // parseTime reads the one form of time in the format: RFC 3339 in UTC with a
 // capital T and Z and at most nine digits of fraction. time.Parse alone would
-// take more, for example a comma.
+// take more: a comma, and an hour of one digit.
 func parseTime(s string) (time.Time, bool) {
 	body, ok := strings.CutSuffix(s, "Z")
-	if !ok || len(body) > len("2006-01-02T15:04:05.000000000") || strings.Contains(body, ",") {
+	if !ok || len(body) > len("2006-01-02T15:04:05.000000000") || strings.Contains(body, ",") || strings.IndexByte(body, ':') != len("2006-01-02T15") {
 		return time.Time{}, false
 	}
 	t, err := time.Parse("2006-01-02T15:04:05", body) // takes a fraction, too

@@ -399,7 +399,7 @@ func (c *checks) citing(path place, v canon.Value, rec *record) {
 	case "arxiv":
 		self = same("arxiv") || same("arxiv_version")
 	case "doi":
-		id = strings.ToLower(id)
+		id = lower(id)
 		self = same("doi")
 	case "url":
 		if !isAddress(id) {

@@ -146,7 +146,7 @@ of which this head was printed. Who trusts the signers asks pith verify --lines.
 			}
 			bar := newCounter(cmd.ErrOrStderr(), "bundles")
 			r, err := archive.Verify(cmd.Context(), args[0], head, func(fault error) {
-				fmt.Fprintln(cmd.OutOrStdout(), printable(fault.Error()))
+				fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(fault.Error()))
 			}, func(r archive.Report) { bar.show(r.Bundles, m.Bundles) })
 			bar.close()
 			if err != nil {

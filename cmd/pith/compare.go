@@ -172,7 +172,7 @@ func (c *comparison) found(d compare.Difference) error {
 			fmt.Fprintf(c.out, "  > %s\n", eventLine(s))
 		}
 		for _, text := range diff.Contradictions {
-			fmt.Fprintf(c.out, "  ! %s\n", printable(text))
+			fmt.Fprintf(c.out, "  ! %s\n", cli.Printable(text))
 		}
 	}
 	return nil

@@ -77,9 +77,9 @@ func sendTo(cmd *cobra.Command, url string, document []byte) ([]byte, error) {
 	if json.Unmarshal(answer, &refusal) != nil || refusal.Code == "" {
 		return nil, cli.Hint(fmt.Errorf("%s answers %s", url, resp.Status), "is it a mirror that takes keys?")
 	}
-	err = errors.New("the mirror refuses it: " + printable(refusal.Code) + ": " + printable(refusal.Detail))
+	err = errors.New("the mirror refuses it: " + cli.Printable(refusal.Code) + ": " + cli.Printable(refusal.Detail))
 	if wait := resp.Header.Get("Retry-After"); wait != "" {
-		return nil, cli.Hint(err, "try again in %s s", printable(wait))
+		return nil, cli.Hint(err, "try again in %s s", cli.Printable(wait))
 	}
-	return nil, &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "pith explain " + printable(refusal.Code) + " may tell more"}
+	return nil, &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "pith explain " + cli.Printable(refusal.Code) + " may tell more"}
 }

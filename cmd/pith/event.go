@@ -54,7 +54,7 @@ a bundle that verify rejects.`,
 				return err
 			}
 			if t := a.draft.Type; !slices.Contains(statementTypes, t) && t != pith.TypeRecordCreated && t != pith.TypeGraphSnapshot {
-				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", printable(t))
+				fmt.Fprintf(cmd.ErrOrStderr(), "pith: note: this version knows no events of type %s: readers keep them and show them nowhere\n", cli.Printable(t))
 			}
 			return nil
 		},

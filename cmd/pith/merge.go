@@ -236,7 +236,7 @@ code 0: the same events and the same state; 1: not.`,
 				}
 			}
 			for _, c := range d.Contradictions {
-				fmt.Fprintf(out, "! %s\n", printable(c))
+				fmt.Fprintf(out, "! %s\n", cli.Printable(c))
 			}
 			if d.Same() {
 				return nil
@@ -250,9 +250,9 @@ code 0: the same events and the same state; 1: not.`,
 
 // eventLine names an event in one line.
 func eventLine(s pith.Statement) string {
-	text := fmt.Sprintf("%s  %s by %s", s.CreatedAt.Format(time.RFC3339), printable(s.Type), printable(s.Signer.ID))
+	text := fmt.Sprintf("%s  %s by %s", s.CreatedAt.Format(time.RFC3339), cli.Printable(s.Type), cli.Printable(s.Signer.ID))
 	if s.EventID != "" {
-		text += "  " + printable(s.EventID)
+		text += "  " + cli.Printable(s.EventID)
 	}
 	return text + remarks(s)
 }
@@ -294,11 +294,11 @@ of it.`,
 }
 
 func printEvent(w io.Writer, s pith.Statement) {
-	fmt.Fprintf(w, "%s  %s by %s%s\n", s.CreatedAt.Format(time.RFC3339), printable(s.Type), printable(s.Signer.ID), remarks(s))
+	fmt.Fprintf(w, "%s  %s by %s%s\n", s.CreatedAt.Format(time.RFC3339), cli.Printable(s.Type), cli.Printable(s.Signer.ID), remarks(s))
 	if text := summary(s); text != "" {
-		fmt.Fprintf(w, "    %s\n", printable(text))
+		fmt.Fprintf(w, "    %s\n", cli.Printable(text))
 	}
-	fmt.Fprintf(w, "    %s\n", printable(s.EventID))
+	fmt.Fprintf(w, "    %s\n", cli.Printable(s.EventID))
 }
 
 // summary says in one line what an event says.

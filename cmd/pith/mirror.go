@@ -201,7 +201,7 @@ func printUpstreams(w io.Writer, ups []accused, asJSON bool) error {
 		}
 		if u.Error != "" {
 			text, _, _ := strings.Cut(u.Error, "\n")
-			fmt.Fprintf(table, "  %s\n", printable(text))
+			fmt.Fprintf(table, "  %s\n", cli.Printable(text))
 		}
 	}
 	return table.Flush()

@@ -209,13 +209,13 @@ func printFindings(w io.Writer, found []finding, asJSON bool) error {
 		if f.Of != "" {
 			what = f.Of
 		}
-		fmt.Fprintf(w, "%s: %s: %s", what, printable(f.Attestation), f.Status)
+		fmt.Fprintf(w, "%s: %s: %s", what, cli.Printable(f.Attestation), f.Status)
 		if f.Time != nil {
 			fmt.Fprintf(w, ", not later than %s give or take two hours", f.Time.Format(time.RFC3339))
 		}
 		fmt.Fprintln(w)
 		if f.Source != "" {
-			fmt.Fprintf(w, "  on the word of %s\n", printable(f.Source))
+			fmt.Fprintf(w, "  on the word of %s\n", cli.Printable(f.Source))
 		}
 	}
 	return nil

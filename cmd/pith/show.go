@@ -47,10 +47,10 @@ func printRecord(w io.Writer, r *pith.Result) {
 	if title == "" {
 		title = "(no title in this bundle)"
 	}
-	fmt.Fprintf(w, "%s\n%s\n%s\n", printable(title), r.PithNumber, printable(r.Source))
+	fmt.Fprintf(w, "%s\n%s\n%s\n", cli.Printable(title), r.PithNumber, cli.Printable(r.Source))
 	if authors := authorsOf(r); authors != "" {
 		// The source lists them by given name; the order says nothing.
-		fmt.Fprintf(w, "authors in alphabetical order, not that of the paper: %s\n", printable(authors))
+		fmt.Fprintf(w, "authors in alphabetical order, not that of the paper: %s\n", cli.Printable(authors))
 	}
 	fmt.Fprintf(w, "\nverdict: %s\n", r.Verdict())
 	if r.Unsigned() {
@@ -63,7 +63,7 @@ func printRecord(w io.Writer, r *pith.Result) {
 	fmt.Fprintf(w, "\nevents: %d valid, %d invalid, %d superseded, %s\n",
 		r.Events.Valid, r.Events.Invalid, r.Events.Superseded, plural(r.Events.Equivocations, "equivocation"))
 	for _, s := range r.History {
-		fmt.Fprintf(w, "  %s  %-20s %s%s\n", s.CreatedAt.Format(time.DateTime), printable(s.Type), printable(s.Signer.ID), remarks(s))
+		fmt.Fprintf(w, "  %s  %-20s %s%s\n", s.CreatedAt.Format(time.DateTime), cli.Printable(s.Type), cli.Printable(s.Signer.ID), remarks(s))
 	}
 	printReplications(w, r)
 	fmt.Fprintln(w, "\nbesides its opening the record has:")
@@ -71,7 +71,7 @@ func printRecord(w io.Writer, r *pith.Result) {
 		fmt.Fprintf(w, "  %-12s  %s\n", p.Kind, presence(p))
 	}
 	for _, c := range r.Notes() {
-		fmt.Fprintf(w, "note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
+		fmt.Fprintf(w, "note: %s at %s: %s\n", c.Code, cli.Printable(c.Path), cli.Printable(noteText(c)))
 	}
 }
 
@@ -82,13 +82,13 @@ func printWithdrawals(w io.Writer, r *pith.Result) {
 	for _, t := range r.Withdrawals() {
 		what := strings.ToUpper(t.Kind)
 		if t.Claim != "" {
-			what += " of claim " + printable(t.Claim)
+			what += " of claim " + cli.Printable(t.Claim)
 		}
 		who := "trusted"
 		if !t.Trusted {
 			who = "not trusted"
 		}
-		fmt.Fprintf(w, "  %s by %s (%s), %s: %s\n", what, printable(t.Signer.ID), who, t.CreatedAt.Format(time.DateOnly), printable(t.Text))
+		fmt.Fprintf(w, "  %s by %s (%s), %s: %s\n", what, cli.Printable(t.Signer.ID), who, t.CreatedAt.Format(time.DateOnly), cli.Printable(t.Text))
 	}
 }
 
@@ -155,7 +155,7 @@ func printReplications(w io.Writer, r *pith.Result) {
 		if pith.Decode(s.Payload, &payload) != nil || payload.Outcome == "" {
 			payload.Outcome = "outcome in a form that this version does not know"
 		}
-		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, printable(payload.Outcome), printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))
+		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, cli.Printable(payload.Outcome), cli.Printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))
 		heading = ""
 	}
 	if heading != "" {

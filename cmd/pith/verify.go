@@ -146,7 +146,7 @@ func printResult(w io.Writer, path string, r *pith.Result, hint string) {
 	const shown = 5
 	fmt.Fprintf(w, "%s: %s\n", path, r.Verdict())
 	if r.PithNumber != "" {
-		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+printable(r.Title), " "))
+		fmt.Fprintln(w, strings.TrimRight("  "+r.PithNumber+"  "+cli.Printable(r.Title), " "))
 	}
 	if r.Verdict() <= pith.Untrusted || r.Unsigned() {
 		printWithdrawals(w, r)
@@ -167,14 +167,14 @@ func printResult(w io.Writer, path string, r *pith.Result, hint string) {
 		}
 		fmt.Fprintf(w, "  failed: %s", c.Code)
 		if c.Path != "" {
-			fmt.Fprintf(w, " at %s", printable(c.Path))
+			fmt.Fprintf(w, " at %s", cli.Printable(c.Path))
 		}
 		fmt.Fprintln(w)
 		if c.Expected != "" {
-			fmt.Fprintf(w, "    expected %s\n    got      %s\n", printable(c.Expected), printable(c.Got))
+			fmt.Fprintf(w, "    expected %s\n    got      %s\n", cli.Printable(c.Expected), cli.Printable(c.Got))
 		}
 		if c.Detail != "" {
-			fmt.Fprintf(w, "    %s\n", printable(c.Detail))
+			fmt.Fprintf(w, "    %s\n", cli.Printable(c.Detail))
 		}
 	}
 	for i, c := range r.Notes() {
@@ -182,7 +182,7 @@ func printResult(w io.Writer, path string, r *pith.Result, hint string) {
 			fmt.Fprintf(w, "  … and %s (--json lists them)\n", plural(len(r.Notes())-shown, "more note"))
 			break
 		}
-		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, printable(c.Path), printable(noteText(c)))
+		fmt.Fprintf(w, "  note: %s at %s: %s\n", c.Code, cli.Printable(c.Path), cli.Printable(noteText(c)))
 	}
 	if hint != "" {
 		fmt.Fprintf(w, "  hint: %s\n", hint)
@@ -220,7 +220,7 @@ func noteText(c pith.Check) string {
 func signerLine(s pith.SignerSeen) string {
 	name := "a key that names nobody"
 	if s.SignerID != "" {
-		name = fmt.Sprintf("%s (%s)", printable(s.SignerID), printable(s.SignerType))
+		name = fmt.Sprintf("%s (%s)", cli.Printable(s.SignerID), cli.Printable(s.SignerType))
 	}
 	what := plural(s.Events, "event")
 	if s.Bundle {
@@ -238,14 +238,4 @@ func plural(n int, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// printable keeps a stranger's text from steering the terminal.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < 0x20 || 0x7f <= r && r < 0xa0 || r == 0x2028 || r == 0x2029 || r == 0x61c || r == 0x200e || r == 0x200f || 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
-			return '\ufffd'
-		}
-		return r
-	}, s)
 }

@@ -114,10 +114,10 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		}
 	}
 	if e.Err != nil {
-		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), strings.TrimSpace(err.Error()))
+		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), lines(strings.TrimSpace(err.Error())))
 	}
 	if e.Hint != "" {
-		fmt.Fprintf(stderr, "%s: hint: %s\n", root.Name(), e.Hint)
+		fmt.Fprintf(stderr, "%s: hint: %s\n", root.Name(), lines(e.Hint))
 	}
 	return e.Code
 }

@@ -25,6 +25,7 @@ func TestRunExitCodesAndWords(t *testing.T) {
 		{"untrusted quietly", nil, Exit(ExitUntrusted), ExitUntrusted, nil},
 		{"hint", nil, Hint(boom, "fetch %s again", "it"), ExitNotChecked, []string{"tool: error: file is torn\n", "tool: hint: fetch it again\n"}},
 		{"plain error", nil, boom, ExitNotChecked, []string{"tool: error: file is torn\n"}},
+		{"a stranger's words", nil, errors.New("got \x1b]0;own\x07\ntool: error: all is well"), ExitNotChecked, []string{"tool: error: got \ufffd]0;own\ufffd\n  tool: error: all is well\n"}},
 		{"missing flag", []string{"--count", "1"}, nil, ExitNotChecked, []string{"tool: error: missing: --must\n", "tool: hint: see tool --help\n"}},
 		{"unknown flag", []string{"--nope"}, nil, ExitNotChecked, []string{"tool: error: unknown flag: --nope\n", "tool: hint: see tool --help\n"}},
 	}
