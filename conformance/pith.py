@@ -284,7 +284,7 @@ def citing(v):
 PAYLOADS = {
     "replication_record": ({"claim": obj, "outcome": const("successful", "failed", "mixed", "inconclusive"),
                             "plan_sha256": hexdigits(64), "results_sha256": hexdigits(64)}, ()),
-    "author_attestation": ({"name": word, "identity": identity, "position": positive, "statement": prose}, ("position", "statement")),
+    "author_attestation": ({"name": word, "identity": identity, "position": lambda v: positive(v) and v <= 1000000, "statement": prose}, ("position", "statement")),
     "timestamp_anchor": ({"method": const("opentimestamps"), "of": lambda v: v == "record" or event_id(v),
                           "digest_sha256": hexdigits(64), "proof_b64": text}, ()),
     "storage_attestation": ({"archive": word, "url": address, "stored_at": instant, "content_sha256": hexdigits(64),

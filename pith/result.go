@@ -13,7 +13,11 @@ import (
 type Result struct {
 	PithNumber   string       // recomputed from the record; "" if there is none
 	Title        string       // of the newest valid graph_snapshot whose title has the record's digest
+	SHA256       string       // canonical_sha256, recomputed
 	Source       string       // "arxiv:1805.07898v3"
+	SourceKind   string       // these three as the record has them
+	SourceID     string       //
+	Version      string       // decimal digits, however many
 	BuiltAt      string       // as the bundle says
 	Signers      []SignerSeen // in order of appearance; the bundle's signer last unless seen before
 	Events       EventCounts
@@ -263,8 +267,9 @@ func (r *Result) describe(b *bundle) {
 	if rec == nil {
 		return
 	}
-	r.PithNumber = rec.number
-	r.Source = rec.kind.Text() + ":" + rec.id.Text() + "v" + string(rec.version.Canonical())
+	r.PithNumber, r.SHA256 = rec.number, rec.sha256
+	r.SourceKind, r.SourceID, r.Version = rec.kind.Text(), rec.id.Text(), string(rec.version.Canonical())
+	r.Source = r.SourceKind + ":" + r.SourceID + "v" + r.Version
 	r.BuiltAt = b.root.Get("built_at").Text()
 	r.Events = EventCounts{
 		Total:         len(h.applied) + len(h.invalid),

@@ -1,6 +1,7 @@
 package pith
 
 import (
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -159,6 +160,15 @@ func positive(name string) field {
 	return field{name, "a positive integer", func(v canon.Value) bool {
 		s := string(v.Canonical())
 		return v.Kind() == canon.Number && s[0] != '0' && strings.Trim(s, "0123456789") == ""
+	}}
+}
+
+// byline counts from 1, and no further than an int holds on any machine.
+func byline(name string) field {
+	f := positive(name)
+	return field{name, "an integer from 1 to 1000000", func(v canon.Value) bool {
+		n, err := strconv.Atoi(string(v.Canonical()))
+		return f.ok(v) && err == nil && n <= 1000000
 	}}
 }
 

@@ -41,7 +41,7 @@ type Payload interface {
 type AuthorAttestation struct {
 	Name      string   `json:"name"`
 	Identity  Identity `json:"identity"`
-	Position  int      `json:"position,omitempty"` // in the byline, from 1; 0: not said
+	Position  int      `json:"position,omitempty"` // in the byline, from 1 to 1,000,000; 0: not said
 	Statement string   `json:"statement,omitempty"`
 }
 
@@ -208,7 +208,7 @@ func (s Statement) Typed() (p Payload, ok bool) {
 	var head struct {
 		Schema string `json:"schema"`
 	}
-	if json.Unmarshal(s.Payload, &head) != nil || head.Schema != schemaOf(s.Type) || json.Unmarshal(s.Payload, p) != nil {
+	if Decode(s.Payload, &head) != nil || head.Schema != schemaOf(s.Type) || Decode(s.Payload, p) != nil {
 		return nil, false
 	}
 	return p, true
@@ -248,7 +248,7 @@ var statementFields = map[string][]field{
 		hexDigest("plan_sha256"),
 		hexDigest("results_sha256"),
 	},
-	TypeAuthorAttestation: {word("name"), object("identity"), optional(positive("position")), optional(prose("statement"))},
+	TypeAuthorAttestation: {word("name"), object("identity"), optional(byline("position")), optional(prose("statement"))},
 	TypeTimestampAnchor: {
 		constant("method", "opentimestamps"),
 		{"of", "record or an event id", func(v canon.Value) bool { return v.Is("record") || isEventID(v.Text()) }},

@@ -28,7 +28,11 @@ func TestSeedIsValid(t *testing.T) {
 	want := &Result{
 		PithNumber:   "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM",
 		Title:        "SmoothOut: Smoothing Out Sharp Minima to Improve Generalization in Deep Learning",
+		SHA256:       "159f85e476f82c0bfe70ee62d96dc723359589aaf4c6603cb3ca31edfe59916c",
 		Source:       "arxiv:1805.07898v3",
+		SourceKind:   "arxiv",
+		SourceID:     "1805.07898",
+		Version:      "3",
 		BuiltAt:      "2026-05-26T04:00:15Z",
 		Signers:      []SignerSeen{{"pith.science", "pith_registry", "pith-v1-2026-05", "8d4b5ee74e4693bcd1df2446408b0d54", true, "", 2, true}},
 		Events:       EventCounts{Total: 2, Valid: 2},

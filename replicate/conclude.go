@@ -273,7 +273,7 @@ func (c *checker) record(verified *pith.Result) (*pith.Statement, error) {
 			continue
 		}
 		var r Record
-		if err := json.Unmarshal(s.Payload, &r); err != nil || r.PlanSHA256 != c.plan.SHA256() || r.ResultsSHA256 != c.results.SHA256() {
+		if err := pith.Decode(s.Payload, &r); err != nil || r.PlanSHA256 != c.plan.SHA256() || r.ResultsSHA256 != c.results.SHA256() {
 			continue // somebody else's replication
 		}
 		switch {

@@ -106,7 +106,7 @@ func readDeclaration(data []byte) (pith.PublicKey, Key, error) {
 	var d declaration
 	content, err := pith.SignedBytes(data) // strict about everything that JSON can do
 	if err == nil {
-		err = json.Unmarshal(data, &d)
+		err = pith.Decode(data, &d)
 	}
 	if err != nil {
 		return fail("%w", err)
@@ -202,7 +202,7 @@ func bytesKind(data []byte) string {
 	var d struct {
 		Type string `json:"document_type"`
 	}
-	_ = json.Unmarshal(data, &d) // of another type it is no declaration
+	_ = pith.Decode(data, &d) // of another type it is no declaration
 	return d.Type
 }
 

@@ -215,7 +215,7 @@ func kindOf(data []byte) string {
 		Event    *json.RawMessage `json:"event_type"`
 		Document *json.RawMessage `json:"document_type"`
 	}
-	if json.Unmarshal(data, &top) != nil {
+	if pith.Decode(data, &top) != nil {
 		return ""
 	}
 	switch {

@@ -115,7 +115,7 @@ func printSigned(cmd *cobra.Command, bundle []byte, id string) error {
 	var b struct {
 		Events []json.RawMessage `json:"events"`
 	}
-	if err := json.Unmarshal(bundle, &b); err != nil {
+	if err := pith.Decode(bundle, &b); err != nil {
 		return err
 	}
 	signed, err := pith.SignedBytes(b.Events[len(b.Events)-1])

@@ -43,6 +43,14 @@ func TestScripts(t *testing.T) {
 					return err
 				}
 			}
+			// A stranger signed it anew with a second record, under Canonical_record.
+			second, err := os.ReadFile("testdata/second-record.json")
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(env.WorkDir, "second-record.json"), second, 0o644); err != nil {
+				return err
+			}
 			return os.WriteFile(filepath.Join(env.WorkDir, "bundle.json"), seed.Bundle(), 0o644)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -176,7 +175,7 @@ mirrors that agree on the first hold the same events.`,
 			var head struct {
 				SHA256 string `json:"state_sha256"`
 			}
-			if err := json.Unmarshal(state, &head); err != nil {
+			if err := pith.Decode(state, &head); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "event_set\t%s\nstate\t%s\n", events, head.SHA256)
@@ -334,7 +333,7 @@ func outcome(s pith.Statement) string {
 		Outcome   string `json:"outcome"`
 		Statement string `json:"statement"`
 	}
-	if s.Type != pith.TypeReplicationRecord || json.Unmarshal(s.Payload, &p) != nil {
+	if s.Type != pith.TypeReplicationRecord || pith.Decode(s.Payload, &p) != nil {
 		return ""
 	}
 	if p.Statement != "" {

@@ -246,20 +246,11 @@ func recordDigest(cmd *cobra.Command, path string) (digest [32]byte, err error) 
 	if err != nil {
 		return digest, err
 	}
-	if r := pith.Verify(bundle, nil); r.Structure() != pith.Valid {
+	r := pith.Verify(bundle, nil)
+	if r.Structure() != pith.Valid {
 		return digest, failed(&pith.RefusedError{What: path, Check: r.Failures()[0]})
 	}
-	var b struct {
-		Record json.RawMessage `json:"canonical_record"`
-	}
-	if err := json.Unmarshal(bundle, &b); err != nil {
-		return digest, err
-	}
-	_, sum, err := pith.Number(b.Record)
-	if err != nil {
-		return digest, failed(err)
-	}
-	_, err = hex.Decode(digest[:], []byte(sum))
+	_, err = hex.Decode(digest[:], []byte(r.SHA256))
 	return digest, err
 }
 

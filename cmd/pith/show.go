@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -137,7 +136,7 @@ func authorsOf(r *pith.Result) string {
 				} `json:"paper"`
 			} `json:"graph_snapshot"`
 		}
-		if s.Type == pith.TypeGraphSnapshot && s.Invalid == "" && !s.Superseded && json.Unmarshal(s.Payload, &payload) == nil {
+		if s.Type == pith.TypeGraphSnapshot && s.Invalid == "" && !s.Superseded && pith.Decode(s.Payload, &payload) == nil {
 			authors = payload.Graph.Paper.Authors
 		}
 	}
@@ -153,7 +152,7 @@ func printReplications(w io.Writer, r *pith.Result) {
 		var payload struct {
 			Outcome string `json:"outcome"`
 		}
-		if json.Unmarshal(s.Payload, &payload) != nil || payload.Outcome == "" {
+		if pith.Decode(s.Payload, &payload) != nil || payload.Outcome == "" {
 			payload.Outcome = "outcome in a form that this version does not know"
 		}
 		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, printable(payload.Outcome), printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))

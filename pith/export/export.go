@@ -35,7 +35,7 @@ type Record struct {
 	Submitted  time.Time
 	SourceKind string // arxiv
 	SourceID   string // 1805.07898
-	Version    int
+	Version    string // decimal digits
 
 	// Withdrawals by trusted signers, and how many there are by others: those say
 	// nothing here, or anybody could write into the citations of a paper.
@@ -103,13 +103,6 @@ func (r *Record) taken() []string {
 // Alphabetical is what must be said wherever authors are listed.
 const Alphabetical = "Authors in alphabetical order of given names, as in the source; not the order of the byline"
 
-type recordCreated struct {
-	SHA256        string `json:"canonical_sha256"`
-	SourceKind    string `json:"source_kind"`
-	SourceID      string `json:"source_id"`
-	SourceVersion int    `json:"source_version"`
-}
-
 type graphSnapshot struct {
 	Graph struct {
 		Paper struct {
@@ -130,35 +123,24 @@ func New(r *pith.Result) (*Record, error) {
 	if r.Structure() != pith.Valid {
 		return nil, ErrRejected
 	}
-	rec := &Record{PithNumber: r.PithNumber}
+	rec := &Record{PithNumber: r.PithNumber, SHA256: r.SHA256, SourceKind: r.SourceKind, SourceID: r.SourceID, Version: r.Version}
 	described := false
 	for _, s := range r.History {
-		if s.Invalid != "" || s.Superseded {
+		// Anybody can sign a description; the authors in it are covered by no digest.
+		if s.Type != pith.TypeGraphSnapshot || s.Invalid != "" || s.Superseded || !s.Trusted {
 			continue
 		}
-		switch s.Type {
-		case pith.TypeRecordCreated:
-			var p recordCreated
-			if err := json.Unmarshal(s.Payload, &p); err != nil {
-				return nil, fmt.Errorf("event %s: %w", s.EventID, err)
-			}
-			rec.SHA256, rec.SourceKind, rec.SourceID, rec.Version = p.SHA256, p.SourceKind, p.SourceID, p.SourceVersion
-		case pith.TypeGraphSnapshot:
-			if !s.Trusted { // anybody can sign one; the authors in it are covered by no digest
-				continue
-			}
-			var p graphSnapshot
-			if err := json.Unmarshal(s.Payload, &p); err != nil {
-				return nil, fmt.Errorf("event %s: %w", s.EventID, err)
-			}
-			described = true
-			paper := p.Graph.Paper
-			rec.Title, rec.License, rec.Abstract = visible(paper.Title), license(paper.License), visible(paper.Abstract)
-			rec.Excerpt = len([]rune(paper.Abstract)) >= 600
-			rec.Categories = slices.DeleteFunc(append([]string{paper.PrimaryCat}, paper.CrossCats...), func(c string) bool { return !category.MatchString(c) })
-			rec.Authors = splitAuthors(visible(paper.Authors))
-			rec.Submitted, _ = time.Parse(time.RFC3339, paper.Submitted)
+		var p graphSnapshot
+		if err := pith.Decode(s.Payload, &p); err != nil {
+			return nil, fmt.Errorf("event %s: %w", s.EventID, err)
 		}
+		described = true
+		paper := p.Graph.Paper
+		rec.Title, rec.License, rec.Abstract = visible(paper.Title), license(paper.License), visible(paper.Abstract)
+		rec.Excerpt = len([]rune(paper.Abstract)) >= 600
+		rec.Categories = slices.DeleteFunc(append([]string{paper.PrimaryCat}, paper.CrossCats...), func(c string) bool { return !category.MatchString(c) })
+		rec.Authors = splitAuthors(visible(paper.Authors))
+		rec.Submitted, _ = time.Parse(time.RFC3339, paper.Submitted)
 	}
 	if !described {
 		return nil, ErrNoMetadata
@@ -380,9 +362,9 @@ func (r *Record) article() object {
 	}
 	identifiers := []object{identifier("pith", r.PithNumber), identifier("sha256", r.SHA256)}
 	if doi := r.DOI(); doi != "" {
-		identifiers = append(identifiers, identifier("doi", doi), identifier("arxiv", r.SourceID+"v"+strconv.Itoa(r.Version)))
+		identifiers = append(identifiers, identifier("doi", doi), identifier("arxiv", r.SourceID+"v"+r.Version))
 		a["sameAs"] = []string{"https://doi.org/" + doi, "https://arxiv.org/abs/" + r.SourceID}
-		a["version"] = r.Version
+		a["version"] = json.Number(r.Version)
 	}
 	a["identifier"] = identifiers
 	if r.License != "" {

@@ -218,7 +218,7 @@ func TestTeXSafe(t *testing.T) {
 func strange(text string) *Record {
 	return &Record{
 		PithNumber: "pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM", Title: visible(text), Authors: []string{visible(text)}, Abstract: visible(text),
-		License: license(text), SourceKind: "arxiv", SourceID: text, Version: 1, Submitted: time.Date(2018, 5, 21, 0, 0, 0, 0, time.UTC),
+		License: license(text), SourceKind: "arxiv", SourceID: text, Version: "1", Submitted: time.Date(2018, 5, 21, 0, 0, 0, 0, time.UTC),
 		Withdrawals: []Withdrawal{{Kind: "retraction", Claim: visible(text), By: visible(text), Text: visible(text)}}, Doubtful: 1,
 	}
 }
@@ -329,5 +329,44 @@ func TestOddIdentifiers(t *testing.T) {
 			}
 			seen[e.ID] = true
 		}
+	}
+}
+
+// TestForgedNames: a stranger's record_created and a trusted signer's description
+// hold further members that encoding/json takes for those that were checked.
+func TestForgedNames(t *testing.T) {
+	want := record(t)
+	bundle, err := os.ReadFile("testdata/forged-identifiers.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := New(pith.Verify(bundle, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+
+	key, err := pith.NewKey([]byte(strings.Repeat("k", 32)), pith.Signer{ID: "ada", Type: "individual", KeyID: "ada-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := pith.PinnedTrust().Merge(pith.TrustFor(key.Public(), []string{"*"}, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := string(pith.Verify(seed.Bundle(), nil).History[1].Payload)
+	forged := `{"graph_\u017fnapshot":{"paper":{"title":"Not checked","authors_text":"Mallory"}},` + plain[1:]
+	at := time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC)
+	bundle, _, err = pith.Append(seed.Bundle(), key, at, pith.Draft{Type: pith.TypeGraphSnapshot, Target: "graph", CreatedAt: at, Payload: json.RawMessage(forged)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err = New(pith.Verify(bundle, trust)); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
 	}
 }

@@ -156,7 +156,7 @@ func numberRecord(v *recordView) ([]byte, error) {
 	}
 	paper := json.RawMessage("null")
 	if s, ok := v.newest(pith.TypeGraphSnapshot); ok {
-		if err := json.Unmarshal(s.Payload, &graph); err == nil && graph.Graph.Paper != nil {
+		if err := pith.Decode(s.Payload, &graph); err == nil && graph.Graph.Paper != nil {
 			paper = graph.Graph.Paper
 		}
 	}
@@ -165,7 +165,7 @@ func numberRecord(v *recordView) ([]byte, error) {
 		Receipt json.RawMessage `json:"receipt"`
 	}
 	if s, ok := v.newest(pith.TypeRecordCreated); ok {
-		_ = json.Unmarshal(s.Payload, &created)
+		_ = pith.Decode(s.Payload, &created)
 	}
 	trusted := func(kind string) int { return v.presence(kind).Trusted }
 	strong := count(graph.Graph.AuthorClaims.Strong)
@@ -229,7 +229,7 @@ func graph(v *recordView) ([]byte, error) {
 	var p struct {
 		Graph json.RawMessage `json:"graph_snapshot"`
 	}
-	if err := json.Unmarshal(s.Payload, &p); err != nil {
+	if err := pith.Decode(s.Payload, &p); err != nil {
 		return nil, err
 	}
 	return p.Graph, nil
@@ -245,7 +245,7 @@ func claims(v *recordView) ([]byte, error) {
 				Claims map[string]json.RawMessage `json:"claims"`
 			} `json:"graph_snapshot"`
 		}
-		if err := json.Unmarshal(s.Payload, &p); err != nil {
+		if err := pith.Decode(s.Payload, &p); err != nil {
 			return nil, err
 		}
 		for k, value := range p.Graph.Claims {

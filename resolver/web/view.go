@@ -7,7 +7,6 @@ import (
 	"math"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -197,7 +196,7 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 		return nil, fmt.Errorf("%w: %s", errRejected, first)
 	}
 	v := &recordView{result: res, Number: res.PithNumber, Suffix: res.PithNumber[strings.LastIndexByte(res.PithNumber, ':')+1:]}
-	if err := json.Unmarshal(bundle, &v.bundle); err != nil {
+	if err := pith.Decode(bundle, &v.bundle); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRejected, err)
 	}
 	v.Verdict, v.Failures, v.Events, v.StateSHA256, v.Built = res.Verdict(), res.Failures(), res.Events, res.StateSHA256, res.BuiltAt
@@ -221,11 +220,6 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 // which the number covers, and for names and abstract from a trusted signer.
 func (v *recordView) paper() {
 	var rec struct {
-		Source struct {
-			Kind    string `json:"kind"`
-			ID      string `json:"id"`
-			Version int    `json:"version"`
-		} `json:"source"`
 		Metadata struct {
 			License   string   `json:"license"`
 			Primary   string   `json:"primary_cat"`
@@ -233,17 +227,17 @@ func (v *recordView) paper() {
 			Submitted string   `json:"submitted_at"`
 		} `json:"metadata"`
 	}
-	_ = json.Unmarshal(v.record, &rec) // verified: it has this shape, or what is missing stays empty
+	_ = pith.Decode(v.record, &rec) // verified: it has this shape, or what is missing stays empty
 	v.Submitted, _ = time.Parse(time.RFC3339, rec.Metadata.Submitted)
 	v.Categories = append([]string{rec.Metadata.Primary}, rec.Metadata.Cross...)
 	v.License = licenseLink(rec.Metadata.License)
-	if rec.Source.Kind == "arxiv" {
-		id := rec.Source.ID + "v" + strconv.Itoa(rec.Source.Version)
+	if kind, id, version := v.result.SourceKind, v.result.SourceID, v.result.Version; kind == "arxiv" {
+		doi := "10.48550/arXiv." + id
+		id += "v" + version
 		v.Source = link{"arXiv:" + id, "https://arxiv.org/abs/" + pathEscape(id)}
-		doi := "10.48550/arXiv." + rec.Source.ID
 		v.DOI = link{doi, "https://doi.org/" + pathEscape(doi)}
 	} else {
-		v.Source = link{Text: rec.Source.Kind + ":" + rec.Source.ID + " version " + strconv.Itoa(rec.Source.Version)}
+		v.Source = link{Text: kind + ":" + id + " version " + version}
 	}
 	v.Title = plainTitle(v.result.Title)
 	if e, err := export.New(v.result); err == nil {
@@ -266,7 +260,7 @@ func (v *recordView) aliases() {
 		Kind  string `json:"alias_kind"`
 		Value string `json:"alias_value"`
 	}
-	_ = json.Unmarshal(v.bundle.Aliases, &list)
+	_ = pith.Decode(v.bundle.Aliases, &list)
 	for _, a := range list {
 		v.Aliases = append(v.Aliases, alias{a.Kind, a.Value})
 	}
@@ -479,7 +473,7 @@ func newGraphView(s pith.Statement) *graphView {
 		} `json:"graph_snapshot"`
 	}
 	g := &graphView{By: s.Signer, At: s.CreatedAt}
-	if err := json.Unmarshal(s.Payload, &p); err != nil {
+	if err := pith.Decode(s.Payload, &p); err != nil {
 		return g // a member has another type than we know: nothing is read from it
 	}
 	for i, c := range p.Graph.Claims.Items {
@@ -529,7 +523,7 @@ func newReplicationView(m mark, payload json.RawMessage) replicationView {
 			Adjusted *float64 `json:"p_adjusted"`
 		} `json:"comparisons"`
 	}
-	err := json.Unmarshal(payload, &p)
+	err := pith.Decode(payload, &p)
 	if err != nil || p.Schema != pith.ReplicationSchema {
 		r.Outcome = clip(p.Outcome, 40)
 		return r
