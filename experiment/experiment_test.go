@@ -634,6 +634,11 @@ func TestTune(t *testing.T) {
 	if !(math.Abs(tuned.Gap-0.05) < 0.005) || !(tuned.Strength > 0) {
 		t.Errorf("%+v, want a gap of 0.05", tuned)
 	}
+	// Noise that grows is tuned where it is largest.
+	rising, err := tiny(t, "method=smoothout", "validation=128", "noise-schedule=cosine,factor=10").Tune(context.Background(), Dir(t.TempDir()), 0.05, 3, testOptions())
+	if err != nil || !(math.Abs(10*rising.Strength/tuned.Strength-1) < 0.05) {
+		t.Errorf("growing tenfold, noise begins at %v, %v; constant it is %v", rising.Strength, err, tuned.Strength)
+	}
 	for name, bad := range map[string]Config{"sgd": tiny(t), "sam": tiny(t, "method=sam"), "no validation": tiny(t, "method=smoothout", "validation=0")} {
 		if _, err := bad.Tune(context.Background(), Dir(t.TempDir()), 0.05, 1, testOptions()); !errors.Is(err, ErrConfig) {
 			t.Errorf("%s: %v, want ErrConfig", name, err)

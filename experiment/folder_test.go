@@ -85,8 +85,11 @@ func TestLoadFolder(t *testing.T) {
 				t.Fatal(err)
 			}
 			c, err := choice.Load("")
-			if err != nil || c.Data.Test != nil || choice.Data.ReadsTest() {
-				t.Fatalf("a run without test: %v, %v", c.Data.Test, err)
+			if err != nil {
+				t.Fatalf("test %s: %v", setting, err)
+			}
+			if c.Data.Test != nil || choice.Data.ReadsTest() {
+				t.Errorf("test %s: the test set is read", setting)
 			}
 			if a, b := c.Config.Data, in.Config.Data; a.TrainSHA256 != b.TrainSHA256 || a.ValidationSHA256 != b.ValidationSHA256 || a.TestSHA256 != "" {
 				t.Errorf("test %s: the training and validation samples of a choice are others: %+v, %+v", setting, a, b)
