@@ -57,7 +57,8 @@ var receiptFields = append(signatureFields(signsRecord),
 )
 
 func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *record, keys keyring) {
-	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) {
+	receipt, receiptPath := payload.Get("receipt"), path.at("receipt")
+	if !c.shape(CodePayloadShape, path, payload, recordCreatedFields) || !c.shape(CodePayloadShape, receiptPath, receipt, receiptFields) {
 		return
 	}
 	c.same(CodePayloadRecord, path.at("canonical_record"), rec.Value, payload.Get("canonical_record"))
@@ -65,14 +66,9 @@ func (c *checks) recordCreated(path place, payload canon.Value, e *event, rec *r
 	c.same(CodePayloadRecord, path.at("source_kind"), rec.kind, payload.Get("source_kind"))
 	c.same(CodePayloadRecord, path.at("source_id"), rec.id, payload.Get("source_id"))
 	c.same(CodePayloadRecord, path.at("source_version"), rec.version, payload.Get("source_version"))
-	receipt := payload.Get("receipt")
-	path = path.at("receipt")
-	if !c.shape(CodePayloadShape, path, receipt, receiptFields) {
-		return
-	}
-	c.equal(CodeReceiptDigest, path.at("canonical_sha256"), rec.sha256, receipt.Get("canonical_sha256").Text())
-	c.signedBy(path, receipt, e)
-	c.signature(path, receipt, rec.digest, keys)
+	c.equal(CodeReceiptDigest, receiptPath.at("canonical_sha256"), rec.sha256, receipt.Get("canonical_sha256").Text())
+	c.signedBy(receiptPath, receipt, e)
+	c.signature(receiptPath, receipt, rec.digest, keys)
 }
 
 var graphPayloadFields = []field{object("graph_snapshot"), anything("verdict_id")}
@@ -115,8 +111,12 @@ func (c *checks) graphSnapshot(path place, payload canon.Value, e *event, rec *r
 	if !c.shape(CodePayloadShape, path, graph, graphFields) {
 		return
 	}
+	paper := graph.Get("paper")
+	if !c.shape(CodePayloadShape, path.at("paper"), paper, paperFields) {
+		return
+	}
 	c.same(CodePayloadRecord, path.at("source"), rec.source, graph.Get("source"))
-	c.paper(path.at("paper"), graph.Get("paper"), e, rec)
+	c.paper(path.at("paper"), paper, e, rec)
 	c.snapshotDigest(path.at("claims"), graph.Get("claims"), "count", "items")
 	c.snapshotDigest(path.at("references"), graph.Get("references"), "count", "sample")
 	c.snapshotDigest(path.at("author_claims"), graph.Get("author_claims"), "count", "")
@@ -125,9 +125,6 @@ func (c *checks) graphSnapshot(path place, payload canon.Value, e *event, rec *r
 
 // paper compares what readers see of a paper with the digests in its record.
 func (c *checks) paper(path place, paper canon.Value, e *event, rec *record) {
-	if !c.shape(CodePayloadShape, path, paper, paperFields) {
-		return
-	}
 	title := paper.Get("title").Text()
 	if len(title) > maxTitle {
 		c.fail(CodeGraphTitle, path.at("title"), "the title is longer than "+strconv.Itoa(maxTitle)+" bytes")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -235,13 +236,13 @@ func TestResumeInFinalEvaluation(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "run.ckpt")
 			ctx, cancel := context.WithCancel(context.Background())
 			d := data()
-			last := false
+			var last atomic.Bool // the samples are read by other goroutines
 			change(&d, func() {
-				if last {
+				if last.Load() {
 					cancel()
 				}
 			})
-			_, err := Run(ctx, newBackend(t), net, d, r, Options{Checkpoint: path, Progress: func(p Progress) { last = p.Done != nil && p.Epoch == p.Epochs }})
+			_, err := Run(ctx, newBackend(t), net, d, r, Options{Checkpoint: path, Progress: func(p Progress) { last.Store(p.Done != nil && p.Epoch == p.Epochs) }})
 			if !errors.Is(err, ErrInterrupted) || !errors.Is(err, context.Canceled) {
 				t.Fatalf("%+v, %s: error %v: want ErrInterrupted", average, name, err)
 			}

@@ -131,6 +131,10 @@ func (s *suite) payloads() {
 		{"receipt_kind", "The receipt says what it is.", "payload_shape", opening(receipt("kind", "receipt"))},
 		{"receipt_version", "The receipt has the version 0.3.", "payload_shape", opening(receipt("receipt_version", "0.4"))},
 		{"receipt_label", "The receipt's signature is one of a record (3.1).", "payload_shape", opening(receipt("signed_message", forEvent))},
+		{"two_faults", "The shape of all of a payload is asked before what it says (9.4).", "payload_shape", opening(func(b *bundle, p obj) {
+			p["source_version"] = 1
+			p["receipt"] = with(p["receipt"].(obj), "receipt_version", "0.4")
+		})},
 		{"receipt_key", "The receipt is signed with the key of the event's signer (3.7).", "signature_signer", opening(func(b *bundle, p obj) { p["receipt"] = b.opening(bob)["receipt"] })},
 		{"receipt_signature", "The receipt's signature is checked.", "signature", opening(func(b *bundle, p obj) {
 			p["receipt"] = with(p["receipt"].(obj), "signature_b64", ada.signature(forRecord, strings.Repeat("0", 64), "2026-03-03T00:00:00Z")["signature_b64"])
