@@ -14,18 +14,16 @@ type Kind string
 
 // The kinds of attestation. Only Bitcoin's can be checked here.
 const (
-	Pending  Kind = "pending" // a calendar, at an address
-	Bitcoin  Kind = "bitcoin" // a block, at a height
-	Litecoin Kind = "litecoin"
-	Ethereum Kind = "ethereum"
-	Unknown  Kind = "unknown" // kept as it is
+	Pending Kind = "pending" // a calendar, at an address
+	Bitcoin Kind = "bitcoin" // a block, at a height
+	Unknown Kind = "unknown" // any other, kept as it is (spec 11.3)
 )
 
 // An Attestation says that somebody had a message at some time.
 type Attestation struct {
 	Kind    Kind
 	URI     string // Pending: of the calendar
-	Height  uint64 // Bitcoin, Litecoin, Ethereum: of the block
+	Height  uint64 // Bitcoin: of the block
 	tag     [8]byte
 	payload string // Unknown
 }
@@ -33,8 +31,6 @@ type Attestation struct {
 var kinds = map[[8]byte]Kind{
 	{0x83, 0xdf, 0xe3, 0x0d, 0x2e, 0xf9, 0x0c, 0x8e}: Pending,
 	{0x05, 0x88, 0x96, 0x0d, 0x73, 0xd7, 0x19, 0x01}: Bitcoin,
-	{0x06, 0x86, 0x9a, 0x0d, 0x73, 0xd7, 0x1b, 0x45}: Litecoin,
-	{0x30, 0xfe, 0x80, 0x87, 0xb5, 0xc7, 0xea, 0xd7}: Ethereum,
 }
 
 // String gives the attestation as in "bitcoin block 358391".
