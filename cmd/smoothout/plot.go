@@ -39,6 +39,9 @@ of a sweep, are looked through.
 		Example: `  smoothout plot runs/sgd runs/smoothout --out comparison.html
   smoothout plot runs/sgd/landscape-random-2d.jsonl --out plane.html --files pictures --png`,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if png && files == "" {
+				return cli.Hint(errors.New("--png goes with --files DIR"), "nothing was drawn; name a directory for the pictures")
+			}
 			sections, err := gather(args)
 			if err != nil {
 				return err
@@ -52,9 +55,6 @@ of a sweep, are looked through.
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), out)
-			if png && files == "" {
-				return errors.New("--png goes with --files DIR")
-			}
 			if files == "" {
 				return nil
 			}
@@ -84,7 +84,7 @@ func gather(args []string) ([]report.Section, error) {
 	for _, arg := range args {
 		info, err := os.Stat(arg)
 		if err != nil {
-			return nil, err
+			return nil, cli.Hint(err, "name runs of smoothout train, or files of smoothout sharpness and landscape")
 		}
 		before := len(g.runs) + len(g.sharpness) + len(g.surveys)
 		if info.IsDir() {

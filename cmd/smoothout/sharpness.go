@@ -157,6 +157,9 @@ func runSharpness(cmd *cobra.Command, dir experiment.Dir, f sharpnessFlags) erro
 		r, err := sharpness.Run(cmd.Context(), m, loss, w, sharpness.Options{Seed: f.seed, Progress: bar.update})
 		bar.finish()
 		if cmd.Context().Err() != nil {
+			if len(file.Results) == 0 {
+				return cli.Hint(errors.New("interrupted; nothing was measured to the end"), "the same command begins again")
+			}
 			return cli.Hint(fmt.Errorf("interrupted; %d results are in %s", len(file.Results), path), "the same command goes on")
 		}
 		if err != nil { // one measure that a point does not allow is no reason to drop the others
