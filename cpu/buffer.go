@@ -54,12 +54,13 @@ func checkSize(shape shapes.Shape) error {
 		if d < 0 {
 			return errors.Errorf("cpu: the shape %s has a negative dimension", shape)
 		}
-		if d > 0 && size > largestMemory/d {
-			return errors.Errorf("cpu: a tensor of shape %s is larger than %d GiB; make the batch or its other dimensions smaller", shape, largestMemory>>30)
+		if d > 0 && size > largestMemory/d { // before it overflows
+			size = largestMemory + 1
+			break
 		}
 		size *= max(d, 1)
 	}
-	if byteSize(shape) > largestMemory {
+	if size > largestMemory || byteSize(shape) > largestMemory {
 		return errors.Errorf("cpu: a tensor of shape %s is larger than %d GiB; make the batch or its other dimensions smaller", shape, largestMemory>>30)
 	}
 	return nil

@@ -8,6 +8,7 @@ package experiment
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -184,7 +185,7 @@ func Differences(a, b Config) []string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(x)) {
 		if y[k] != x[k] {
-			out = append(out, fmt.Sprintf("%s is %s, not %s", k, or(x[k], "unset"), or(y[k], "unset")))
+			out = append(out, fmt.Sprintf("%s is %s, not %s", k, cmp.Or(x[k], "unset"), cmp.Or(y[k], "unset")))
 		}
 	}
 	for _, k := range slices.Sorted(maps.Keys(y)) {
@@ -220,7 +221,7 @@ func Contrast(configs []Config) []string {
 			continue
 		}
 		for i, m := range flat {
-			value := or(strings.Trim(m[k], `"`), "unset")
+			value := cmp.Or(strings.Trim(m[k], `"`), "unset")
 			if len(value) > 24 { // a list: no name, but different from others
 				value = fmt.Sprintf("%.6x", sha256.Sum256([]byte(value)))[:6]
 			}
@@ -239,13 +240,6 @@ func flatten(path string, v any, out map[string]string) {
 	}
 	b, _ := json.Marshal(v)
 	out[path] = string(b)
-}
-
-func or(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // Inputs are what a configuration needs to be carried out.

@@ -13,6 +13,7 @@
 package nets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -121,7 +122,7 @@ func (n Net) New(o Options) (train.ModelFn, error) {
 	if o.Classes < 0 || o.Width < 0 || o.Classes > most || o.Width > most {
 		return nil, fmt.Errorf("network %s: classes %d, width %d: want 0 (the default) to %d", n.Name, o.Classes, o.Width, most)
 	}
-	return n.build(or(o.Width, n.Default.Width), or(o.Classes, n.Default.Classes)), nil
+	return n.build(cmp.Or(o.Width, n.Default.Width), cmp.Or(o.Classes, n.Default.Classes)), nil
 }
 
 // F1 is the fully connected network of Keskar et al. (2017) as the SmoothOut
@@ -248,11 +249,4 @@ func AlexNet(width, classes int, dropout float64) train.ModelFn {
 		}
 		return []*Node{dense(scope.In("output"), x, classes)}
 	}
-}
-
-func or(n, otherwise int) int {
-	if n == 0 {
-		return otherwise
-	}
-	return n
 }

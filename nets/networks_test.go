@@ -1,6 +1,7 @@
 package nets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -47,7 +48,7 @@ func TestParameters(t *testing.T) {
 		if got := parameters(store); got != c.want {
 			t.Errorf("%s %+v: %d parameters, want %d", c.name, c.options, got, c.want)
 		}
-		if want := []int{2, or(c.options.Classes, n.Default.Classes)}; !slices.Equal(out, want) {
+		if want := []int{2, cmp.Or(c.options.Classes, n.Default.Classes)}; !slices.Equal(out, want) {
 			t.Errorf("%s: output %v, want %v", c.name, out, want)
 		}
 		layers, sum := must(Describe(backend, fn, n.Input...)), 0

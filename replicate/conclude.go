@@ -27,11 +27,11 @@ func (s *session) conclude() (*Result, error) {
 	// stays.
 	_ = os.Remove(filepath.Join(dir.Path(study.WorkName), "runs"))
 	_ = os.Remove(dir.Path(study.WorkName))
-	switch _, err := os.Lstat(dir.Path("bundle.json")); {
-	case err == nil:
-		return Check(dir, nil)
-	case !errors.Is(err, fs.ErrNotExist):
+	switch signed, err := dir.Signed(); {
+	case err != nil:
 		return nil, err
+	case signed:
+		return Check(dir, nil)
 	}
 	files, runs, err := readRuns(dir, s.plan)
 	if err != nil {
@@ -72,12 +72,12 @@ func readRuns(dir study.Dir, p *study.Plan) ([]study.RunFile, []study.Run, error
 
 // landscapes are the surveys that lie beside the study, with their digests.
 func landscapes(dir study.Dir) ([]LandscapeFile, error) {
-	paths, err := filepath.Glob(dir.Path(study.LandscapeFolder + "/*.jsonl"))
+	paths, err := dir.Landscapes()
 	if err != nil {
 		return nil, err
 	}
 	var out []LandscapeFile
-	for _, path := range paths { // in the order of their names
+	for _, path := range paths {
 		name := filepath.Base(path)
 		data, err := dir.Read(study.LandscapeFolder + "/" + name)
 		if err != nil {

@@ -170,13 +170,17 @@ func (s *session) run(ctx context.Context, table *experiment.Table) error {
 	if len(pending.Rows) == 0 {
 		return nil
 	}
-	if _, err := os.Lstat(s.opts.Dir.Path("bundle.json")); err == nil {
+	signed, err := s.opts.Dir.Signed()
+	if err != nil {
+		return err
+	}
+	if signed {
 		r := pending.Rows[0]
 		return fmt.Errorf("%s: %w: %s is missing, which the signed record is about; one that is made now would be another run", s.opts.Dir, ErrCheck, study.RunName(r.Arm, r.Seed))
 	}
 	total := len(table.Rows)
 	share := float64(len(pending.Rows)) / float64(total) // of the training, not done before
-	err := pending.Run(ctx, s.sweepDir(), experiment.SweepOptions{
+	err = pending.Run(ctx, s.sweepDir(), experiment.SweepOptions{
 		Options: experiment.Options{DataDir: s.opts.DataDir, Backend: s.opts.Backend, BackendName: s.opts.BackendName},
 		Workers: s.opts.Workers,
 		After:   s.finish,

@@ -201,7 +201,7 @@ func readRecord(path string) (*record, error) {
 // landscapes draws the surveys that lie beside the study, and says which of
 // them the record names.
 func landscapes(dir study.Dir, rec *record) ([]Figure, error) {
-	paths, err := filepath.Glob(dir.Path(study.LandscapeFolder + "/*.jsonl"))
+	paths, err := dir.Landscapes()
 	if err != nil {
 		return nil, err
 	}

@@ -290,8 +290,10 @@ func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, 
 		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
 	}
 	switch {
-	case err != nil && mirror.Convicting(err):
+	case errors.Is(err, mirror.ErrFork):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "pith mirror list --json has both checkpoints: show them to others who use that mirror"}
+	case mirror.Convicting(err): // by what it sends, of which no copy is kept
+		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "ask whoever runs it; the same command goes on when its answers fit again"}
 	case err != nil:
 		return cli.Hint(err, "what was copied is stored; the same command goes on")
 	}

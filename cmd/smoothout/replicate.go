@@ -126,7 +126,10 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 		fmt.Fprintf(stderr, "smoothout: plan %s in %s: %d arms × %d seeds, %d workers, backend %s\n",
 			plan.Name, dir, len(plan.Sweep.Arms), len(plan.Seeds()), f.workers, name)
 	}
-	was := signed(dir)
+	was, err := dir.Signed()
+	if err != nil {
+		return err
+	}
 
 	bar := newProgress(stderr)
 	res, err := replicate.Run(cmd.Context(), plan, replicate.Options{
@@ -159,12 +162,6 @@ func runReplicate(cmd *cobra.Command, f replicateFlags) error {
 	}
 	printResult(cmd.OutOrStdout(), dir, res)
 	return nil
-}
-
-// signed reports whether a study has its record.
-func signed(dir study.Dir) bool {
-	_, err := os.Stat(dir.Path("bundle.json"))
-	return err == nil
 }
 
 // choosePlan finds the plan and the directory of the study.
@@ -276,6 +273,7 @@ func trustFrom(paths []string) (*pith.Trust, error) {
 
 // explain adds what to do to the errors of a replication.
 func explain(err error, dir study.Dir) error {
+	signed, _ := dir.Signed() // only to know which hint fits
 	switch {
 	case errors.Is(err, replicate.ErrOtherPaper):
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "name the bundle of the plan's paper with --bundle"}
@@ -289,7 +287,7 @@ func explain(err error, dir study.Dir) error {
 		return cli.Hint(err, "a run is taken over if it is the plan's: choose another --sweep directory, or move that run away")
 	case errors.Is(err, study.ErrIncomplete):
 		return cli.Hint(err, "another process is at it: run the same command again when it is done")
-	case errors.Is(err, study.ErrRunFile) && signed(dir):
+	case errors.Is(err, study.ErrRunFile) && signed:
 		return &cli.Error{Code: cli.ExitRejected, Err: err, Hint: "the study is signed: put back the file that the record is about; a run made now would be another one"}
 	case errors.Is(err, study.ErrRunFile):
 		return cli.Hint(err, "move that file away and run the same command again; only that run is made anew")

@@ -42,6 +42,21 @@ const WorkName = "work"
 // its page shows. The record names those that lie there when it is signed.
 const LandscapeFolder = "landscapes"
 
+// Landscapes are the paths of these files, in the order of their names.
+func (d Dir) Landscapes() ([]string, error) {
+	return filepath.Glob(d.Path(LandscapeFolder + "/*.jsonl"))
+}
+
+// Signed reports whether the study has its bundle, which is written last.
+// Whatever goes by that name counts: a signed record is never replaced.
+func (d Dir) Signed() (bool, error) {
+	_, err := os.Lstat(d.Path("bundle.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Create makes the directory ready for plan p. An existing study of the same
 // plan is left as it is, to be continued; one of another plan is refused with
 // [ErrOtherStudy], and so is a directory that holds something else.

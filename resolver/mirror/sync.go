@@ -608,7 +608,7 @@ func (s *Sync) follow(ctx context.Context, address string) {
 // errStop ends the reading of a stream that has told enough.
 var errStop = errors.New("stop")
 
-// awaitEvent returns when the mirror has an event after those before next, or
+// awaitEvent returns when the mirror has an event that was not copied yet, or
 // when it closes the stream for a reason that is none of ours.
 func (s *Sync) awaitEvent(ctx context.Context, client *Client, up *Upstream) error {
 	query := url.Values{}
