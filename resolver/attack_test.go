@@ -157,10 +157,20 @@ func TestKeyDocumentsThatExcludeEachOther(t *testing.T) {
 	service(t, func(c *resolver.Config) { c.Store = store })
 	sound(t, store)
 
-	// What an operator's new trust file contradicts is left out.
+	// What an operator's new trust file contradicts, here the name of the old key, is
+	// left out.
+	other, err := pith.ParseTrust(bytes.Replace(trusting(t, ada).JSON(), []byte(`"signer_id":"`+ada.Public().Signer.ID), []byte(`"signer_id":"not `+ada.Public().Signer.ID), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if document, err := pith.ParseTrust(documents[0]); err != nil {
+		t.Fatal(err)
+	} else if _, err := other.Merge(document); err == nil {
+		t.Fatal("the file does not contradict the document")
+	}
 	late := service(t, func(c *resolver.Config) {
 		c.Store = store
-		c.Trust = trusting(t, bob)
+		c.Trust = other
 	})
 	if err := late.LoadPolicy(t.Context()); err != nil {
 		t.Error(err)
@@ -392,13 +402,13 @@ func TestDeclaredKeysAreBounded(t *testing.T) {
 		}
 	}
 	var r *resolver.Refusal
-	if err := declare("key6", "192.0.2.1"); !errors.As(err, &r) || r.Code != resolver.CodeRateAddress || r.Retry <= 0 {
+	if err := declare("key6", "192.0.2.1"); !errors.As(err, &r) || r.Code != resolver.CodeRateAddress || r.Retry <= 0 || !strings.Contains(r.Detail, "from 192.0.2.1") {
 		t.Errorf("one too many: %v", err)
 	}
 	if err := declare("key0", "192.0.2.1"); err != nil {
 		t.Errorf("a known one: %v", err)
 	}
-	if err := declare("other", "192.0.2.2"); !errors.As(err, &r) {
+	if err := declare("other", "192.0.2.2"); !errors.As(err, &r) || !strings.Contains(r.Detail, "in all") {
 		t.Errorf("more than all may: %v", err)
 	}
 	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 5 {

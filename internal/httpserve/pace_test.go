@@ -69,6 +69,10 @@ func TestPaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	// So that there is room for the server again with every read, not once in a while.
+	if err := conn.(*net.TCPConn).SetReadBuffer(32 << 10); err != nil {
+		t.Fatal(err)
+	}
 	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	stop := make(chan struct{})
 	defer close(stop)
