@@ -64,8 +64,8 @@ const (
 	bundleVersion = "1.0"
 )
 
-// MaxEntries is the largest number of events, keys, aliases or mirror hints in
-// one bundle (spec §10). It bounds the work on a stranger's bundle to seconds.
+// MaxEntries is the largest number of events, and of keys, aliases, mirror hints
+// and timestamp proofs, in one bundle (spec §10). It bounds the work on a stranger's bundle to seconds.
 const MaxEntries = 1 << 16
 
 // What the timestamp proofs of one bundle may cost together (spec §10).

@@ -108,14 +108,14 @@ smoothout replicate.`,
 				return err
 			}
 			values := map[string]any{}
-			if proof != "" {
-				if err := fillProof(cmd, proof, values); err != nil {
-					return err
-				}
-			}
 			for _, s := range set {
 				if err := setValue(values, s); err != nil {
 					return cli.Hint(err, "write NAME=TEXT, or NAME:=JSON, each name once")
+				}
+			}
+			if proof != "" {
+				if err := fillProof(cmd, proof, values); err != nil {
+					return err
 				}
 			}
 			text, err := json.Marshal(values)
@@ -167,7 +167,8 @@ smoothout replicate.`,
 	return cmd
 }
 
-// fillProof says what a proof says about itself.
+// fillProof says what a proof says about itself, where --set said nothing else: a
+// proof about an event needs of=ID.
 func fillProof(cmd *cobra.Command, path string, values map[string]any) error {
 	file, err := read(cmd, path)
 	if err != nil {
@@ -177,7 +178,11 @@ func fillProof(cmd *cobra.Command, path string, values map[string]any) error {
 	if err != nil {
 		return badProof(path, err)
 	}
-	values["method"], values["of"], values["digest_sha256"], values["proof_b64"] = "opentimestamps", "record", hex.EncodeToString(p.Digest()), file
+	for name, value := range map[string]any{"method": "opentimestamps", "of": "record", "digest_sha256": hex.EncodeToString(p.Digest()), "proof_b64": file} {
+		if _, said := values[name]; !said {
+			values[name] = value
+		}
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -93,8 +94,9 @@ func otsVerifyCommand() *cobra.Command {
 		Long: `verify compares the Bitcoin attestations of a proof, or of all proofs in a bundle,
 with block headers that you chose: a file of raw headers (80 bytes each, from
 block 0 or --first-height on), or of lines HEIGHT MERKLEROOT [TIME]. It says on
-whose word the date rests. Exit code 0: confirmed; 1: a block has another root,
-or the digest is another; 3: nothing is confirmed yet.`,
+whose word the date rests. With --digest it judges the proofs of that digest alone.
+Exit code 0: confirmed; 1: a block has another root, or all proofs are of
+other digests; 3: nothing is confirmed yet.`,
 		Example: "  pith ots verify proof.ots --headers blocks.txt --digest 15b0…",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -106,6 +108,13 @@ or the digest is another; 3: nothing is confirmed yet.`,
 			if err != nil {
 				return err
 			}
+			if digest != "" {
+				all := stamps
+				stamps = slices.DeleteFunc(slices.Clone(all), func(s pith.Timestamp) bool { return hex.EncodeToString(s.Proof.Digest()) != digest })
+				if len(stamps) == 0 && len(all) > 0 {
+					return badProof(args[0], fmt.Errorf("about %x, not %s: %w", all[0].Proof.Digest(), digest, ots.ErrDigest))
+				}
+			}
 			var headers *ots.Headers
 			if headerFile != "" {
 				if headers, err = readHeaders(cmd, headerFile, first); err != nil {
@@ -115,9 +124,6 @@ or the digest is another; 3: nothing is confirmed yet.`,
 			var found []finding
 			confirmed, wrong := false, false
 			for _, s := range stamps {
-				if got := hex.EncodeToString(s.Proof.Digest()); digest != "" && got != digest {
-					return badProof(args[0], fmt.Errorf("about %s, not %s: %w", got, digest, ots.ErrDigest))
-				}
 				for _, f := range s.Proof.Verify(headers) {
 					confirmed = confirmed || f.Status == ots.Confirmed
 					wrong = wrong || f.Status == ots.Wrong
@@ -142,7 +148,7 @@ or the digest is another; 3: nothing is confirmed yet.`,
 	}
 	cmd.Flags().StringVar(&headerFile, "headers", "", "believe the block headers in `FILE`")
 	cmd.Flags().Uint64Var(&first, "first-height", 0, "the `HEIGHT` of the first raw header in the file")
-	cmd.Flags().StringVar(&digest, "digest", "", "ask that the proof is about this `SHA256`")
+	cmd.Flags().StringVar(&digest, "digest", "", "judge the proofs of this `SHA256` alone")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the answers as JSON")
 	return cmd
 }

@@ -8,8 +8,8 @@ import (
 	"slices"
 )
 
-// Limits on what is read and written (spec §10). All but the first two are those
-// of python-opentimestamps.
+// Limits on what is read and written (spec §10). All but the first three
+// are those of python-opentimestamps.
 const (
 	MaxSize    = 1 << 16 // bytes of a proof
 	MaxNodes   = 1 << 12 // operations and attestations of a proof
