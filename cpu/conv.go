@@ -196,7 +196,7 @@ func lowerConv(c *compiler, n *node) (step, int) {
 		return nil, 0
 	}
 	flops := 2 * g.n * g.oh * g.ow * g.co * g.kh * g.kw * (g.ci / g.groups)
-	if algorithm := winogradFor(c.backend.opts.isa, &g, c.backend.opts.winograd); algorithm >= 0 {
+	if algorithm := winogradFor(&g, c.backend.opts.winograd); algorithm >= 0 {
 		if g.gradient {
 			return newWinogradGradStep(c, n, g, algorithm)
 		}

@@ -16,11 +16,10 @@ import (
 
 // winogradFor returns the algorithm with the fewest products for a convolution among
 // the allowed ones, or -1 where the transforms are not worth it.
-func winogradFor(set *kernels.Set, g *convGeometry, allowed []int) int {
-	channels, _ := winogradPanel(set)
+func winogradFor(g *convGeometry, allowed []int) int {
 	one := [2]int{1, 1}
 	if g.kh != g.kw || g.stride != one || g.dilation != one || g.spread != one || g.groups != 1 ||
-		g.oh < 2 || g.ow < 2 || g.ci%channels != 0 || g.co%channels != 0 {
+		g.oh < 2 || g.ow < 2 || g.ci%kernels.Lanes != 0 || g.co%kernels.Lanes != 0 {
 		return -1
 	}
 	best, least := -1, 0
@@ -34,10 +33,10 @@ func winogradFor(set *kernels.Set, g *convGeometry, allowed []int) int {
 	return best
 }
 
-// winogradPanel is the number of columns of a panel, and the kernels for it. Channels
-// are a multiple of it.
-func winogradPanel(set *kernels.Set) (width int, tiles []kernels.TileFunc) {
-	if len(set.Tile32) > 0 {
+// winogradPanel is the number of columns of a panel, which divides the channels of the
+// result, and the kernels for it.
+func winogradPanel(set *kernels.Set, channels int) (width int, tiles []kernels.TileFunc) {
+	if len(set.Tile32) > 0 && channels%(2*kernels.Lanes) == 0 {
 		return 2 * kernels.Lanes, set.Tile32
 	}
 	return kernels.Lanes, set.Tile16
@@ -71,7 +70,7 @@ func newWinogradTiling(set *kernels.Set, g convGeometry, algorithm int) winograd
 	const enough = 64 // tiles, the rows of a matrix product
 	t.rows = max(1, enough/t.tw)
 	t.batch = t.rows * t.tw
-	t.width, t.tiles = winogradPanel(set)
+	t.width, t.tiles = winogradPanel(set, g.co)
 	t.room = t.ph * t.pw * g.ci
 	// Off powers of two, which would compete for the same few lines of the cache.
 	t.v, t.m = t.batch*g.ci+kernels.Lanes, t.batch*g.co+kernels.Lanes
