@@ -211,6 +211,7 @@ func lowerConv(c *compiler, n *node) (step, int) {
 // A convStep is the forward form.
 type convStep struct {
 	convGeometry
+	dealing
 	set             *kernels.Set
 	x, k, y, packed int // slots
 	width           int // columns of a panel
@@ -221,7 +222,7 @@ type convStep struct {
 }
 
 func newConvStep(c *compiler, n *node, g convGeometry) *convStep {
-	s := &convStep{convGeometry: g, set: c.backend.opts.isa,
+	s := &convStep{convGeometry: g, dealing: deal(g.n, 1), set: c.backend.opts.isa,
 		x: c.slot(n.inputs[0]), k: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
 	coGroup, ciGroup := g.co/g.groups, g.ci/g.groups
 	s.width = 2 * kernels.Lanes
@@ -269,13 +270,12 @@ func (s *convStep) part(x *frame, worker, i int) {
 	s.do(x, worker, i, i*s.imagesPerPart, min(s.n, (i+1)*s.imagesPerPart))
 }
 
-func (s *convStep) images() int { return s.n }
 func (s *convStep) byImage() (operands, results []int) {
 	return s.imagesOf(s.x), []int{s.y}
 }
-func (s *convStep) prepare(x *frame)        { x.parallel(s.groups*s.panels, &s.packing) }
-func (s *convStep) begin(*frame, int)       {}
-func (s *convStep) finish(*frame, int, int) {}
+func (s *convStep) prepare(x *frame)  { x.parallel(s.groups*s.panels, &s.packing) }
+func (s *convStep) begin(*frame, int) {}
+func (s *convStep) finish(*frame)     {}
 
 func (s *convStep) do(x *frame, worker, _, lo, hi int) {
 	for image := lo; image < hi; image++ {
@@ -336,19 +336,18 @@ func (s *convStep) image(x *frame, worker, image int) {
 // number of parts, each with sums of its own, which are added up in order.
 type convGradStep struct {
 	convGeometry
+	dealing
 	set       *kernels.Set
 	x, dy, y  int // slots
 	sums      int // slot of [parts][kh][kw][ci][columns]
 	width     int
 	columns   int // of the sums: co padded to whole panels
 	blockRows int // rows of an image that are walked for all of the window
-	parts     int
-	perPart   int // images
 	adding    convGradAdding
 }
 
 func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
-	s := &convGradStep{convGeometry: g, set: c.backend.opts.isa,
+	s := &convGradStep{convGeometry: g, dealing: deal(g.n, 1), set: c.backend.opts.isa,
 		x: c.slot(n.inputs[0]), dy: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
 	s.width = 2 * kernels.Lanes
 	if len(s.set.Tile32) == 0 || g.co <= kernels.Lanes {
@@ -359,9 +358,7 @@ func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 	const firstLevel = 40 << 10 / 4
 	x, dy := g.stride[0]*g.pw*g.ci, g.ow*s.columns
 	s.blockRows = max(1, (96+g.ow-1)/g.ow, (firstLevel-g.kh*g.dilation[0]*g.pw*g.ci)/(x+dy))
-	s.perPart = imagesPerPart(g.n)
-	s.parts = (g.n + s.perPart - 1) / s.perPart
-	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts, g.kh*g.kw*g.ci, s.columns)))
+	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts(), g.kh*g.kw*g.ci, s.columns)))
 	s.adding.convGradStep = s
 	room := g.ph * g.pw * g.ci
 	if s.columns != g.co {
@@ -372,22 +369,22 @@ func newConvGradStep(c *compiler, n *node, g convGeometry) *convGradStep {
 }
 
 func (s *convGradStep) run(x *frame) error {
-	x.parallel(s.parts, s)
-	s.finish(x, s.parts, s.perPart)
+	x.parallel(s.parts(), s)
+	s.finish(x)
 	return nil
 }
 
 func (s *convGradStep) part(x *frame, worker, i int) {
 	s.begin(x, i)
-	s.do(x, worker, i, i*s.perPart, min(s.n, (i+1)*s.perPart))
+	lo, hi := s.of(i)
+	s.do(x, worker, i, lo, hi)
 }
 
-func (s *convGradStep) images() int { return s.n }
 func (s *convGradStep) byImage() (operands, results []int) {
 	return append(s.imagesOf(s.x), s.dy), nil
 }
-func (s *convGradStep) prepare(*frame)            {}
-func (s *convGradStep) finish(x *frame, _, _ int) { x.parallel(s.kh*s.kw, &s.adding) }
+func (s *convGradStep) prepare(*frame)  {}
+func (s *convGradStep) finish(x *frame) { x.parallel(s.kh*s.kw, &s.adding) }
 
 // sumsOf is the memory of a part.
 func (s *convGradStep) sumsOf(x *frame, part int) []float32 {
@@ -459,7 +456,7 @@ func (t *convGradAdding) part(x *frame, _, i int) {
 	sums := x.f32(s.sums)
 	total := sums[i*n : (i+1)*n] // of the first part
 	add := s.set.Vec[kernels.Add]
-	for p := 1; p < s.parts; p++ {
+	for p := 1; p < s.parts(); p++ {
 		other := sums[p*size+i*n:]
 		add(&total[0], &total[0], &other[0], nil, n)
 	}

@@ -768,7 +768,9 @@ func lowerProgram(c *compiler, n *node) (step, int) {
 	}
 	c.needScratch(p.buffers * p.bufferSize())
 	s := &programStep{program: *p, set: c.backend.opts.isa}
-	s.batch = p.images(n)
+	if batch := p.images(n); batch > 0 {
+		s.batch = deal(batch, 1)
+	}
 	return s, 0
 }
 

@@ -17,8 +17,8 @@ import (
 // that have the batch first, only that image.
 type imageStep interface {
 	step
-	// images is the size of the batch.
-	images() int
+	// dealt is how many images there are, and how they are dealt to parts.
+	dealt() *dealing
 	// byImage lists the slots of operands that are read, and of results that are
 	// written, image by image. Other results are complete only after finish.
 	byImage() (operands, results []int)
@@ -28,15 +28,34 @@ type imageStep interface {
 	begin(x *frame, part int)
 	// do works on images from lo up to hi as a portion of a part.
 	do(x *frame, worker, part, lo, hi int)
-	// finish puts together what parts of so many images have left.
-	finish(x *frame, parts, perPart int)
+	// finish puts together what the parts have left.
+	finish(x *frame)
+}
+
+// A dealing gives the images of a batch to parts, which leave sums of their own. Parts
+// are fixed by shapes, so that these add up the same way whatever the workers are.
+type dealing struct{ images, perPart int }
+
+// deal makes parts of at least so many images.
+func deal(images, atLeast int) dealing {
+	return dealing{images, max((images+imageParts-1)/imageParts, min(images, atLeast))}
+}
+
+// imageParts bounds the parts of a batch, and with it the workers of use.
+const imageParts = 16
+
+func (d *dealing) dealt() *dealing { return d }
+func (d *dealing) parts() int      { return (d.images + d.perPart - 1) / d.perPart }
+
+// of returns the images of a part.
+func (d *dealing) of(part int) (lo, hi int) {
+	return part * d.perPart, min(d.images, (part+1)*d.perPart)
 }
 
 // An imageLoop runs steps image by image.
 type imageLoop struct {
+	dealing
 	steps   []imageStep
-	n       int // images
-	perPart int
 	portion int // images at a time, so that what passes between steps stays in cache
 	local   []localTensor
 }
@@ -49,15 +68,8 @@ type localTensor struct {
 	offset int // in scratch memory, bytes
 }
 
-// imageParts bounds the parts of a loop, and with it the workers of use.
-const imageParts = 16
-
 // secondLevel is the memory of tensors that a portion may touch.
 const secondLevel = 768 << 10
-
-func (l *imageLoop) parts() int { return (l.n + l.perPart - 1) / l.perPart }
-
-func imagesPerPart(n int) int { return (n + imageParts - 1) / imageParts }
 
 func (l *imageLoop) run(x *frame) error {
 	for _, s := range l.steps {
@@ -65,7 +77,7 @@ func (l *imageLoop) run(x *frame) error {
 	}
 	x.parallel(l.parts(), l)
 	for _, s := range l.steps {
-		s.finish(x, l.parts(), l.perPart)
+		s.finish(x)
 	}
 	return nil
 }
@@ -74,12 +86,12 @@ func (l *imageLoop) part(x *frame, worker, i int) {
 	for _, s := range l.steps {
 		s.begin(x, i)
 	}
-	end := min(l.n, (i+1)*l.perPart)
+	first, end := l.of(i)
 	w := &x.workers[worker]
 	for _, t := range l.local {
 		w.memory[t.slot] = x.scratch[worker][t.offset : t.offset+4*t.each*l.portion]
 	}
-	for lo := i * l.perPart; lo < end; lo += l.portion {
+	for lo := first; lo < end; lo += l.portion {
 		for _, t := range l.local {
 			w.origin[t.slot] = lo * t.each
 		}
@@ -109,12 +121,17 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 		if len(loop) < 2 || !heavy {
 			steps = append(steps, loop...)
 		} else {
-			first := loop[0].step.(imageStep)
-			l := &imageLoop{n: first.images(), perPart: imagesPerPart(first.images())}
-			l.portion = max(1, min(l.perPart, secondLevel*l.n/max(1, bytes)))
+			l := &imageLoop{}
+			for _, s := range loop {
+				d := s.step.(imageStep).dealt()
+				l.dealing = dealing{d.images, max(l.perPart, d.perPart)}
+			}
+			l.portion = max(1, min(l.perPart, secondLevel*l.images/max(1, bytes)))
 			joined := plannedStep{step: l, title: "Images"}
 			for _, s := range loop {
-				l.steps = append(l.steps, s.step.(imageStep))
+				step := s.step.(imageStep)
+				*step.dealt() = l.dealing
+				l.steps = append(l.steps, step)
 				joined.flops += s.flops
 				joined.inputs = append(joined.inputs, s.inputs...)
 				joined.outputs = append(joined.outputs, s.outputs...)
@@ -135,7 +152,7 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 						shape.DType != dtypes.Float32 {
 						continue
 					}
-					t := localTensor{slot: slot, each: shape.Size() / l.n, offset: offset}
+					t := localTensor{slot: slot, each: shape.Size() / l.images, offset: offset}
 					offset += align(4 * t.each * l.portion)
 					l.local = append(l.local, t)
 					p.local[slot] = true
@@ -156,14 +173,14 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 	}
 	for _, s := range p.steps {
 		is, ok := s.step.(imageStep)
-		if !ok || is.images() < 2 {
+		if !ok || is.dealt().images < 2 {
 			flush()
 			steps = append(steps, s)
 			continue
 		}
 		operands, results := is.byImage()
 		if len(loop) > 0 {
-			joins := is.images() == loop[0].step.(imageStep).images()
+			joins := is.dealt().images == loop[0].step.(imageStep).dealt().images
 			for _, slot := range s.inputSlots {
 				if slices.Contains(late, slot) || slices.Contains(whole, slot) && !slices.Contains(operands, slot) {
 					joins = false

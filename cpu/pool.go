@@ -85,6 +85,7 @@ const (
 // A poolStep pools images, or takes the gradient of max pooling.
 type poolStep struct {
 	window
+	dealing
 	set       *kernels.Set
 	kind      poolKind
 	x, src, y int // slots; src is x unless for the gradient
@@ -105,7 +106,7 @@ func lowerReduceWindow(c *compiler, n *node) (step, int) {
 	if !ok || x.DType != dtypes.Float32 || x.Size() == 0 || y.Size() == 0 {
 		return nil, 0
 	}
-	return &poolStep{window: p, set: c.backend.opts.isa, kind: kind, x: c.slot(n.inputs[0]), src: c.slot(n.inputs[0]), y: c.slot(n.outputs[0])}, 0
+	return &poolStep{window: p, dealing: deal(p.n, 1), set: c.backend.opts.isa, kind: kind, x: c.slot(n.inputs[0]), src: c.slot(n.inputs[0]), y: c.slot(n.outputs[0])}, 0
 }
 
 func lowerSelectAndScatter(c *compiler, n *node) (step, int) {
@@ -114,7 +115,7 @@ func lowerSelectAndScatter(c *compiler, n *node) (step, int) {
 	if !ok || x.DType != dtypes.Float32 || x.Size() == 0 || src.Size() == 0 {
 		return nil, 0
 	}
-	return &poolStep{window: p, set: c.backend.opts.isa, kind: poolMaxGrad,
+	return &poolStep{window: p, dealing: deal(p.n, 1), set: c.backend.opts.isa, kind: poolMaxGrad,
 		x: c.slot(n.inputs[0]), src: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}, 0
 }
 
@@ -125,13 +126,12 @@ func (s *poolStep) run(x *frame) error {
 
 func (s *poolStep) part(x *frame, worker, image int) { s.image(x, worker, image) }
 
-func (s *poolStep) images() int { return s.n }
 func (s *poolStep) byImage() (operands, results []int) {
 	return []int{s.x, s.src}, []int{s.y}
 }
-func (s *poolStep) prepare(*frame)          {}
-func (s *poolStep) begin(*frame, int)       {}
-func (s *poolStep) finish(*frame, int, int) {}
+func (s *poolStep) prepare(*frame)    {}
+func (s *poolStep) begin(*frame, int) {}
+func (s *poolStep) finish(*frame)     {}
 
 func (s *poolStep) do(x *frame, worker, _, lo, hi int) {
 	for image := lo; image < hi; image++ {

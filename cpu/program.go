@@ -87,7 +87,7 @@ type store struct {
 type programStep struct {
 	program
 	set   *kernels.Set
-	batch int // images, or 0 if the tensors are not seen as images
+	batch dealing // of no images if the tensors are not seen as such
 }
 
 func (p *program) parts() int { return (p.size + p.chunk - 1) / p.chunk }
@@ -123,7 +123,7 @@ func (s *programStep) part(x *frame, worker, i int) {
 	s.runRange(x, worker, i, start, min(start+s.chunk, s.size), true)
 }
 
-func (s *programStep) images() int { return s.batch }
+func (s *programStep) dealt() *dealing { return &s.batch }
 
 func (s *programStep) byImage() (operands, results []int) {
 	for _, l := range s.loads {
@@ -156,15 +156,15 @@ func (s *programStep) begin(x *frame, part int) {
 }
 
 func (s *programStep) do(x *frame, worker, part, lo, hi int) {
-	each := s.size / s.batch
-	s.runRange(x, worker, part, lo*each, hi*each, lo%imagesPerPart(s.batch) == 0)
+	each := s.size / s.batch.images
+	s.runRange(x, worker, part, lo*each, hi*each, lo%s.batch.perPart == 0)
 }
 
-func (s *programStep) finish(x *frame, _, perPart int) {
-	each := s.size / s.batch
+func (s *programStep) finish(x *frame) {
+	each := s.size / s.batch.images
 	for i := range s.reductions {
 		r := &s.reductions[i]
-		r.finish(x, (s.batch+perPart-1)/perPart, perPart*each/r.cols, s.size/r.cols)
+		r.finish(x, s.batch.parts(), s.batch.perPart*each/r.cols, s.size/r.cols)
 	}
 }
 

@@ -1,8 +1,10 @@
 package cpu_test
 
 import (
+	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -43,8 +45,11 @@ func start(t *testing.T, tr bench.Training, backend compute.Backend) func(train.
 	}
 }
 
-// The first losses of a training are those of the reference backend.
+// The first losses of a training are those of the reference backend, but that one of
+// three trainings may meet a rectifier or a maximum so close to its kink that rounding
+// decides which gradient it has.
 func TestLossesFollowReference(t *testing.T) {
+	const trainings, steps = 3, 4
 	for _, tr := range smallNets {
 		t.Run(tr.Name, func(t *testing.T) {
 			reference, err := gobackend.New("ops_sequential")
@@ -52,14 +57,21 @@ func TestLossesFollowReference(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer reference.Finalize()
-			ours, theirs := start(t, tr, newBackend(t, "")), start(t, tr, reference)
-			other := tr.Batches(4) // tensors belong to one backend
-			for i, batch := range tr.Batches(4) {
-				got, want := ours(batch), theirs(other[i])
-				// Rounding differences grow from step to step.
-				if tolerance := 2e-6 * math.Pow(6, float64(i)); !(math.Abs(got-want) <= tolerance*want) {
-					t.Errorf("step %d: loss %.7f, the reference has %.7f", i, got, want)
+			all, other := tr.Batches(trainings*steps), tr.Batches(trainings*steps) // tensors belong to one backend
+			var strayed []string
+			for first := 0; first < len(all); first += steps {
+				ours, theirs := start(t, tr, newBackend(t, "")), start(t, tr, reference)
+				for i := range steps {
+					got, want := ours(all[first+i]), theirs(other[first+i])
+					// Rounding differences grow from step to step.
+					if tolerance := 2e-6 * math.Pow(6, float64(i)); !(math.Abs(got-want) <= tolerance*want) {
+						strayed = append(strayed, fmt.Sprintf("training %d, step %d: loss %.7f, the reference has %.7f", first/steps, i, got, want))
+						break
+					}
 				}
+			}
+			if len(strayed) > 1 {
+				t.Errorf("%d of %d trainings strayed:\n%s", len(strayed), trainings, strings.Join(strayed, "\n"))
 			}
 		})
 	}

@@ -113,16 +113,19 @@ func (t *winogradTiling) each(lo, hi int, do func(from, to int)) {
 // A winogradStep is the forward form.
 type winogradStep struct {
 	winogradTiling
+	dealing
 	x, k, y, u int // slots; u: the transformed kernel, [element][panel][ci][width]
 	panels     int
+	apart      int // distance of elements of u
 	kernel     winogradKernel
 }
 
 func newWinogradStep(c *compiler, n *node, g convGeometry, algorithm int) (step, int) {
-	s := &winogradStep{winogradTiling: newWinogradTiling(c.backend.opts.isa, g, algorithm),
+	s := &winogradStep{winogradTiling: newWinogradTiling(c.backend.opts.isa, g, algorithm), dealing: deal(g.n, 1),
 		x: c.slot(n.inputs[0]), k: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
 	s.panels = g.co / s.width
-	s.u = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.elements(), s.panels, g.ci, s.width)))
+	s.apart = g.ci*g.co + kernels.Lanes // off powers of two, as v and m are
+	s.u = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.elements(), s.apart)))
 	s.kernel.winogradStep = s
 	c.needScratch(max(s.scratch(), g.kh*g.kw*g.ci*s.width))
 	return s, s.flops()
@@ -144,7 +147,7 @@ func (t *winogradKernel) part(x *frame, worker, panel int) {
 	}
 	span := &x.workers[worker].span
 	*span = kernels.Span{
-		DstRow: 4 * s.size * s.panels * size, DstCol: 4 * s.panels * size,
+		DstRow: 4 * s.size * s.apart, DstCol: 4 * s.apart,
 		SrcRow: 4 * s.kw * size, SrcCol: 4 * size, Tiles: 1, Lanes: size}
 	s.transforms[winograd.Kernel](&x.f32(s.u)[panel*size], &taps[0], span)
 }
@@ -162,13 +165,12 @@ func (s *winogradStep) part(x *frame, worker, i int) {
 	s.do(x, worker, i, i*winogradImages, min(s.n, (i+1)*winogradImages))
 }
 
-func (s *winogradStep) images() int { return s.n }
 func (s *winogradStep) byImage() (operands, results []int) {
 	return s.imagesOf(s.x), []int{s.y}
 }
-func (s *winogradStep) prepare(x *frame)        { x.parallel(s.panels, &s.kernel) }
-func (s *winogradStep) begin(*frame, int)       {}
-func (s *winogradStep) finish(*frame, int, int) {}
+func (s *winogradStep) prepare(x *frame)  { x.parallel(s.panels, &s.kernel) }
+func (s *winogradStep) begin(*frame, int) {}
+func (s *winogradStep) finish(*frame)     {}
 
 func (s *winogradStep) do(x *frame, worker, _, lo, hi int) {
 	padded, v, m, stage := s.workspace(x, worker)
@@ -185,7 +187,7 @@ func (s *winogradStep) do(x *frame, worker, _, lo, hi int) {
 		rows := (to - from) * s.tw
 		for e := range s.elements() {
 			for panel := range s.panels {
-				t.B = unsafe.Pointer(&u[(e*s.panels+panel)*s.ci*s.width])
+				t.B = unsafe.Pointer(&u[e*s.apart+panel*s.ci*s.width])
 				forTiles(rows, len(s.tiles), func(row, count int) {
 					t.A = unsafe.Pointer(&v[e*s.v+row*s.ci])
 					t.C = unsafe.Pointer(&m[e*s.m+row*s.co+panel*s.width])
@@ -218,41 +220,42 @@ func (s *winogradStep) do(x *frame, worker, _, lo, hi int) {
 // as in convGradStep.
 type winogradGradStep struct {
 	winogradTiling
-	x, dy, y       int // slots
-	sums           int // slot of [parts][element][ci][co]
-	parts, perPart int
-	adding         winogradAdding
-	back           winogradBack
+	dealing
+	x, dy, y int // slots
+	sums     int // slot of [parts][element][ci][co]
+	adding   winogradAdding
+	back     winogradBack
 }
 
 func newWinogradGradStep(c *compiler, n *node, g convGeometry, algorithm int) (step, int) {
 	s := &winogradGradStep{winogradTiling: newWinogradTiling(c.backend.opts.isa, g, algorithm),
 		x: c.slot(n.inputs[0]), dy: c.slot(n.inputs[1]), y: c.slot(n.outputs[0])}
-	s.perPart = imagesPerPart(g.n)
-	s.parts = (g.n + s.perPart - 1) / s.perPart
-	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts, s.elements(), g.ci, g.co)))
+	// The sums of a part are many times the kernel, so a part should have products
+	// enough to be worth them, and yet there should be parts enough.
+	const enough, parts = 64, 4
+	s.dealing = deal(g.n, min(enough/(s.th*s.tw), g.n/parts))
+	s.sums = c.slot(c.temporary(n, shapes.Make(dtypes.Float32, s.parts(), s.elements(), g.ci, g.co)))
 	s.adding.winogradGradStep, s.back.winogradGradStep = s, s
 	c.needScratch(s.scratch())
 	return s, s.flops()
 }
 
 func (s *winogradGradStep) run(x *frame) error {
-	x.parallel(s.parts, s)
-	s.finish(x, s.parts, s.perPart)
+	x.parallel(s.parts(), s)
+	s.finish(x)
 	return nil
 }
 
 func (s *winogradGradStep) part(x *frame, worker, i int) {
-	s.begin(x, i)
-	s.do(x, worker, i, i*s.perPart, min(s.n, (i+1)*s.perPart))
+	lo, hi := s.of(i)
+	s.do(x, worker, i, lo, hi)
 }
 
-func (s *winogradGradStep) images() int { return s.n }
 func (s *winogradGradStep) byImage() (operands, results []int) {
 	return append(s.imagesOf(s.x), s.dy), nil
 }
 func (s *winogradGradStep) prepare(*frame) {}
-func (s *winogradGradStep) finish(x *frame, _, _ int) {
+func (s *winogradGradStep) finish(x *frame) {
 	x.parallel(s.elements(), &s.adding)
 	x.parallel(s.ci, &s.back)
 }
@@ -316,7 +319,7 @@ func (t *winogradAdding) part(x *frame, _, element int) {
 	s := t.winogradGradStep
 	n := s.ci * s.co
 	total := s.sumsOf(x, 0)[element*n : (element+1)*n]
-	for p := 1; p < s.parts; p++ {
+	for p := 1; p < s.parts(); p++ {
 		s.set.Vec[kernels.Add](&total[0], &total[0], &s.sumsOf(x, p)[element*n], nil, n)
 	}
 }
