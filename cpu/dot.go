@@ -174,8 +174,15 @@ func (t *dotPacking) part(x *frame, _, i int) {
 }
 
 // packTile writes rows of A as columns: dst[k][p] = a[p*aM + k*aK] for p < rows. It may
-// write up to 7 numbers more, and read as many rows as there are.
+// write up to 15 numbers more, and read as many rows as there are.
 func packTile(set *kernels.Set, dst []float32, rows int, a []float32, depth, aM, aK, there int) {
+	if aM == 1 && there >= maxTileRows {
+		// What is written beyond a column is overwritten with what follows.
+		for k := range depth {
+			*(*[maxTileRows]float32)(dst[k*rows:]) = *(*[maxTileRows]float32)(a[k*aK:])
+		}
+		return
+	}
 	const group = 8 // rows that a kernel transposes together
 	for first := (rows - 1) / group * group; first >= 0; first -= group {
 		whole := 0

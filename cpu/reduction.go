@@ -108,68 +108,97 @@ func (r *reduction) finish(x *frame, parts, rowsPerPart, rows int) {
 		scale, offset := x.f32(r.inputs[0]), x.f32(r.inputs[1])
 		mean, variance := x.f32(r.outputs[0]), x.f32(r.outputs[1])
 		a, b := x.f32(r.outputs[2]), x.f32(r.outputs[3])
-		for j := range c {
+		for from := 0; from < c; from += columnBlock {
+			to := min(from+columnBlock, c)
+			var means, squares [columnBlock]float64
 			// Means and sums of squared distances of two sets merge exactly: Chan,
 			// Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for
 			// Computing Sample Variances" (1979).
-			var count, m, m2 float64
+			count := 0.
 			for i := range parts {
 				n := float64(min(rowsPerPart, rows-i*rowsPerPart))
+				each, share := 1/n, n/(count+n)
 				s := r.partial(x, i)
-				sum := float64(s[c+j])
-				partMean := float64(s[j]) + sum/n
-				partM2 := float64(s[2*c+j]) - sum*sum/n
-				d := partMean - m
-				m2 += partM2 + d*d*count*n/(count+n)
-				m += d * n / (count + n)
+				shift, sums, products := s[from:to], s[c+from:][:to-from], s[2*c+from:][:to-from]
+				for j, m := range means[:to-from] {
+					sum := float64(sums[j])
+					d := float64(shift[j]) + sum*each - m
+					means[j] = m + d*share
+					squares[j] += float64(products[j]) - sum*sum*each + d*d*count*share
+				}
 				count += n
 			}
-			v := max(m2/count, 0)
-			if m2 != m2 {
-				v = m2 // NaN stays
+			for k, m := range means[:to-from] {
+				j, m2 := from+k, squares[k]
+				v := max(m2/count, 0)
+				if m2 != m2 {
+					v = m2 // NaN stays
+				}
+				mean[j], variance[j] = float32(m), float32(v)
+				inverse := 1 / math.Sqrt(v+float64(r.epsilon))
+				a[j] = float32(float64(scale[j]) * inverse)
+				b[j] = float32(float64(offset[j]) - m*float64(scale[j])*inverse)
 			}
-			mean[j], variance[j] = float32(m), float32(v)
-			inverse := 1 / math.Sqrt(v+float64(r.epsilon))
-			a[j] = float32(float64(scale[j]) * inverse)
-			b[j] = float32(float64(offset[j]) - m*float64(scale[j])*inverse)
 		}
 	case opBatchNormGradStats:
 		scale, mean, variance := x.f32(r.inputs[0]), x.f32(r.inputs[1]), x.f32(r.inputs[2])
 		dscale, doffset := x.f32(r.outputs[0]), x.f32(r.outputs[1])
-		g, h, k := x.f32(r.outputs[2]), x.f32(r.outputs[3]), x.f32(r.outputs[4])
-		for j := range c {
-			var sum, product float64
+		g, h, constant := x.f32(r.outputs[2]), x.f32(r.outputs[3]), x.f32(r.outputs[4])
+		for from := 0; from < c; from += columnBlock {
+			to := min(from+columnBlock, c)
+			var sums, products [columnBlock]float64
 			for i := range parts {
 				s := r.partial(x, i)
-				sum += float64(s[j])
-				product += float64(s[c+j])
+				addTo(sums[:to-from], s[from:])
+				addTo(products[:to-from], s[c+from:])
 			}
-			// With xhat = (x-mean)*inverse:
-			// dx = scale*inverse * (dy - sum(dy)/n - xhat*sum(dy*xhat)/n).
-			inverse := 1 / math.Sqrt(float64(variance[j])+float64(r.epsilon))
-			n := float64(rows)
-			ds := product * inverse
-			slope := float64(scale[j]) * inverse
-			dscale[j], doffset[j] = float32(ds), float32(sum)
-			g[j] = float32(slope)
-			h[j] = float32(-slope * inverse * ds / n)
-			k[j] = float32(-slope*sum/n + slope*inverse*ds/n*float64(mean[j]))
+			for k, sum := range sums[:to-from] {
+				j, product := from+k, products[k]
+				// With xhat = (x-mean)*inverse:
+				// dx = scale*inverse * (dy - sum(dy)/n - xhat*sum(dy*xhat)/n).
+				inverse := 1 / math.Sqrt(float64(variance[j])+float64(r.epsilon))
+				n := float64(rows)
+				ds := product * inverse
+				slope := float64(scale[j]) * inverse
+				dscale[j], doffset[j] = float32(ds), float32(sum)
+				g[j] = float32(slope)
+				h[j] = float32(-slope * inverse * ds / n)
+				constant[j] = float32(-slope*sum/n + slope*inverse*ds/n*float64(mean[j]))
+			}
 		}
 	default:
 		out := x.f32(r.outputs[0])
-		for j := range c {
+		if c == 1 {
 			var sum float64
 			for i := range parts {
-				if c == 1 {
-					for _, v := range r.partial(x, i) {
-						sum += float64(v)
-					}
-					continue
+				for _, v := range r.partial(x, i) {
+					sum += float64(v)
 				}
-				sum += float64(r.partial(x, i)[j])
 			}
-			out[j] = float32(sum)
+			out[0] = float32(sum)
+			return
 		}
+		for from := 0; from < c; from += columnBlock {
+			to := min(from+columnBlock, c)
+			var sums [columnBlock]float64
+			for i := range parts {
+				addTo(sums[:to-from], r.partial(x, i)[from:])
+			}
+			for k, sum := range sums[:to-from] {
+				out[from+k] = float32(sum)
+			}
+		}
+	}
+}
+
+// columnBlock is how many columns finish takes at a time, so that it walks the sums of
+// a part in the order of memory.
+const columnBlock = 64
+
+func addTo(sums []float64, part []float32) {
+	part = part[:len(sums)]
+	for i, v := range part {
+		sums[i] += float64(v)
 	}
 }
 
