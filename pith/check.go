@@ -212,16 +212,13 @@ type Check struct {
 }
 
 // String gives the check in one line, as in "event_digest /events/0/content_sha256".
-func (c Check) String() string { return string(c.Code) + " " + c.Path }
+func (c Check) String() string { return strings.TrimRight(string(c.Code)+" "+c.Path, " ") }
 
 // A CheckError reports the check that stopped an operation.
 type CheckError struct{ Check Check }
 
 func (e *CheckError) Error() string {
 	s := e.Check.String()
-	if e.Check.Path == "" {
-		s = string(e.Check.Code)
-	}
 	if e.Check.Detail != "" {
 		s += ": " + e.Check.Detail
 	}

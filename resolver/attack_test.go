@@ -414,4 +414,11 @@ func TestDeclaredKeysAreBounded(t *testing.T) {
 	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 5 {
 		t.Errorf("%+v %v", c, err)
 	}
+	now = now.Add(8 * 24 * time.Hour) // nothing came of them
+	if err := declare("key7", "192.0.2.1"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 1 {
+		t.Errorf("a week later: %+v %v", c, err)
+	}
 }

@@ -71,8 +71,8 @@ func (c *Cache) PutHeld(ctx context.Context, h Held) (id int64, now Status, err 
 }
 
 // PutKey implements Store.
-func (c *Cache) PutKey(ctx context.Context, key Key) error {
-	err := c.Store.PutKey(ctx, key)
+func (c *Cache) PutKey(ctx context.Context, key Key, forget time.Time) error {
+	err := c.Store.PutKey(ctx, key, forget)
 	c.wrote(ctx, err)
 	return err
 }

@@ -122,7 +122,7 @@ func TestWriteFailure(t *testing.T) {
 			_, _, err := c.PutHeld(ctx, resolver.Held{Status: resolver.Queued})
 			return err
 		},
-		"PutKey": func(ctx context.Context) error { return c.PutKey(ctx, resolver.Key{Fingerprint: "f"}) },
+		"PutKey": func(ctx context.Context) error { return c.PutKey(ctx, resolver.Key{Fingerprint: "f"}, time.Time{}) },
 		"MoveHeld": func(ctx context.Context) error {
 			return c.MoveHeld(ctx, 1, resolver.Queued, resolver.Rejected, "", "")
 		},
@@ -173,11 +173,11 @@ func (f *failing) PutHeld(ctx context.Context, h resolver.Held) (int64, resolver
 	return f.Store.PutHeld(ctx, h)
 }
 
-func (f *failing) PutKey(ctx context.Context, k resolver.Key) error {
+func (f *failing) PutKey(ctx context.Context, k resolver.Key, forget time.Time) error {
 	if f.err != nil {
 		return f.err
 	}
-	return f.Store.PutKey(ctx, k)
+	return f.Store.PutKey(ctx, k, forget)
 }
 
 func (f *failing) MoveHeld(ctx context.Context, id int64, from, to resolver.Status, code, detail string) error {

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,9 +46,7 @@ func Fsck(ctx context.Context, s Store, report func(Problem), progress func(reco
 		if len(stored) != len(records) {
 			f.problem("records after "+after, "bundle_missing", "%d records, %d bundles", len(records), len(stored))
 		}
-		errs := make([]error, len(stored))
-		parallel(len(stored), func(i int) { errs[i] = f.record(stored[i]) })
-		if err := firstOf(errs); err != nil {
+		if err := parallel(len(stored), func(i int) error { return f.record(stored[i]) }); err != nil {
 			return err
 		}
 		after = records[len(records)-1].Suffix
@@ -55,16 +54,7 @@ func Fsck(ctx context.Context, s Store, report func(Problem), progress func(reco
 			progress(done)
 		}
 	}
-	return firstOf([]error{f.events(), f.keys(), f.held(), f.policy()})
-}
-
-func firstOf(errs []error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return cmp.Or(f.events(), f.keys(), f.held(), f.policy())
 }
 
 type fsck struct {

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -151,7 +152,7 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 		if !j.Unlimited && !s.mayDeclare(ctx, j, key.Fingerprint) {
 			return
 		}
-		if j.err = s.store.PutKey(ctx, key); j.err == nil {
+		if j.err = s.store.PutKey(ctx, key, key.DeclaredAt.Add(-keyLife)); j.err == nil {
 			j.receipt = &Receipt{Key: key.Fingerprint, At: key.DeclaredAt}
 		}
 		return
@@ -168,11 +169,12 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 	j.refusal = &Refusal{Status: Queued, Code: CodeKeyDocument, Detail: "a key document changes who is believed: it waits for a moderator"}
 }
 
-// New keys cost whoever declares them nothing, and they stay: so many per second
-// come in of one sender, and of all.
+// New keys cost whoever declares them nothing: so many per second come in of one
+// sender, and of all, and those are forgotten of which nothing comes in a week.
 const (
 	declaredBySender = 1.0 / 60
 	declaredByAll    = 1.0
+	keyLife          = 7 * 24 * time.Hour
 )
 
 // mayDeclare asks whether a sender may declare a key, which is no question for
@@ -209,6 +211,8 @@ func bytesKind(data []byte) string {
 // policyPrefix is where key documents that a moderator accepted are kept.
 const policyPrefix = "policy/key-document/"
 
+func policyKey(digest Digest) string { return policyPrefix + digest.String() }
+
 // acceptDocument makes a key document part of the policy, as the only one who
 // does so at the time. Errors: a *Refusal when it does not fit the policy.
 func (s *Service) acceptDocument(ctx context.Context, data []byte) error {
@@ -222,41 +226,46 @@ func (s *Service) acceptDocument(ctx context.Context, data []byte) error {
 	if err != nil {
 		return &Refusal{Status: Refused, Code: CodeKeyDocument, Detail: "it does not fit what is believed now: " + err.Error()}
 	}
-	digest := sha256.Sum256(data)
-	if err := s.store.SetMeta(ctx, policyPrefix+hex.EncodeToString(digest[:]), data); err != nil {
+	if err := s.store.SetMeta(ctx, policyKey(sha256.Sum256(data)), data); err != nil {
 		return err
 	}
 	return s.LoadPolicy(ctx)
 }
 
-// LoadPolicy adds to the policy the key documents that moderators accepted. A
-// service on a store that others write to calls it from time to time. What does
-// not fit, because the trust files are others now, is left out, and the log says
-// so: a mirror that does not start helps nobody.
+// LoadPolicy makes the policy anew, of the trust files and of the key documents
+// that moderators accepted and did not take back. A service on a store that others
+// write to calls it from time to time. What does not fit, because the trust files
+// are others now, is left out, and the log says so: a mirror that does not start
+// helps nobody.
 func (s *Service) LoadPolicy(ctx context.Context) error {
 	keys, err := s.store.MetaKeys(ctx, policyPrefix)
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	same := slices.Equal(keys, s.accepted)
+	s.mu.Unlock()
+	if same { // a key is the digest of its document
+		return nil
+	}
+	trust := s.files
 	for _, key := range keys {
 		data, err := s.store.Meta(ctx, key)
 		if err != nil {
 			return err
 		}
 		more, err := pith.ParseTrust(data)
-		s.mu.Lock()
 		if err == nil {
-			var trust *pith.Trust
-			if trust, err = s.trust.Merge(more); err == nil {
-				s.trust = trust
-			}
+			more, err = trust.Merge(more)
 		}
-		known := s.unfit[key]
-		s.unfit[key] = err != nil
-		s.mu.Unlock()
-		if err != nil && !known {
-			s.log.Error("an accepted key document does not fit the policy and is left out", "document", strings.TrimPrefix(key, policyPrefix), "error", err, "hint", "compare it with the trust files")
+		if err != nil {
+			s.log.Error("an accepted key document does not fit the policy and is left out", "document", strings.TrimPrefix(key, policyPrefix), "error", err, "hint", "compare it with the trust files, or take it back: reject it")
+			continue
 		}
+		trust = more
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trust, s.accepted = trust, keys
 	return nil
 }

@@ -2,6 +2,7 @@ package resolver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -53,9 +54,22 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 }
 
 // Reject keeps a submission that waits out for good, with the reason. It stays
-// in the store. Errors: ErrNotFound when it does not wait.
+// in the store. A key document that was accepted is taken back: it is part of the
+// policy no more; what came in by it stays. Errors: ErrNotFound when it is neither.
 func (s *Service) Reject(ctx context.Context, id int64, reason string) error {
 	return s.moderating(ctx, func(ctx context.Context) error {
-		return s.store.MoveHeld(ctx, id, Queued, Rejected, CodeModerated, clip(reason, 1024))
+		h, err := s.store.HeldByID(ctx, id)
+		if err != nil {
+			return err
+		}
+		from := Queued
+		if h.Status == Accepted && h.Code == CodeKeyDocument {
+			from = Accepted
+			if err := s.store.SetMeta(ctx, policyKey(h.Digest), nil); err != nil {
+				return err
+			}
+		}
+		err = s.store.MoveHeld(ctx, id, from, Rejected, CodeModerated, clip(reason, 1024))
+		return errors.Join(err, s.LoadPolicy(ctx))
 	})
 }

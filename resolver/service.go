@@ -37,10 +37,12 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	mu      sync.Mutex
-	trust   *pith.Trust
-	unfit   map[string]bool // accepted key documents that do not fit it
-	changed chan struct{}   // closed with the next commit
+	files *pith.Trust // the policy without key documents that moderators accepted
+
+	mu       sync.Mutex
+	trust    *pith.Trust
+	accepted []string      // the key documents of which it was made, by their digests
+	changed  chan struct{} // closed with the next commit
 }
 
 // A Submission is something that somebody wants to be kept: a bundle, an event,
@@ -98,7 +100,7 @@ func NewService(c Config) (*Service, error) {
 	case c.Key == nil:
 		return nil, errors.New("a resolver needs a key of its own")
 	}
-	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, trust: c.Trust, unfit: map[string]bool{}, changed: make(chan struct{})}
+	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, files: c.Trust, changed: make(chan struct{})}
 	if s.unknown == "" {
 		s.unknown = Queued
 	}
@@ -108,9 +110,10 @@ func NewService(c Config) (*Service, error) {
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
-	if s.trust == nil {
-		s.trust = pith.PinnedTrust()
+	if s.files == nil {
+		s.files = pith.PinnedTrust()
 	}
+	s.trust = s.files
 	s.limits = newLimiter(c.Limits, s.now)
 	if err := s.LoadPolicy(context.Background()); err != nil {
 		return nil, err

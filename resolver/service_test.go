@@ -221,7 +221,7 @@ func TestRefusals(t *testing.T) {
 			if !errors.As(err, &r) || r.Status != resolver.Refused {
 				t.Fatalf("got %v", err)
 			}
-			if r.Code != tt.code {
+			if r.Code != tt.code || strings.Contains(r.Detail, " :") {
 				t.Errorf("code %s, want %s: %v", r.Code, tt.code, err)
 			}
 			h, err := s.Store().HeldByID(t.Context(), r.ID)
@@ -306,6 +306,25 @@ func TestKeyDocumentsWait(t *testing.T) {
 	if again.Trust().String() != s.Trust().String() {
 		t.Error("the accepted document was forgotten")
 	}
+	// It can be taken back, which every service learns; what came by it stays.
+	if err := s.Reject(t.Context(), r.ID, "a thief made it"); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.LoadPolicy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	more, _ := correction(t, keyNamed(t, "ada", "new"), "by the new key once more")
+	for _, s := range []*resolver.Service{s, again} {
+		if s.Trust().String() != trusting(t, ada).String() {
+			t.Errorf("the policy is not what it was before: %s", s.Trust())
+		}
+		refused(t, s, more, resolver.Queued, "trust_impersonation")
+		submit(t, s, bundle)
+		refused(t, s, rotation, resolver.Refused, resolver.CodeModerated)
+	}
+	if err := s.Reject(t.Context(), r.ID, "twice"); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("taken back twice: %v", err)
+	}
 	declaration, _ := resolver.DeclareKey(bob, day)
 	forged := bytes.Replace(declaration, []byte(`"signer_id":"bob"`), []byte(`"signer_id":"eve"`), 1)
 	refused(t, s, forged, resolver.Refused, resolver.CodeKeyDocument)
@@ -374,5 +393,20 @@ func TestHTTP(t *testing.T) {
 	closed.Routes(mux)
 	if w := do("GET", "/moderation", "", nil); w.Code != 401 {
 		t.Errorf("moderation without a token is open: %d", w.Code)
+	}
+}
+
+func TestGunzipRefuses(t *testing.T) {
+	packed := resolver.Gzip([]byte(strings.Repeat("a bundle ", 100)))
+	if data, err := resolver.Gunzip(packed); err != nil || len(data) != 900 {
+		t.Fatalf("%d bytes, %v", len(data), err)
+	}
+	for name, bad := range map[string][]byte{
+		"nothing": nil, "a text": []byte("x"), "half a header": {0x1f, 0x8b, 8, 0}, "cut off": packed[:len(packed)-1],
+		"something behind it": append(bytes.Clone(packed), 'x'), "more than a document": resolver.Gzip(make([]byte, pith.MaxSize+1)),
+	} {
+		if data, err := resolver.Gunzip(bad); err == nil || data != nil {
+			t.Errorf("%s was unpacked to %d bytes", name, len(data))
+		}
 	}
 }

@@ -117,8 +117,11 @@ type Store interface {
 	// Key returns a declared key. Errors: ErrNotFound.
 	Key(ctx context.Context, fingerprint string) (Key, error)
 
-	// PutKey declares a key, unless its fingerprint is declared.
-	PutKey(ctx context.Context, key Key) error
+	// PutKey declares a key, unless a bundle brought it; one that was declared
+	// before is declared again. Keys that were declared before `forget` and of which
+	// nothing came are removed: no bundle brought them, nothing that waits for a
+	// moderator is signed by them.
+	PutKey(ctx context.Context, key Key, forget time.Time) error
 
 	// Keys returns up to limit keys in the order of their fingerprints, after
 	// one ("" from the start).
@@ -172,7 +175,7 @@ type Update struct {
 	Base   int64      // the revision that the update was made from, 0 for a new record
 	Bundle []byte     // gzip
 	Events []Event    // those that the store does not have yet; Seq is the store's
-	Keys   []Key      // to be declared unless they are
+	Keys   []Key      // of the bundle: they stay
 	Cites  []Citation // of the new events, whose Seq is the store's, and of others, with their Seq
 }
 

@@ -3,9 +3,9 @@ package resolver
 import (
 	"bytes"
 	"cmp"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,7 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	kgzip "github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/openpith/evidence/pith"
 )
@@ -115,34 +115,21 @@ func (j *job) refuse(code, format string, args ...any) {
 	j.refusal = &Refusal{Status: Refused, Code: code, Detail: fmt.Sprintf(format, args...)}
 }
 
-func firstError(jobs []*job) error {
-	for _, j := range jobs {
-		if j.err != nil {
-			return j.err
-		}
-	}
-	return nil
-}
-
-// parallel calls f with 0 to n-1 on all cores.
-func parallel(n int, f func(i int)) {
-	workers := min(n, runtime.GOMAXPROCS(0))
-	if workers <= 1 {
-		for i := range n {
-			f(i)
-		}
-		return
-	}
+// parallel calls f with 0 to n-1 on all cores and returns the error of the first
+// that has one.
+func parallel(n int, f func(i int) error) error {
+	errs := make([]error, n)
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range workers {
+	for range min(n, runtime.GOMAXPROCS(0)) {
 		group.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				f(i)
+				errs[i] = f(i)
 			}
 		})
 	}
 	group.Wait()
+	return cmp.Or(errs...)
 }
 
 // read opens a job and judges it by itself.
@@ -270,8 +257,11 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 	for rest := jobs; len(rest) > 0; {
 		open := rest[:window(rest)]
 		rest = rest[len(open):]
-		parallel(len(open), func(i int) { s.read(ctx, open[i]) })
-		if err := firstError(open); err != nil {
+		err := parallel(len(open), func(i int) error {
+			s.read(ctx, open[i])
+			return open[i].err
+		})
+		if err != nil {
 			return err
 		}
 		var touched []*record
@@ -293,11 +283,8 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 		if err := s.load(ctx, touched); err != nil {
 			return err
 		}
-		parallel(len(touched), func(i int) { touched[i].err = touched[i].unite() })
-		for _, r := range touched {
-			if r.err != nil {
-				return r.err
-			}
+		if err := parallel(len(touched), func(i int) error { return touched[i].unite() }); err != nil {
+			return err
 		}
 		if len(open) < len(jobs) { // else they stay open for the next try
 			for _, j := range open {
@@ -377,8 +364,6 @@ type record struct {
 	fresh  []Event // those that the store does not have
 	keys   []Key
 	cites  []Citation
-
-	err error
 }
 
 // fresh is the revision of a record that changed: the store gives the number.
@@ -403,6 +388,15 @@ func (r *record) unite() error {
 	r.jobs = append(r.jobs, r.open...)
 	r.open, r.bundle = nil, nil
 	return nil
+}
+
+// known are the entries that the store or the batch has.
+func (r *record) known() map[Digest]bool {
+	known := make(map[Digest]bool, len(r.events))
+	for _, e := range r.events {
+		known[e.SHA256] = true
+	}
+	return known
 }
 
 // exists reports whether the store or the batch has the record.
@@ -541,10 +535,7 @@ func declaresKey(bundle []byte, fingerprint string) (bool, error) {
 // admit asks whether what is new in a verified bundle may come in. Events that
 // are here already were let in before, whatever the policy says of them now.
 func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isBundle bool) bool {
-	known := map[Digest]bool{}
-	for _, e := range r.events {
-		known[e.SHA256] = true
-	}
+	known := r.known()
 	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
 	for i := range result.History {
@@ -640,10 +631,7 @@ func bundleDistrust(result *pith.Result) (code, detail string) {
 // become makes the record what a bundle says.
 func (r *record) become(result *pith.Result, contents *pith.Contents, united bool) error {
 	now := r.service.now().UTC().Truncate(1e9)
-	known := map[Digest]bool{}
-	for _, e := range r.events {
-		known[e.SHA256] = true
-	}
+	known := r.known()
 	declared := map[string]string{} // who says to own a key
 	rec := recordOf(result, contents, united)
 	for i := range result.History {
@@ -879,11 +867,11 @@ func clip(s string, n int) string {
 }
 
 // packers are gzip writers at rest: a new one costs more than its work.
-var packers = sync.Pool{New: func() any { return kgzip.NewWriter(nil) }}
+var packers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
 
 // Gzip compresses data as a store keeps it. The same data gives the same bytes.
 func Gzip(data []byte) []byte {
-	w := packers.Get().(*kgzip.Writer)
+	w := packers.Get().(*gzip.Writer)
 	defer packers.Put(w)
 	var out bytes.Buffer
 	out.Grow(len(data)/3 + 64)
@@ -896,14 +884,33 @@ func Gzip(data []byte) []byte {
 }
 
 // Gunzip is the inverse of Gzip. It gives no more than a document may hold.
-func Gunzip(data []byte) ([]byte, error) {
-	r, err := gzip.NewReader(bytes.NewReader(data))
+func Gunzip(packed []byte) ([]byte, error) {
+	z, _ := unpackers.Get().(*gzip.Reader)
+	if z == nil {
+		z = new(gzip.Reader)
+	}
+	defer unpackers.Put(z)
+	if err := z.Reset(bytes.NewReader(packed)); err != nil {
+		return nil, err
+	}
+	data := bytes.NewBuffer(make([]byte, 0, UnpackedSize(packed)+bytes.MinRead))
+	n, err := data.ReadFrom(io.LimitReader(z, pith.MaxSize+1))
+	if err == nil && n > pith.MaxSize {
+		err = errors.New("more than a document may hold")
+	}
 	if err != nil {
 		return nil, err
 	}
-	out, err := io.ReadAll(io.LimitReader(r, pith.MaxSize+1))
-	if err == nil && len(out) > pith.MaxSize {
-		err = errors.New("more than a document may hold")
+	return data.Bytes(), nil
+}
+
+var unpackers sync.Pool // of *gzip.Reader: a new one costs more than its work
+
+// UnpackedSize is how much Gunzip gives, as the packed data says at its end (RFC
+// 1952, ISIZE).
+func UnpackedSize(packed []byte) int64 {
+	if len(packed) < 4 {
+		return 0
 	}
-	return out, err
+	return min(int64(binary.LittleEndian.Uint32(packed[len(packed)-4:])), pith.MaxSize)
 }

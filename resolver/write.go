@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"net/netip"
 	"strconv"
@@ -163,15 +162,8 @@ func (s *Server) client(r *http.Request) netip.Addr {
 	if s.ClientIP != nil {
 		return Customer(s.ClientIP(r))
 	}
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return Customer(addr)
+	end, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return Customer(end.Addr())
 }
 
 // Customer is the address by which limits know who has an address: itself, of
@@ -377,7 +369,7 @@ func (s *Server) rejectHeld(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) moderationFailed(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, ErrNotFound) {
-		writeProblem(w, http.StatusConflict, &Refusal{Status: Refused, Code: "not_queued", Detail: "this submission is not waiting"})
+		writeProblem(w, http.StatusConflict, &Refusal{Status: Refused, Code: "not_queued", Detail: "this submission does not wait for a moderator"})
 		return
 	}
 	s.fail(w, r, err)

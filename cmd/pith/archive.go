@@ -54,7 +54,7 @@ An interrupted write goes on with the next pack.`,
 		Example: "  pith archive write /mnt/cold/pith-2026-11",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -112,7 +112,7 @@ func bundlesAfter(ctx context.Context, store resolver.Store) func(string) iter.S
 					byName[s.Record.Suffix] = s
 				}
 				for _, suffix := range suffixes {
-					data, err := mirror.Unpack(byName[suffix].Bundle, byName[suffix].Record.Size)
+					data, err := resolver.Gunzip(byName[suffix].Bundle)
 					if err != nil {
 						err = fmt.Errorf("%s: %w", suffix, err)
 					}
@@ -197,14 +197,14 @@ Afterwards pith mirror add and sync fetch from that mirror what came later.`,
 		Example: "  pith archive clone /mnt/cold/pith-2026-11 --db sqlite:pith.db",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			m, open, err := openArchive(cmd.Context(), args[0])
+			m, open, err := openArchive(cmd.Context(), args[0], mirror.Limits{})
 			if err != nil {
 				return archiveFailed(err)
 			}
 			if head != "" && head != m.Head {
 				return &cli.Error{Code: cli.ExitRejected, Err: fmt.Errorf("the head of %s is %s, not %s", args[0], m.Head, head), Hint: "take another copy of the archive"}
 			}
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -240,13 +240,14 @@ Afterwards pith mirror add and sync fetch from that mirror what came later.`,
 	return cmd
 }
 
-// openArchive reads the manifest of an archive in a directory or at a URL.
-func openArchive(ctx context.Context, where string) (*archive.Manifest, archive.Opener, error) {
+// openArchive reads the manifest of an archive in a directory, or at a URL within
+// limits.
+func openArchive(ctx context.Context, where string, limits mirror.Limits) (*archive.Manifest, archive.Opener, error) {
 	if !strings.HasPrefix(where, "http://") && !strings.HasPrefix(where, "https://") {
 		m, err := archive.Open(where)
 		return m, archive.Dir(where), err
 	}
-	client, err := mirror.NewClient(where, mirror.Limits{})
+	client, err := mirror.NewClient(where, limits)
 	if err != nil {
 		return nil, nil, err
 	}

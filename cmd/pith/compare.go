@@ -97,11 +97,7 @@ func openSide(ctx context.Context, name string) (side, error) {
 		return side{}, err
 	}
 	return side{mirror.NewSet(store), func(ctx context.Context, suffix string) ([]byte, error) {
-		r, packed, err := store.Bundle(ctx, suffix)
-		if err != nil {
-			return nil, err
-		}
-		return mirror.Unpack(packed, r.Size)
+		return mirror.Bundle(ctx, store, suffix)
 	}, func() { store.Close() }}, nil
 }
 

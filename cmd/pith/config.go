@@ -22,14 +22,15 @@ var notConfigured = []string{"help", "config", "print-config", "demo"}
 
 // configure gives every flag that the command line leaves alone a value from the
 // environment, else from the file: a JSON object whose members are called like
-// the flags. The file may be absent unless it was asked for by name.
+// the flags of pith serve. Other commands take of them what they have, too. The file
+// may be absent unless it was asked for by name.
 func configure(cmd *cobra.Command, file string, asked bool, getenv func(string) string) error {
 	values, err := readConfig(file)
 	if err != nil && (asked || !errors.Is(err, fs.ErrNotExist)) {
 		return cli.Hint(err, "the file is a JSON object such as pith serve --print-config prints")
 	}
 	var failed error
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+	serveCommand().Flags().VisitAll(func(f *pflag.Flag) {
 		value, inFile := values[f.Name]
 		delete(values, f.Name)
 		if slices.Contains(notConfigured, f.Name) {
@@ -38,7 +39,7 @@ func configure(cmd *cobra.Command, file string, asked bool, getenv func(string) 
 			}
 			return
 		}
-		if f.Changed || failed != nil {
+		if f = cmd.Flags().Lookup(f.Name); f == nil || f.Changed || failed != nil {
 			return
 		}
 		if name := envName(f.Name); name != "" && getenv(name) != "" {

@@ -50,7 +50,7 @@ not be checked.`,
 
 func (s *checking) run(cmd *cobra.Command) error {
 	ctx := cmd.Context()
-	store, err := s.open(ctx)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -72,8 +72,8 @@ func (s *checking) run(cmd *cobra.Command) error {
 	if err != nil {
 		return cli.Hint(err, "the database cannot be read; restore a backup")
 	}
-	bar, started := progress(cmd.ErrOrStderr(), nil), time.Now()
-	err = resolver.Fsck(ctx, store, report, func(records int) { bar.show(int64(records), records) })
+	bar, started := newCounter(cmd.ErrOrStderr(), "records"), time.Now()
+	err = resolver.Fsck(ctx, store, report, func(records int) { bar.show(int64(records), counts.Records) })
 	bar.close()
 	if err != nil {
 		return cli.Hint(err, "the database could not be read to its end; restore a backup")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -71,18 +72,22 @@ func TestDiskFull(t *testing.T) {
 	if h, status := d.health(t); status != 200 || h.Status != "degraded" || !strings.Contains(h.Detail, "no room left") {
 		t.Errorf("/_health: %d %+v", status, h)
 	}
-	number := numberOf(t, testBundle(t, 0, ""))
-	for _, path := range []string{"/pith/" + number[len(number)-26:] + "/bundle.json", "/pith/" + number[len(number)-26:], "/search?q=smoothout", "/log/checkpoint"} {
-		resp, err := http.Get(d.url + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if err != nil || resp.StatusCode != 200 || len(text) == 0 {
-			t.Errorf("reading %s from a full disk: %s, %v", path, resp.Status, err)
+	reads := func() {
+		t.Helper()
+		number := numberOf(t, testBundle(t, 0, ""))
+		for _, path := range []string{"/pith/" + number[len(number)-26:] + "/bundle.json", "/pith/" + number[len(number)-26:], "/search?q=smoothout", "/log/checkpoint"} {
+			resp, err := http.Get(d.url + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil || resp.StatusCode != 200 || len(text) == 0 {
+				t.Errorf("reading %s from a full disk: %s, %v", path, resp.Status, err)
+			}
 		}
 	}
+	reads()
 	lines := filepath.Join(t.TempDir(), "one.json")
 	if err := os.WriteFile(lines, testBundle(t, 6000, "ann"), 0o600); err != nil {
 		t.Fatal(err)
@@ -94,6 +99,14 @@ func TestDiskFull(t *testing.T) {
 	}
 	if _, errs, code := done(t, home, "ingest", "--db", db, "--unknown", "accepted", lines); code != 2 || !strings.Contains(errs, "no room left") {
 		t.Errorf("pith ingest into a full disk: exit code %d, %s", code, errs)
+	}
+
+	// It starts on a full disk, too, and answers.
+	stop(t, d)
+	d = startServe(t, home, "--db", db, "--unknown", "accepted", "--copy=false")
+	reads()
+	if _, status, answer := send(t.Context(), d.url, testBundle(t, 7000, "")); status != http.StatusInsufficientStorage {
+		t.Errorf("started on a full disk: %d %s", status, answer)
 	}
 
 	// With room again it goes on by itself.
@@ -124,4 +137,15 @@ func TestDiskFull(t *testing.T) {
 	}
 	defer store.Close()
 	kept(t, store, promises)
+}
+
+// stop ends a mirror as an operator does.
+func stop(t testing.TB, d *daemon) {
+	t.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.cmd.Wait(); err != nil {
+		t.Fatalf("it ends with %v", err)
+	}
 }

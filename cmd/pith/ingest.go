@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -43,10 +42,10 @@ func ingestCommand() *cobra.Command {
 		Use:   "ingest FILE...",
 		Short: "Load bundles into a mirror's database",
 		Long: `ingest verifies bundles, events and key documents on all cores and lets them into
-the database of a mirror, by the rules of a mirror with the same --trust and
---unknown, but without limits on how many; the configuration file and the
-variables of pith serve do not count. A file that ends in .json holds one of them; in every other
-file, and on standard input (-), each line holds one.
+the database of a mirror, by the rules of that mirror, but without limits on how
+many. Settings come from the command line, else from the environment and the
+configuration file, as those of pith serve. A file that ends in .json holds one of
+them; in every other file, and on standard input (-), each line holds one.
 
 What was loaded before is skipped. When ingest is interrupted, the same command
 goes on where it stopped. A mirror may serve from the database meanwhile.
@@ -84,7 +83,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	defer debug.SetGCPercent(debug.SetGCPercent(200))
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
-	store, err := s.open(ctx)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
@@ -108,7 +107,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 		in.refused = f
 	}
 	started := time.Now()
-	in.bar = progress(cmd.ErrOrStderr(), paths)
+	in.bar = newReading(cmd.ErrOrStderr(), paths)
 	err = in.files(ctx, cmd, paths)
 	in.bar.close()
 	if err == nil && s.db != "memory:" {
@@ -155,7 +154,7 @@ type ingest struct {
 	batch   int
 	again   bool
 	refused io.Writer
-	bar     *bar
+	bar     *counter
 	read    atomic.Int64
 	result  ingestResult
 }
@@ -259,7 +258,7 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 		return send()
 	}
 	n := 0
-	err = lines(f, &in.read, func(line []byte, size int) error {
+	err = eachLine(f, &in.read, func(line []byte, size int) error {
 		n++
 		b.end += int64(size)
 		if line == nil {
@@ -278,38 +277,6 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 		return fmt.Errorf("read %s: %w", path, err)
 	}
 	return send()
-}
-
-// lines calls visit with a copy of every line, nil for blank ones, and the bytes
-// that it took. Of a line that is longer than the format allows it keeps one
-// byte too many, so that the reader refuses it.
-func lines(r io.Reader, read *atomic.Int64, visit func(line []byte, size int) error) error {
-	in := bufio.NewReaderSize(r, 256<<10)
-	for {
-		var line []byte
-		size, err := 0, bufio.ErrBufferFull
-		for errors.Is(err, bufio.ErrBufferFull) {
-			var part []byte
-			part, err = in.ReadSlice('\n')
-			size += len(part)
-			line = append(line, part[:min(len(part), pith.MaxSize+2-len(line))]...)
-		}
-		read.Add(int64(size))
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		if size <= pith.MaxSize && len(strings.Trim(string(line), " \t\r\n")) == 0 {
-			line = nil
-		}
-		if size > 0 {
-			if err := visit(line, size); err != nil {
-				return err
-			}
-		}
-		if err != nil {
-			return nil
-		}
-	}
 }
 
 // settle submits again what was refused of a batch, now that everything before
@@ -412,7 +379,7 @@ func (in *ingest) account(ctx context.Context, b *batch) error {
 			return out.Err
 		}
 	}
-	in.bar.show(in.read.Load(), r.Submissions)
+	in.bar.showRead(in.read.Load(), r.Submissions)
 	if b.key == "" {
 		return nil
 	}

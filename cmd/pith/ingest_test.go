@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,7 +66,7 @@ func TestIngestKeepsTheOrder(t *testing.T) {
 			if err := json.Unmarshal([]byte(must(t, 0, dir, args...)), &r); err != nil {
 				t.Fatal(err)
 			}
-			store, err := (&home{data: dir, db: "sqlite:" + dir + "/pith.db"}).open(t.Context())
+			store, err := openStore(t.Context(), "sqlite:"+dir+"/pith.db")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -75,5 +76,58 @@ func TestIngestKeepsTheOrder(t *testing.T) {
 				t.Errorf("%+v %+v %v, want nothing refused", counts, r, err)
 			}
 		})
+	}
+}
+
+// TestSettingsOfTheMirror: whoever loads a mirror or checks it means the mirror that
+// pith serve runs, with its database and its policy.
+func TestSettingsOfTheMirror(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	key := testNodeKey(t)
+	trust := write("signers.json", pith.TrustFor(key.Public(), []string{"*"}, true).JSON())
+	bundle, _, err := pith.Append(seed.Bundle(), key, time.Now(), pith.Draft{
+		Type: pith.TypeCorrection, Target: "record", CreatedAt: time.Now(), Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x"}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := write("bundle.json", bundle)
+	db := filepath.Join(dir, "elsewhere.db")
+	settings, err := json.Marshal(map[string]any{"db": "sqlite:" + db, "trust": []string{trust}, "listen": "localhost:1", "max-connections": 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, 3, dir, "ingest", file) // it waits for a moderator
+	other := write("other.json", settings)
+	must(t, 0, dir, "ingest", "--config", other, "--db", "sqlite:"+filepath.Join(dir, "third.db"), file)
+	write("pith/serve.json", settings)
+	must(t, 0, dir, "ingest", file)
+	if out := must(t, 0, dir, "backup", filepath.Join(dir, "copy.db")); out != "" {
+		t.Error(out)
+	}
+	for _, name := range []string{db, filepath.Join(dir, "copy.db")} {
+		store, err := openStore(t.Context(), "sqlite:"+name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := store.Counts(t.Context()); err != nil || c.Records != 1 || c.Queued != 0 {
+			t.Errorf("%s holds %+v, %v", name, c, err)
+		}
+		if err := store.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, errs, code := done(t, dir, "fsck", "--config", write("bad.json", []byte(`{"lisen":"x"}`))); code != 2 || !strings.Contains(errs, `nothing is called "lisen"`) {
+		t.Errorf("a setting that is none: exit code %d, %s", code, errs)
 	}
 }

@@ -12,14 +12,10 @@ import (
 	"io"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/pith"
@@ -78,20 +74,33 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 		defer close(order)
 		n := 0
 		for _, path := range paths {
-			readErr = eachLine(cmd, path, &read, func(line []byte) (bool, error) {
+			f, err := open(cmd, path)
+			if err != nil {
+				readErr = err
+				return
+			}
+			readErr = eachLine(f, &read, func(line []byte, _ int) error {
+				if line == nil || ctx.Err() != nil {
+					return ctx.Err()
+				}
 				if n++; n <= done.lines {
-					return ctx.Err() == nil, done.check(n, line, trust, policy)
+					return done.check(n, line, trust, policy)
 				}
 				j := job{line, make(chan answer, 1)}
 				select {
 				case order <- j.answer:
 					jobs <- j
-					return true, nil
+					return nil
 				case <-ctx.Done():
-					return false, nil
+					return ctx.Err()
 				}
 			})
-			if readErr != nil || ctx.Err() != nil {
+			f.Close()
+			if errors.Is(readErr, context.Canceled) { // whoever stopped it says why
+				readErr = nil
+				return
+			}
+			if readErr != nil {
 				return
 			}
 		}
@@ -100,7 +109,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 		}
 	})
 
-	bar := progress(cmd.ErrOrStderr(), paths)
+	bar := newReading(cmd.ErrOrStderr(), paths)
 	buffered := bufio.NewWriterSize(out, 64<<10)
 	code, lines := done.code, done.lines
 	var writeErr error
@@ -113,7 +122,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 		}
 		code = worse(code, got.code)
 		lines++
-		bar.show(read.Load(), lines)
+		bar.showRead(read.Load(), lines)
 	}
 	group.Wait()
 	bar.close()
@@ -258,82 +267,36 @@ func (e *earlier) check(n int, line []byte, trust *pith.Trust, policy string) er
 	return nil
 }
 
-// eachLine calls visit with a copy of every line and counts the bytes. Of a line
-// that is longer than the format allows it keeps a byte or two too many, so that
-// the reader refuses it, and drops the rest. Blank lines are skipped.
-func eachLine(cmd *cobra.Command, path string, read *atomic.Int64, visit func([]byte) (more bool, err error)) error {
-	f, err := open(cmd, path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	in := bufio.NewReaderSize(f, 64<<10)
+// eachLine calls visit with a copy of every line, nil for blank ones, and the bytes
+// that it took, which it counts. Of a line that is longer than the format allows it
+// keeps a byte or two too many, so that the reader refuses it, and drops the rest.
+func eachLine(r io.Reader, read *atomic.Int64, visit func(line []byte, size int) error) error {
+	in := bufio.NewReaderSize(r, 256<<10)
 	for {
-		var whole []byte
-		err := bufio.ErrBufferFull
+		var line []byte
+		size, err := 0, bufio.ErrBufferFull
 		for errors.Is(err, bufio.ErrBufferFull) {
 			var part []byte
 			part, err = in.ReadSlice('\n')
-			read.Add(int64(len(part)))
-			whole = append(whole, part[:min(len(part), pith.MaxSize+2-len(whole))]...)
+			size += len(part)
+			line = append(line, part[:min(len(part), pith.MaxSize+2-len(line))]...)
 		}
+		read.Add(int64(size))
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err // which names the file
 		}
 		// Only the white space of JSON makes a line blank, and a line that was
 		// too long to keep is none: what is skipped here gets no answer.
-		if len(whole) > pith.MaxSize || len(bytes.Trim(whole, " \t\r\n")) > 0 {
-			if more, err := visit(whole); err != nil || !more {
+		if size <= pith.MaxSize && len(bytes.Trim(line, " \t\r\n")) == 0 {
+			line = nil
+		}
+		if size > 0 {
+			if err := visit(line, size); err != nil {
 				return err
 			}
 		}
 		if err != nil {
 			return nil
 		}
-	}
-}
-
-// A bar shows how far a long run has come, and the time left where the size of
-// the input is known. The zero bar shows nothing.
-type bar struct {
-	line  *progressbar.ProgressBar
-	shown time.Time
-}
-
-// progress returns a bar on w if people look at it.
-func progress(w io.Writer, paths []string) *bar {
-	f, ok := w.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) || strings.HasPrefix(os.Getenv("TERM"), "dumb") {
-		return &bar{}
-	}
-	size := int64(0)
-	for _, path := range paths {
-		info, err := os.Stat(path)
-		if err != nil || !info.Mode().IsRegular() {
-			size = -1 // a pipe: nobody knows
-			break
-		}
-		size += info.Size()
-	}
-	return &bar{line: progressbar.NewOptions64(size,
-		progressbar.OptionSetWriter(w),
-		progressbar.OptionShowBytes(true),
-		progressbar.OptionSetPredictTime(size > 0),
-		progressbar.OptionClearOnFinish(),
-	)}
-}
-
-func (b *bar) show(read int64, lines int) {
-	if b.line == nil || time.Since(b.shown) < 200*time.Millisecond {
-		return
-	}
-	b.shown = time.Now()
-	b.line.Describe(fmt.Sprintf("%d bundles", lines))
-	_ = b.line.Set64(read) // a bar that cannot be drawn stops nothing
-}
-
-func (b *bar) close() {
-	if b.line != nil {
-		_ = b.line.Clear()
 	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -50,7 +51,7 @@ also of signers that the policy does not know; they are still not trusted.`,
 		Example: "  pith mirror add https://pith.example.org",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -109,7 +110,7 @@ func mirrorRemoveCommand() *cobra.Command {
 		Example: "  pith mirror remove https://pith.example.org",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -135,7 +136,7 @@ contradicted what it signed, now or ever: --json has the checkpoints.`,
 		Example: "  pith mirror list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}
@@ -191,11 +192,7 @@ func printUpstreams(w io.Writer, ups []accused, asJSON bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, u := range ups {
-		at := "never"
-		if !u.SyncedAt.IsZero() {
-			at = u.SyncedAt.Format(time.RFC3339)
-		}
-		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Conflicts, at)
+		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Conflicts, cmp.Or(u.At(), "never"))
 		if n := u.proofs(); n > 0 {
 			fmt.Fprintf(table, "  has contradicted what it signed, %d times: --json has the checkpoints\n", n)
 		}
@@ -224,7 +221,7 @@ Exit code 1 says that a mirror contradicts what it signed: the checkpoints that
 prove it are kept, see pith mirror list --json.`,
 		Example: "  pith mirror sync",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd.Context())
+			store, err := h.open(cmd)
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -396,6 +397,53 @@ func TestCloneOverHTTP(t *testing.T) {
 		t.Errorf("where no archive is: exit code %d, %s", code, errs)
 	}
 	must(t, 2, homes[1], "serve", "--archive", homes[1]) // nor there
+}
+
+// TestLargePack: a pack may be larger than any other answer of a mirror, since the
+// manifest, which may not, says how large it is.
+func TestLargePack(t *testing.T) {
+	packs := filepath.Join(t.TempDir(), "packs")
+	home := t.TempDir()
+	lines := filepath.Join(home, "bundles.jsonl")
+	var file []byte
+	for i := range 12 {
+		file = append(append(file, bytes.TrimSpace(testBundle(t, i, ""))...), '\n')
+	}
+	if err := os.WriteFile(lines, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, 0, home, "ingest", "--unknown", "accepted", lines)
+	must(t, 0, home, "archive", "write", packs)
+	server := httptest.NewServer(http.StripPrefix("/", http.FileServer(http.Dir(packs))))
+	defer server.Close()
+	size := func(name string) int64 {
+		info, err := os.Stat(filepath.Join(packs, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	manifest := size(archive.ManifestName)
+	m, open, err := openArchive(t.Context(), server.URL, mirror.Limits{Answer: manifest})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pack := size(m.Packs[0].Name); pack <= manifest {
+		t.Fatalf("the pack has %d bytes, no more than the limit of %d", pack, manifest)
+	}
+	n := 0
+	for _, err := range m.Pack(t.Context(), open, 0) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	if n != 12 {
+		t.Errorf("%d bundles, want 12", n)
+	}
+	if _, _, err := openArchive(t.Context(), server.URL, mirror.Limits{Answer: manifest - 1}); !errors.Is(err, mirror.ErrTooLarge) {
+		t.Errorf("a manifest beyond the limit: %v", err)
+	}
 }
 
 // TestDeclareKey: a mirror takes an event of a key that was declared, and not

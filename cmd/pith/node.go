@@ -140,9 +140,8 @@ func (n *node) upstreams(ctx context.Context) []web.Upstream {
 	}
 	var list []web.Upstream
 	for _, u := range ups {
-		w := web.Upstream{URL: u.URL, Cursor: u.Next, Err: u.Trouble}
-		if !u.SyncedAt.IsZero() {
-			w.At = u.SyncedAt.Format(time.RFC3339)
+		w := web.Upstream{URL: u.URL, Cursor: u.Next, At: u.At(), Err: u.Trouble}
+		if w.At != "" {
 			// It is asked again and again whether there is more: see mirror.Sync.
 			if since := time.Since(u.SyncedAt); since > 2*mirror.AliveEvery || u.Lag() > 0 || u.Trouble != "" {
 				w.Lag = since.Round(time.Second)

@@ -102,9 +102,7 @@ func TestEvidenceStays(t *testing.T) {
 	dir := t.TempDir()
 	must(t, 0, dir, "mirror", "add", "https://up.example", "--no-log")
 	must(t, 0, dir, "mirror", "list")
-	h := &home{data: dir}
-	h.db = "sqlite:" + dir + "/pith.db"
-	store, err := h.open(t.Context())
+	store, err := openStore(t.Context(), "sqlite:"+dir+"/pith.db")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,6 @@ import (
 // serving are the settings of pith serve, one for each flag.
 type serving struct {
 	home
-	configFile  string
 	printConfig bool
 	demo        bool
 
@@ -76,7 +75,6 @@ the network show a token, see --moderator-file.`,
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&s.configFile, "config", "", "read settings from `FILE` (default pith/serve.json in your configuration directory, then /etc/pith/serve.json, if they are there)")
 	f.BoolVar(&s.printConfig, "print-config", false, "print all settings as such a file, and end")
 	f.BoolVar(&s.demo, "demo", false, "serve one real record from memory; nothing is stored")
 	s.serviceFlags(cmd)
@@ -100,11 +98,7 @@ the network show a token, see --moderator-file.`,
 
 // configure fills in what the command line leaves open and checks it.
 func (s *serving) configure(cmd *cobra.Command) error {
-	path, asked := s.configFile, s.configFile != ""
-	if !asked {
-		path = defaultConfig()
-	}
-	if err := configure(cmd, path, asked, os.Getenv); err != nil {
+	if err := s.home.configure(cmd); err != nil {
 		return err
 	}
 	if s.name == "" && len(s.autocert) > 0 {
@@ -138,18 +132,6 @@ func (s *serving) moderatorToken() (string, error) {
 // leastToken is how many characters a token has at least.
 const leastToken = 16
 
-// defaultConfig is the file that is read when none is named: the user's own, else
-// that of the system. It need not be there.
-func defaultConfig() string {
-	if dir, err := os.UserConfigDir(); err == nil {
-		own := filepath.Join(dir, "pith", "serve.json")
-		if _, err := os.Stat(own); err == nil {
-			return own
-		}
-	}
-	return "/etc/pith/serve.json"
-}
-
 // logger writes to standard error, as the settings say.
 func (s *serving) logger(cmd *cobra.Command) (*slog.Logger, error) {
 	var level slog.Level
@@ -178,11 +160,14 @@ func (s *serving) run(cmd *cobra.Command) error {
 	}
 	ctx, stop := context.WithCancel(cmd.Context())
 	defer stop()
-	store, err := s.open(ctx)
+	store, err := s.open(cmd)
 	if err != nil {
 		return err
 	}
 	defer store.Close()
+	if db, ok := store.(interface{ Alone() bool }); ok && db.Alone() {
+		log.Warn("the disk is full: the mirror answers readers, and takes what is sent when there is room again; until the next start no other command can open the database", "db", shown(s.db))
+	}
 	config, err := s.config(cmd, store, log)
 	if err != nil {
 		return err
@@ -276,11 +261,7 @@ func (n *node) health(ctx context.Context) (mirror.Health, error) {
 	}
 	ups, err := mirror.Upstreams(ctx, n.store)
 	for _, u := range ups {
-		at := ""
-		if !u.SyncedAt.IsZero() {
-			at = u.SyncedAt.Format(time.RFC3339)
-		}
-		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: at, Error: u.Trouble})
+		h.Upstreams = append(h.Upstreams, mirror.UpstreamHealth{URL: u.URL, Cursor: u.Next, Head: u.Head, Lag: u.Lag(), At: u.At(), Error: u.Trouble})
 		found, err := mirror.EvidenceAgainst(ctx, n.store, u.URL)
 		if err != nil {
 			return h, err

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 // A home is where a mirror keeps its things, and what it lets in: the flags that
 // all commands share which write to one.
 type home struct {
+	configFile    string
 	db, data, key string
 	trust         []string
 	unknown       string
@@ -29,6 +29,7 @@ type home struct {
 
 // storeFlags are those of commands that only read.
 func (h *home) storeFlags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&h.configFile, "config", "", "read settings from `FILE` (default pith/serve.json in your configuration directory, then /etc/pith/serve.json, if they are there)")
 	cmd.Flags().StringVar(&h.db, "db", "", "the `DATABASE`: sqlite:FILE, postgres://USER@HOST/NAME or memory: (default sqlite:pith.db in the data directory)")
 	cmd.Flags().StringVar(&h.data, "data", "", "keep database, log, key and certificates in `DIR` (default $PITH_DATA, then pith in your directory for data)")
 }
@@ -41,8 +42,33 @@ func (h *home) serviceFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&h.unknown, "unknown", "queued", "`WHAT` becomes of valid events by signers that no trust file names: queued, accepted or refused")
 }
 
-// open opens the database.
-func (h *home) open(ctx context.Context) (resolver.Store, error) {
+// configure fills in what the command line leaves open: every command that has to do
+// with a mirror reads the settings of pith serve, so that all mean the same mirror.
+func (h *home) configure(cmd *cobra.Command) error {
+	path, asked := h.configFile, h.configFile != ""
+	if !asked {
+		path = defaultConfig()
+	}
+	return configure(cmd, path, asked, os.Getenv)
+}
+
+// defaultConfig is the file that is read when none is named: the user's own, else
+// that of the system. It need not be there.
+func defaultConfig() string {
+	if dir, err := os.UserConfigDir(); err == nil {
+		own := filepath.Join(dir, "pith", "serve.json")
+		if _, err := os.Stat(own); err == nil {
+			return own
+		}
+	}
+	return "/etc/pith/serve.json"
+}
+
+// open opens the database of the mirror that the settings name.
+func (h *home) open(cmd *cobra.Command) (resolver.Store, error) {
+	if err := h.configure(cmd); err != nil {
+		return nil, err
+	}
 	if h.data == "" {
 		var err error
 		if h.data, err = dataDir(); err != nil {
@@ -55,7 +81,7 @@ func (h *home) open(ctx context.Context) (resolver.Store, error) {
 		}
 		h.db = "sqlite:" + filepath.Join(h.data, "pith.db")
 	}
-	return openStore(ctx, h.db)
+	return openStore(cmd.Context(), h.db)
 }
 
 // dataDir is where mirrors keep their things by default.

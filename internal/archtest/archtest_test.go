@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"resolver/storetest":       {may: []string{"resolver", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":         {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
-		may:  []string{"resolver", "resolver/compare", "pith", "internal/httpserve", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
+		may:  []string{"resolver", "resolver/compare", "resolver/tlog", "pith", "internal/httpserve", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},
 		free: []string{"SQL", "GoMLX", "compute", "cobra"},
 	},
 	"resolver/archive": {may: []string{"pith", "internal/atomicfile", "github.com/klauspost/compress/zstd"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},

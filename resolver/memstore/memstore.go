@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/openpith/evidence/resolver"
 )
@@ -28,6 +29,7 @@ type Store struct {
 	byDigest map[resolver.Digest]string
 	cites    map[work][]resolver.Citation
 	keys     map[string]resolver.Key
+	used     map[string]bool // keys that a bundle brought
 	held     []resolver.Held // by id, from 1
 	byHeld   map[resolver.Digest]int64
 	holds    map[resolver.Status]int64 // how many
@@ -49,7 +51,7 @@ func New() *Store {
 	return &Store{
 		records: map[string]*entry{}, byRecord: map[string][]int64{}, byID: map[string][]int64{},
 		byAlias: map[resolver.Alias][]string{}, byDigest: map[resolver.Digest]string{}, cites: map[work][]resolver.Citation{},
-		keys: map[string]resolver.Key{}, byHeld: map[resolver.Digest]int64{}, holds: map[resolver.Status]int64{}, meta: map[string][]byte{}, locks: map[string]chan struct{}{},
+		keys: map[string]resolver.Key{}, used: map[string]bool{}, byHeld: map[resolver.Digest]int64{}, holds: map[resolver.Status]int64{}, meta: map[string][]byte{}, locks: map[string]chan struct{}{},
 	}
 }
 
@@ -146,6 +148,7 @@ func (s *Store) put(u resolver.Update) {
 		if _, ok := s.keys[k.Fingerprint]; !ok {
 			s.keys[k.Fingerprint] = k
 		}
+		s.used[k.Fingerprint] = true
 	}
 }
 
@@ -380,11 +383,20 @@ func (s *Store) Key(_ context.Context, fingerprint string) (resolver.Key, error)
 }
 
 // PutKey implements resolver.Store.
-func (s *Store) PutKey(_ context.Context, key resolver.Key) error {
+func (s *Store) PutKey(_ context.Context, key resolver.Key, forget time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.keys[key.Fingerprint]; !ok {
+	maps.DeleteFunc(s.keys, func(fingerprint string, k resolver.Key) bool {
+		return !s.used[fingerprint] && k.DeclaredAt.Before(forget) &&
+			!slices.ContainsFunc(s.held, func(h resolver.Held) bool { return h.Status == resolver.Queued && h.Signer == fingerprint })
+	})
+	old, known := s.keys[key.Fingerprint]
+	switch {
+	case !known:
 		s.keys[key.Fingerprint] = key
+	case !s.used[key.Fingerprint]:
+		old.DeclaredAt = key.DeclaredAt
+		s.keys[key.Fingerprint] = old
 	}
 	return nil
 }

@@ -14,12 +14,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api/layout"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/bench/pith/plain"
@@ -96,6 +98,11 @@ func (l *lab) handler() http.Handler {
 	mux := http.NewServeMux()
 	l.mirror.Routes(mux)
 	mux.HandleFunc("GET /log/checkpoint", func(w http.ResponseWriter, r *http.Request) { w.Write(l.checkpoint()) })
+	mux.HandleFunc("GET /log/tile/0/000", func(w http.ResponseWriter, r *http.Request) { l.tile(w, r, layout.TileWidth) })
+	mux.HandleFunc("GET /log/tile/0/000.p/{width}", func(w http.ResponseWriter, r *http.Request) {
+		width, _ := strconv.Atoi(r.PathValue("width"))
+		l.tile(w, r, width)
+	})
 	mux.HandleFunc("GET /pith/{suffix}/bundle.json", func(w http.ResponseWriter, r *http.Request) {
 		data, err := l.Bundle(r.Context(), r.PathValue("suffix"))
 		if err != nil {
@@ -114,6 +121,19 @@ func (l *lab) checkpoint() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.sign(l.events[:l.size()])
+}
+
+// tile gives the first tile of a log that fits into one.
+func (l *lab) tile(w http.ResponseWriter, r *http.Request, width int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if width > len(l.events) {
+		http.NotFound(w, r)
+		return
+	}
+	for _, e := range l.events[:width] {
+		w.Write(rfc6962.DefaultHasher.HashLeaf(leaf(e)))
+	}
 }
 
 func (l *lab) size() int {

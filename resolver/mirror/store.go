@@ -1,18 +1,16 @@
 package mirror
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
@@ -46,46 +44,28 @@ func (s *storeSource) Head(ctx context.Context) (int64, error) {
 }
 
 func (s *storeSource) Bundle(ctx context.Context, suffix string) ([]byte, error) {
-	return bundleOf(ctx, s.store, suffix)
+	return Bundle(ctx, s.store, suffix)
 }
 
-// bundleOf unpacks the bundle of a record.
-func bundleOf(ctx context.Context, store resolver.Store, suffix string) ([]byte, error) {
-	r, packed, err := store.Bundle(ctx, suffix)
+// Bundle reads the bundle of a record from a store. Errors: resolver.ErrNotFound.
+func Bundle(ctx context.Context, store resolver.Store, suffix string) ([]byte, error) {
+	_, packed, err := store.Bundle(ctx, suffix)
 	if err != nil {
 		return nil, err
 	}
-	return Unpack(packed, r.Size)
-}
-
-// Unpack returns the bundle that a store keeps in packed form.
-func Unpack(packed []byte, size int) ([]byte, error) {
-	z, _ := unpackers.Get().(*gzip.Reader)
-	if z == nil {
-		z = new(gzip.Reader)
-	}
-	defer unpackers.Put(z)
-	if err := z.Reset(bytes.NewReader(packed)); err != nil {
-		return nil, fmt.Errorf("a bundle in the store is damaged: %w", err)
-	}
-	data := make([]byte, size)
-	if _, err := io.ReadFull(z, data); err != nil {
-		return nil, fmt.Errorf("a bundle in the store is damaged: %w", err)
-	}
-	if n, err := z.Read(make([]byte, 1)); n != 0 || err != io.EOF {
-		return nil, fmt.Errorf("a bundle in the store is damaged: it is not %d bytes long (%v)", size, err)
+	data, err := resolver.Gunzip(packed)
+	if err != nil {
+		return nil, fmt.Errorf("the bundle of %s in the store is damaged: %w", suffix, err)
 	}
 	return data, nil
 }
-
-var unpackers sync.Pool // of *gzip.Reader
 
 // Object finds an event by the digest of its content, which names it, or a
 // bundle that is served now.
 func (s *storeSource) Object(ctx context.Context, digest compare.Digest) ([]byte, error) {
 	suffix, err := s.store.ByDigest(ctx, resolver.Digest(digest))
 	if err == nil {
-		data, err := bundleOf(ctx, s.store, suffix)
+		data, err := Bundle(ctx, s.store, suffix)
 		return data, notFound(err)
 	}
 	if !errors.Is(err, resolver.ErrNotFound) {
@@ -96,7 +76,7 @@ func (s *storeSource) Object(ctx context.Context, digest compare.Digest) ([]byte
 	if err != nil {
 		return nil, notFound(err)
 	}
-	bundle, err := bundleOf(ctx, s.store, e.Suffix)
+	bundle, err := Bundle(ctx, s.store, e.Suffix)
 	if err != nil {
 		return nil, notFound(err)
 	}
@@ -276,7 +256,7 @@ func (t *storeTarget) equivocations(ctx context.Context, bundle []byte, number s
 	if !r.United { // it is served as it came, verified
 		return equivocations(bundle)
 	}
-	united, err := bundleOf(ctx, t.known.Store(), r.Suffix)
+	united, err := Bundle(ctx, t.known.Store(), r.Suffix)
 	if err != nil {
 		return 0, err
 	}
@@ -449,6 +429,14 @@ func Upstreams(ctx context.Context, store resolver.Store) ([]Upstream, error) {
 		list = append(list, u)
 	}
 	return list, nil
+}
+
+// At is when the mirror last answered all questions well, "" for never.
+func (u Upstream) At() string {
+	if u.SyncedAt.IsZero() {
+		return ""
+	}
+	return u.SyncedAt.Format(time.RFC3339)
 }
 
 // Lag is how many events the mirror had that were not here when it was last

@@ -118,7 +118,7 @@ func TestRealMirrors(t *testing.T) {
 	for _, suffix := range []string{suffixOf(pith.Verify(real, nil).PithNumber), suffixOf(pith.Verify(another(t, 2), nil).PithNumber)} {
 		var states [2][]byte
 		for i, m := range []*mirrorNode{a, b} {
-			bundle, err := bundleOf(context.Background(), m.store, suffix)
+			bundle, err := Bundle(context.Background(), m.store, suffix)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -429,13 +429,5 @@ func TestEquivocationHidesNowhere(t *testing.T) {
 	a.submit(t, united)
 	if up := b.copyFrom(t, a, true); up.Conflicts != 1 {
 		t.Errorf("%d conflicts counted, want 1", up.Conflicts)
-	}
-}
-
-func TestUnpackRefuses(t *testing.T) {
-	for _, bad := range [][]byte{nil, []byte("x"), {0x1f, 0x8b, 8, 0}} {
-		if _, err := Unpack(bad, 10); err == nil {
-			t.Errorf("%q was unpacked", bad)
-		}
 	}
 }

@@ -19,20 +19,20 @@ import (
 	"sync"
 	"time"
 
-	logformat "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api/layout"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/compare"
+	"github.com/openpith/evidence/resolver/tlog"
 )
 
-// ErrStale reports a checkpoint with fewer events than were seen before. It may be
-// an old one that a cache or somebody on the way shows again, which contradicts
-// nothing, or a log that was cut off, which has to contradict itself as soon as it
-// grows. Nothing is taken until it fits.
+// ErrStale reports a checkpoint with fewer events than the one before, of the same
+// log: an old one that a cache or somebody on the way shows again, which
+// contradicts nothing. Nothing is taken until it fits.
 var ErrStale = errors.New("the mirror shows an older state of its log than before")
 
 // ErrRemoved reports a mirror that the operator removed while it was copied.
@@ -204,15 +204,15 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 	if cp != nil {
 		// Only what is signed is copied: what comes after the checkpoint is covered by
 		// the next one in a moment.
-		if err := s.contradicts(ctx, up, cp); err != nil {
+		if err := s.continues(ctx, client, up, cp); err != nil {
 			return err
 		}
-		if int64(cp.Size) < up.Next {
-			return fmt.Errorf("%w: %d events were seen, this checkpoint has %d:\n%s", ErrStale, up.Next, cp.Size, cp.text)
+		if cp.Size < up.Next { // what is seen of a copy that was interrupted
+			up.Next, up.Hashes = up.Proven, up.Base
 		}
 		skim := up.Records == 0
-		for up.Next < int64(cp.Size) {
-			if skim, err = s.page(ctx, client, up, int64(cp.Size)-up.Next, skim); err != nil {
+		for up.Next < cp.Size {
+			if skim, err = s.page(ctx, client, up, cp.Size-up.Next, skim); err != nil {
 				return err
 			}
 		}
@@ -229,35 +229,64 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 	}
 }
 
-// contradicts compares a checkpoint with the one before, where they are of one
-// size.
-func (s *Sync) contradicts(ctx context.Context, up *Upstream, cp *checkpoint) error {
-	if up.Checkpoint == "" || up.LogKey == "" {
+// continues asks whether a checkpoint can be of the log of the one before. Of one
+// size they have one root. Of a smaller one the mirror has to prove that it is a
+// beginning: an old checkpoint that is shown again is, one of a log that was cut off
+// and written anew is not. Of a larger one the events tell, when they are here.
+func (s *Sync) continues(ctx context.Context, client *Client, up *Upstream, cp *tlog.Checkpoint) error {
+	if up.Checkpoint == "" {
 		return nil
 	}
-	verifier, err := note.NewVerifier(up.LogKey)
-	if err != nil {
-		return fmt.Errorf("log key %.100q: %w", up.LogKey, err)
-	}
-	before, _, _, err := logformat.ParseCheckpoint([]byte(up.Checkpoint), verifier.Name(), verifier)
-	if err != nil {
-		return fmt.Errorf("the checkpoint that is stored about %s: %w", up.URL, err)
-	}
-	if before.Size != cp.Size || bytes.Equal(before.Hash, cp.Hash) {
+	before, err := tlog.ParseCheckpoint([]byte(up.Checkpoint), up.LogKey)
+	switch {
+	case err != nil:
+		return fmt.Errorf("what is stored about %s: %w", up.URL, err)
+	case cp.Size > before.Size, cp.Size == before.Size && cp.Root == before.Root:
 		return nil
+	case cp.Size == before.Size:
+		return s.convict(ctx, up, cp, true, fmt.Errorf("%w: two logs of %d events, now:\n%s\nbefore it said:\n%s", ErrFork, cp.Size, cp.Text, up.Checkpoint))
 	}
-	return s.convict(ctx, up, cp, true, fmt.Errorf("%w: two logs of %d events, now:\n%s\nbefore it said:\n%s", ErrFork, cp.Size, cp.text, up.Checkpoint))
+	gone := false // a tile that the log has to have
+	err = tlog.VerifyConsistency(ctx, cp, before, func(ctx context.Context, level, index uint64, width uint8) ([]byte, error) {
+		tile, err := client.tile(ctx, level, index, width)
+		gone = gone || isNotFound(err)
+		return tile, err
+	})
+	switch {
+	case gone || errors.Is(err, tlog.ErrHistory):
+		return s.convict(ctx, up, cp, false, fmt.Errorf("%w: it had %d events and does not show that the %d that it has now are the first of them (%v), now:\n%s\nbefore it said:\n%s",
+			ErrFork, before.Size, cp.Size, err, cp.Text, up.Checkpoint))
+	case err != nil:
+		return fmt.Errorf("%w, with %d events after %d, and does not tell whether they are of one log: %w", ErrStale, cp.Size, before.Size, err)
+	}
+	return fmt.Errorf("%w: it had %d events, this checkpoint has the first %d of them:\n%s", ErrStale, before.Size, cp.Size, cp.Text)
+}
+
+// tile reads a tile of the mirror's log (c2sp.org/tlog-tiles): the part of it that a
+// log of some size has, or the whole that it has become.
+func (c *Client) tile(ctx context.Context, level, index uint64, width uint8) ([]byte, error) {
+	const most = layout.TileWidth * 32
+	data, err := c.getBytes(ctx, "/log/"+layout.TilePath(level, index, width), nil, "application/octet-stream", most)
+	if width > 0 && isNotFound(err) {
+		return c.getBytes(ctx, "/log/"+layout.TilePath(level, index, 0), nil, "application/octet-stream", most)
+	}
+	return data, err
+}
+
+func isNotFound(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Status == http.StatusNotFound
 }
 
 // convict keeps the evidence for an error and returns it.
-func (s *Sync) convict(ctx context.Context, up *Upstream, cp *checkpoint, proof bool, err error) error {
+func (s *Sync) convict(ctx context.Context, up *Upstream, cp *tlog.Checkpoint, proof bool, err error) error {
 	return errors.Join(err, s.Target.Convict(ctx, Evidence{
-		URL: up.URL, At: time.Now().UTC().Truncate(time.Second), Proof: proof, Before: up.Checkpoint, Now: cp.text,
+		URL: up.URL, At: time.Now().UTC().Truncate(time.Second), Proof: proof, Before: up.Checkpoint, Now: string(cp.Text),
 	}))
 }
 
 // hold compares the log with the leaves that were seen.
-func (s *Sync) hold(ctx context.Context, up *Upstream, cp *checkpoint) error {
+func (s *Sync) hold(ctx context.Context, up *Upstream, cp *tlog.Checkpoint) error {
 	r, err := up.leaves()
 	if err != nil {
 		return err
@@ -269,13 +298,13 @@ func (s *Sync) hold(ctx context.Context, up *Upstream, cp *checkpoint) error {
 	if r.End() == 0 {
 		root = rfc6962.DefaultHasher.EmptyRoot()
 	}
-	if !bytes.Equal(root, cp.Hash) {
+	if !bytes.Equal(root, cp.Root[:]) {
 		// Back to what was proven: if it was somebody on the way who changed a page, the
 		// next attempt succeeds; if it is the mirror, it fails again.
 		up.Next, up.Hashes = up.Proven, up.Base
-		return s.convict(ctx, up, cp, false, fmt.Errorf("%w: the %d events that it gave have the root %x, its checkpoint says:\n%s\nbefore it said:\n%s", ErrFork, r.End(), root, cp.text, up.Checkpoint))
+		return s.convict(ctx, up, cp, false, fmt.Errorf("%w: the %d events that it gave have the root %x, its checkpoint says:\n%s\nbefore it said:\n%s", ErrFork, r.End(), root, cp.Text, up.Checkpoint))
 	}
-	up.Checkpoint, up.Proven, up.Base = cp.text, up.Next, up.Hashes
+	up.Checkpoint, up.Proven, up.Base = string(cp.Text), up.Next, up.Hashes
 	return nil
 }
 
@@ -503,33 +532,26 @@ func (p *page) end(ctx context.Context) error {
 	return p.submit(ctx)
 }
 
-// A checkpoint is one that was signed by the right key.
-type checkpoint struct {
-	*logformat.Checkpoint
-	text string
-}
-
 // checkpoint asks for the newest one. It is nil when no key is pinned.
-func (c *Client) checkpoint(ctx context.Context, key string) (*checkpoint, error) {
+func (c *Client) checkpoint(ctx context.Context, key string) (*tlog.Checkpoint, error) {
 	if key == "" {
 		return nil, nil
 	}
-	verifier, err := note.NewVerifier(key)
-	if err != nil {
+	if _, err := note.NewVerifier(key); err != nil { // no fault of the mirror
 		return nil, fmt.Errorf("log key %.100q: %w", key, err)
 	}
 	text, err := c.getBytes(ctx, "/log/checkpoint", nil, "text/plain", 64<<10)
 	if err != nil {
 		return nil, err
 	}
-	cp, _, _, err := logformat.ParseCheckpoint(text, verifier.Name(), verifier)
+	cp, err := tlog.ParseCheckpoint(text, key)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrUnsigned, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnsigned, err)
 	}
 	if cp.Size > compare.MaxRecords<<8 {
 		return nil, fmt.Errorf("%w: a log of %d events", ErrProtocol, cp.Size)
 	}
-	return &checkpoint{cp, string(text)}, nil
+	return cp, nil
 }
 
 // Convicting reports whether an error is a mirror's doing, against what it
@@ -630,8 +652,7 @@ func (s *Sync) awaitEvent(ctx context.Context, client *Client, up *Upstream) err
 		up.SyncedAt = kept.UTC().Truncate(time.Second)
 		return s.Target.SaveUpstream(ctx, *up)
 	})
-	var status *StatusError
-	if errors.Is(err, errStop) || errors.As(err, &status) && status.Status == http.StatusNotFound {
+	if errors.Is(err, errStop) || isNotFound(err) {
 		return nil
 	}
 	return err

@@ -361,6 +361,15 @@ func TestRewrittenHistory(t *testing.T) {
 			a.events = a.events[:len(a.events)-1]
 			a.give(another(t, 7))
 		}, false},
+		{"cut off", func(a *lab) { a.events = a.events[:4] }, false},
+		{"cut off and written anew", func(a *lab) {
+			a.events = a.events[:4]
+			a.events[3].SHA256[0] ^= 1
+		}, false},
+		{"shorter and written anew, the old tiles kept", func(a *lab) {
+			a.events[1].SHA256[0] ^= 1
+			a.logged = 4
+		}, false},
 		{"the same size, another event", func(a *lab) { a.events[3].ID += "x" }, true},
 		{"order changed", func(a *lab) { a.events[0], a.events[2] = a.events[2], a.events[0] }, true},
 	}
@@ -391,7 +400,7 @@ func TestRewrittenHistory(t *testing.T) {
 				t.Error("what was right before is not kept")
 			}
 			// It shows the first history again: the contradiction stays.
-			a.events = honest
+			a.events, a.logged = honest, -1
 			if err := b.sync().Once(context.Background(), address); err != nil {
 				t.Error(err)
 			}
@@ -425,6 +434,30 @@ func TestOldCheckpointConvictsNobody(t *testing.T) {
 		t.Error(err)
 	}
 	sameState(t, a, b)
+}
+
+// TestInterruptedThenShorter: of a copy that was interrupted nothing is proven yet,
+// so a checkpoint of less than was seen is no older one.
+func TestInterruptedThenShorter(t *testing.T) {
+	a, b := newLab(t, "alpha"), newLab(t, "beta")
+	for i := range 9 {
+		a.give(another(t, i))
+	}
+	address := b.knows(a)
+	b.failAt = 5
+	if err := b.sync().Once(context.Background(), address); !errors.Is(err, errDead) {
+		t.Fatal(err)
+	}
+	a.logged = 10
+	if up, _ := b.Upstream(context.Background(), address); up.Next <= 10 || up.Proven != 0 {
+		t.Fatalf("it was interrupted at event %d, of which %d are proven", up.Next, up.Proven)
+	}
+	if err := b.sync().Once(context.Background(), address); err != nil {
+		t.Fatal(err)
+	}
+	if up, _ := b.Upstream(context.Background(), address); up.Next != 10 || up.Proven != 10 {
+		t.Errorf("%d events are proven, %d copied, want 10", up.Proven, up.Next)
+	}
 }
 
 // TestOnlyWhatIsSignedIsCopied: events that the checkpoint does not cover yet

@@ -38,6 +38,7 @@ func commit(ctx context.Context, tx pgx.Tx, c *resolver.Counts, updates []resolv
 		events    = newColumns("event", 10)
 		citations = newColumns("citation", 6)
 		keys      = newColumns("key", 4)
+		used      []string // fingerprints of the keys
 		seen      = map[string]bool{}
 	)
 	for i := range updates {
@@ -89,6 +90,7 @@ func commit(ctx context.Context, tx pgx.Tx, c *resolver.Counts, updates []resolv
 			citations.add(x.Seq, old.id, pack(x.Kind), pack(x.ID), pack(x.EventID), pack(x.Relation))
 		}
 		for _, k := range u.Keys {
+			used = append(used, k.Fingerprint)
 			keys.add(k.Fingerprint, pack(k.SignerID), notNil(k.Entry), k.DeclaredAt)
 		}
 	}
@@ -102,6 +104,9 @@ func commit(ctx context.Context, tx pgx.Tx, c *resolver.Counts, updates []resolv
 	aliases.queue(b, ``)
 	events.queue(b, ``)
 	citations.queue(b, ``)
+	if len(used) > 0 {
+		b.Queue(`UPDATE key SET used = true WHERE fingerprint = ANY($1) AND NOT used`, used)
+	}
 	var fresh int64
 	if q := keys.queue(b, `ON CONFLICT DO NOTHING`); q != nil {
 		q.Exec(func(tag pgconn.CommandTag) error { fresh = tag.RowsAffected(); return nil })

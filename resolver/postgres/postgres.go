@@ -22,6 +22,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -445,9 +446,17 @@ func (s *Store) Key(ctx context.Context, fingerprint string) (resolver.Key, erro
 }
 
 // PutKey implements resolver.Store.
-func (s *Store) PutKey(ctx context.Context, k resolver.Key) error {
+func (s *Store) PutKey(ctx context.Context, k resolver.Key, forget time.Time) error {
 	return s.write(ctx, func(tx pgx.Tx, c *resolver.Counts) error {
-		tag, err := tx.Exec(ctx, `INSERT INTO key VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`, k.Fingerprint, pack(k.SignerID), k.Entry, k.DeclaredAt)
+		tag, err := tx.Exec(ctx, `DELETE FROM key WHERE NOT used AND declared_at < $1 AND fingerprint NOT IN (SELECT signer FROM held WHERE status = 'queued')`, forget)
+		if err != nil {
+			return err
+		}
+		c.Keys -= tag.RowsAffected()
+		if _, err := tx.Exec(ctx, `UPDATE key SET declared_at = $1 WHERE fingerprint = $2 AND NOT used`, k.DeclaredAt, k.Fingerprint); err != nil {
+			return err
+		}
+		tag, err = tx.Exec(ctx, `INSERT INTO key VALUES ($1, $2, $3, $4, false) ON CONFLICT DO NOTHING`, k.Fingerprint, pack(k.SignerID), k.Entry, k.DeclaredAt)
 		c.Keys += tag.RowsAffected()
 		return err
 	})

@@ -79,6 +79,12 @@ CREATE TABLE counter (
 );
 INSERT INTO counter VALUES (true, 0, 0, 0, 0, 0, 0);
 `,
+	// 2: keys that were declared and of which nothing came are forgotten in time.
+	// Of those that are there nobody knows: they stay.
+	`
+ALTER TABLE key ADD COLUMN used boolean NOT NULL DEFAULT true; -- a bundle brought it
+CREATE INDEX key_unused ON key (declared_at) WHERE NOT used;
+`,
 }
 
 // migrate brings a schema of a database to the newest version, in one

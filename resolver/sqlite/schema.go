@@ -126,5 +126,11 @@ INSERT INTO search(rowid, title, authors, categories, abstract)
 	SELECT id, pith_words(title), pith_words(authors), pith_words((SELECT group_concat(value, ' ') FROM json_each(categories))), pith_words(abstract)
 	FROM record WHERE instr(categories, '\');
 `,
+		// 5: keys that were declared and of which nothing came are forgotten in time.
+		// Of those that are there nobody knows: they stay.
+		`
+ALTER TABLE key ADD COLUMN used INTEGER NOT NULL DEFAULT 1; -- a bundle brought it
+CREATE INDEX key_unused ON key(declared_at) WHERE used = 0;
+`,
 	},
 }

@@ -29,6 +29,7 @@ import (
 // A Store is a resolver.Store in one file.
 type Store struct {
 	path    string
+	vfs     string
 	readers *sqlitex.Pool
 
 	writing chan struct{} // holds the right to use writer
@@ -46,8 +47,25 @@ type Store struct {
 var _ resolver.Store = (*Store)(nil)
 
 // Open opens the database at path, makes it if need be, and brings it to the
-// newest schema. Several processes may open one file.
+// newest schema. Several processes may open one file, except where the disk is full,
+// see Alone.
 func Open(ctx context.Context, path string) (*Store, error) {
+	s, err := openBy(ctx, path, "")
+	if errors.Is(err, resolver.ErrFull) {
+		if alone, failed := openBy(ctx, path, "unix-excl"); failed == nil {
+			return alone, nil
+		}
+	}
+	return s, err
+}
+
+// Alone reports whether no other process can open the database before this store is
+// closed: when it was opened the disk had no room for the index of the write-ahead
+// log, which processes share as a file, so it is in memory.
+func (s *Store) Alone() bool { return s.vfs != "" }
+
+// openBy is Open by one of SQLite's ways to the disk, "" for the usual one.
+func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 	// Senders' addresses and what moderators have not let in are nobody else's
 	// business. The files beside the database get its mode.
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -60,11 +78,15 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
+	uri := "file:" + (&url.URL{Path: filepath.Clean(path)}).EscapedPath()
+	if vfs != "" {
+		uri += "?vfs=" + vfs
+	}
 	s := &Store{
-		path: path, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
+		path: path, vfs: vfs, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
 		committed: make(chan struct{}, 1), closing: make(chan struct{}), moved: make(chan struct{}),
 	}
-	if s.writer, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+	if s.writer, err = sqlite.OpenConn(uri, sqlite.OpenURI, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
 	if err = prepare(s.writer); err == nil {
@@ -79,13 +101,13 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		)
 	}
 	if err == nil {
-		if s.mover, err = sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenWAL); err == nil {
+		if s.mover, err = sqlite.OpenConn(uri, sqlite.OpenURI, sqlite.OpenReadWrite, sqlite.OpenWAL); err == nil {
 			err = prepare(s.mover)
 		}
 	}
 	if err == nil {
-		s.readers, err = sqlitex.NewPool(path, sqlitex.PoolOptions{
-			Flags: sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
+		s.readers, err = sqlitex.NewPool(uri, sqlitex.PoolOptions{
+			Flags: sqlite.OpenURI | sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
 		})
 	}
 	if err != nil {
@@ -347,6 +369,7 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 		return nil, err
 	}
 	out := make([]resolver.Committed, len(updates))
+	keys := map[string]bool{} // most records share theirs
 	for i := range updates {
 		u := &updates[i]
 		count.Revision++
@@ -380,7 +403,14 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 			}
 		}
 		for _, k := range u.Keys {
-			if err := putKey(conn, k, &count); err != nil {
+			if keys[k.Fingerprint] {
+				continue
+			}
+			keys[k.Fingerprint] = true
+			if err := run(conn, `UPDATE key SET used = 1 WHERE fingerprint = ? AND used = 0`, nil, k.Fingerprint); err != nil {
+				return nil, err
+			}
+			if err := putKey(conn, k, true, &count); err != nil {
 				return nil, err
 			}
 		}
@@ -655,11 +685,20 @@ func (s *Store) Key(ctx context.Context, fingerprint string) (k resolver.Key, er
 }
 
 // PutKey implements resolver.Store.
-func (s *Store) PutKey(ctx context.Context, key resolver.Key) error {
+func (s *Store) PutKey(ctx context.Context, key resolver.Key, forget time.Time) error {
 	return s.write(ctx, func(conn *sqlite.Conn) error {
 		count, err := counts(conn)
+		if err != nil {
+			return err
+		}
+		err = run(conn, `DELETE FROM key WHERE used = 0 AND declared_at < ? AND fingerprint NOT IN (SELECT signer FROM held WHERE status = 'queued')`, nil, forget)
+		if err != nil {
+			return err
+		}
+		count.Keys -= int64(conn.Changes())
+		err = run(conn, `UPDATE key SET declared_at = ? WHERE fingerprint = ? AND used = 0`, nil, key.DeclaredAt, key.Fingerprint)
 		if err == nil {
-			err = putKey(conn, key, &count)
+			err = putKey(conn, key, false, &count)
 		}
 		if err != nil {
 			return err
@@ -668,8 +707,9 @@ func (s *Store) PutKey(ctx context.Context, key resolver.Key) error {
 	})
 }
 
-func putKey(conn *sqlite.Conn, k resolver.Key, count *resolver.Counts) error {
-	err := run(conn, `INSERT OR IGNORE INTO key VALUES (?, ?, ?, ?)`, nil, k.Fingerprint, k.SignerID, k.Entry, k.DeclaredAt)
+// putKey adds a key, unless it is there.
+func putKey(conn *sqlite.Conn, k resolver.Key, used bool, count *resolver.Counts) error {
+	err := run(conn, `INSERT OR IGNORE INTO key (fingerprint, signer_id, entry, declared_at, used) VALUES (?, ?, ?, ?, ?)`, nil, k.Fingerprint, k.SignerID, k.Entry, k.DeclaredAt, used)
 	if err != nil {
 		return fmt.Errorf("key %s: %w", k.Fingerprint, err)
 	}

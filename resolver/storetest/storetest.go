@@ -360,10 +360,14 @@ func testKeys(t *testing.T, s resolver.Store) {
 	ctx := t.Context()
 	b := resolver.Key{Fingerprint: "bb", SignerID: "bob", Entry: []byte(`{"b":1}`), DeclaredAt: second}
 	a := resolver.Key{Fingerprint: "aa", SignerID: "", Entry: []byte(`{}`), DeclaredAt: second}
-	for _, k := range []resolver.Key{b, a, {Fingerprint: "bb", SignerID: "eve", Entry: []byte("x"), DeclaredAt: second}} {
-		if err := s.PutKey(ctx, k); err != nil {
+	put := func(k resolver.Key, forget time.Time) {
+		t.Helper()
+		if err := s.PutKey(ctx, k, forget); err != nil {
 			t.Fatal(err)
 		}
+	}
+	for _, k := range []resolver.Key{b, a, {Fingerprint: "bb", SignerID: "eve", Entry: []byte("x"), DeclaredAt: second}} {
+		put(k, second)
 	}
 	got, err := s.Key(ctx, "bb")
 	same(t, "key", []any{got, err}, []any{b, nil})
@@ -373,6 +377,33 @@ func testKeys(t *testing.T, s resolver.Store) {
 		t.Errorf("no key: %v", err)
 	}
 	if c, err := s.Counts(ctx); err != nil || c.Keys != 2 {
+		t.Errorf("counts %+v %v", c, err)
+	}
+
+	// Of five old keys one was declared again, one waits for a moderator, two have
+	// come in a bundle; nothing came of the fifth.
+	for _, name := range []string{"cc", "dd", "ee"} {
+		put(resolver.Key{Fingerprint: name, SignerID: name, Entry: []byte(`{}`), DeclaredAt: second}, second)
+	}
+	later := resolver.Key{Fingerprint: "aa", Entry: []byte(`{}`), DeclaredAt: second.Add(time.Hour)}
+	put(later, second) // declared again
+	if _, _, err := s.PutHeld(ctx, resolver.Held{Status: resolver.Queued, Signer: "cc", Data: []byte("x"), ReceivedAt: second}); err != nil {
+		t.Fatal(err)
+	}
+	u, v := update(1, 0), update(2, 0)
+	u.Keys = []resolver.Key{{Fingerprint: "dd", SignerID: "dora", Entry: []byte(`{}`), DeclaredAt: second}, later}
+	v.Keys = u.Keys
+	commit(t, s, u, v)
+	put(resolver.Key{Fingerprint: "ff", SignerID: "f", Entry: []byte(`{}`), DeclaredAt: second.Add(2 * time.Hour)}, second.Add(time.Second))
+	put(resolver.Key{Fingerprint: "dd", SignerID: "d", Entry: []byte(`{}`), DeclaredAt: second.Add(2 * time.Hour)}, second) // a bundle has it: nothing changes
+	keys, err = s.Keys(ctx, "", 10)
+	var left []string
+	for _, k := range keys {
+		left = append(left, k.Fingerprint+" "+k.SignerID+" "+k.DeclaredAt.Format("15:04"))
+	}
+	at := func(d time.Duration) string { return second.Add(d).Format("15:04") }
+	same(t, "keys of which something came, and new ones", []any{left, err}, []any{[]string{"aa  " + at(time.Hour), "cc cc " + at(0), "dd dd " + at(0), "ff f " + at(2*time.Hour)}, nil})
+	if c, err := s.Counts(ctx); err != nil || c.Keys != 4 {
 		t.Errorf("counts %+v %v", c, err)
 	}
 }

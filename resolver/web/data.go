@@ -2,17 +2,14 @@ package web
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/export"
@@ -68,24 +65,15 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 // unpack gives the bundle that was stored. A store that holds something else is
 // damaged, and what is damaged is not passed on.
 func unpack(suffix string, tag resolver.Digest, packed []byte) ([]byte, error) {
-	z := unzippers.Get().(*gzip.Reader)
-	defer unzippers.Put(z)
-	body := bytes.NewBuffer(make([]byte, 0, 6*len(packed)))
-	err := z.Reset(bytes.NewReader(packed))
-	if err == nil {
-		_, err = io.Copy(body, io.LimitReader(z, pith.MaxSize+1))
-	}
+	body, err := resolver.Gunzip(packed)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", errRejected, suffix, err)
 	}
-	if sha256.Sum256(body.Bytes()) != tag {
+	if sha256.Sum256(body) != tag {
 		return nil, fmt.Errorf("%w: %s: the bytes do not have the digest they were stored under", errRejected, suffix)
 	}
-	return body.Bytes(), nil
+	return body, nil
 }
-
-// unzippers are readers at rest: a new one costs more than its work.
-var unzippers = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
 // missing turns the store's answer for a record that is not there into ours.
 func (s *Site) missing(err error, suffix string) error {
@@ -155,21 +143,46 @@ func (s *Site) recentEvents(ctx context.Context, before int64, limit int) ([]rec
 	if err != nil {
 		return nil, err
 	}
-	titles := map[string]string{}
+	titles, replaced := map[string]string{}, map[string]bool{}
 	var list []recentEvent
 	for _, e := range events {
 		title, known := titles[e.Suffix]
 		if !known {
 			rec, err := s.store.Record(ctx, e.Suffix)
+			if err == nil {
+				err = s.superseded(ctx, e.Suffix, replaced)
+			}
 			if err != nil {
 				return nil, err
 			}
 			title = hitOf(rec).Title
 			titles[e.Suffix] = title
 		}
-		list = append(list, recentEvent{e.Suffix, title, eventLabel(e.Type), e.SignerID, e.Seq, e.ReceivedAt, pith.Code(e.Invalid)})
+		list = append(list, recentEvent{e.Suffix, title, eventLabel(e.Type), e.SignerID, e.Seq, e.ReceivedAt, pith.Code(e.Invalid), replaced[e.ID]})
 	}
 	return list, nil
+}
+
+// superseded adds the events of a record that were replaced since. Most records
+// have none, which is seen without verifying them.
+func (s *Site) superseded(ctx context.Context, suffix string, replaced map[string]bool) error {
+	tag, packed, err := s.quick.Packed(ctx, suffix)
+	if err != nil {
+		return err
+	}
+	bundle, err := unpack(suffix, tag, packed)
+	if err == nil && bytes.Contains(bundle, []byte(`"supersedes":["`)) {
+		var v *recordView
+		if v, err = s.verified(ctx, suffix); err == nil {
+			for _, st := range v.result.History {
+				replaced[st.EventID] = replaced[st.EventID] || st.Superseded
+			}
+		}
+	}
+	if errors.Is(err, errRejected) { // its own page says so; the list is about others, too
+		return nil
+	}
+	return err
 }
 
 // surroundings adds what other records say: where this work speaks about others,

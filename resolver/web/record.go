@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -350,7 +349,7 @@ func (s *Site) verify(ctx context.Context, suffix string, key viewKey, trust *pi
 	if err != nil {
 		return nil, s.missing(err, suffix)
 	}
-	weight := min(int64(viewWeight)*unpackedSize(packed), makingBytes)
+	weight := min(int64(viewWeight)*resolver.UnpackedSize(packed), makingBytes)
 	if err := s.memory.Acquire(ctx, weight); err != nil {
 		return nil, err
 	}
@@ -366,15 +365,6 @@ func (s *Site) verify(ctx context.Context, suffix string, key viewKey, trust *pi
 	key.bundle = tag // it may be newer by now
 	s.views.Put(key, v, int64(viewWeight*len(bundle)), nil)
 	return v, nil
-}
-
-// unpackedSize is what gzip says at its end (RFC 1952, ISIZE), of what this
-// mirror has packed itself.
-func unpackedSize(packed []byte) int64 {
-	if len(packed) < 4 {
-		return 0
-	}
-	return min(int64(binary.LittleEndian.Uint32(packed[len(packed)-4:])), pith.MaxSize)
 }
 
 // policyDigest names a policy by what it says.

@@ -26,6 +26,7 @@ type recentEvent struct {
 	Seq                          int64
 	At                           time.Time // when this mirror accepted it
 	Invalid                      pith.Code
+	Superseded                   bool // by now
 }
 
 // Bounds on what a search may ask for.
