@@ -101,8 +101,22 @@ func TestDiskFull(t *testing.T) {
 		t.Errorf("pith ingest into a full disk: exit code %d, %s", code, errs)
 	}
 
-	// It starts on a full disk, too, and answers.
+	// It starts on a disk that is full to the last byte, too, and answers, also where
+	// it ended before the disk was full: then there is no index of the write-ahead log.
 	stop(t, d)
+	if err := os.Remove(filepath.Join(home, "pith.db-shm")); err != nil {
+		t.Fatal(err)
+	}
+	filler, err := os.Create(filepath.Join(home, "filler"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := filler.Write(make([]byte, 64<<20)); err == nil {
+		t.Fatalf("%d bytes fit on a full disk", n)
+	}
+	if err := filler.Close(); err != nil {
+		t.Fatal(err)
+	}
 	d = startServe(t, home, "--db", db, "--unknown", "accepted", "--copy=false")
 	reads()
 	if _, status, answer := send(t.Context(), d.url, testBundle(t, 7000, "")); status != http.StatusInsufficientStorage {
