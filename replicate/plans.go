@@ -146,7 +146,7 @@ func reference(name, title, recipe string, settings map[string]any, arms ...[]st
 		sharpness.Ascent{},
 		sharpness.Ascent{Adaptive: true},
 		sharpness.Eigenvalues{N: 1, Iterations: 30, Tolerance: 1e-2},
-		sharpness.Trace{Draws: 10},
+		sharpness.Trace{},
 	)}
 	return p
 }

@@ -44,17 +44,13 @@ func (m Ascent) measure(ctx context.Context, p *point) (*Result, error) {
 	if err := positive("rho", m.Rho); err != nil {
 		return nil, err
 	}
-	parts := p.Parts()
 	p.plan(2)
 	grad := make([]float32, len(p.w))
-	detail := AscentDetail{M: float64(p.Examples()) / float64(parts)}
-	value := 0.0
-	for i := range parts {
-		part := p.Part(i)
-		share := float64(part.Examples()) / float64(p.Examples())
-		at, err := part.Gradient(ctx, p.w, grad)
+	detail := AscentDetail{M: float64(p.Examples()) / float64(p.Parts())}
+	value, standardError, err := p.overParts(func(part *point) (float64, error) {
+		at, err := part.gradient(ctx, p.w, grad)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
 		if m.Adaptive {
 			// T²g/‖Tg‖: scale by |w|, take the norm, scale again.
@@ -70,19 +66,14 @@ func (m Ascent) measure(ctx context.Context, p *point) (*Result, error) {
 		}
 		up := at
 		if size > 0 { // at a stationary point there is no way up
-			if up, err = part.Loss(ctx, plus(p.w, m.Rho/size, grad)); err != nil {
-				return nil, err
+			if up, err = part.loss(ctx, plus(p.w, m.Rho/size, grad)); err != nil {
+				return 0, err
 			}
 		}
-		rise := up.Loss - at.Loss
-		value += share * rise
-		detail.Rises = append(detail.Rises, rise)
-		p.cost.Gradients += share
-		p.cost.Losses += share
-		p.tell()
-	}
-	_, se := mean(detail.Rises)
-	return &Result{Settings: m, Value: value, StandardError: se, Detail: detail}, nil
+		detail.Rises = append(detail.Rises, up-at)
+		return up - at, nil
+	})
+	return &Result{Settings: m, Value: value, StandardError: standardError, Detail: detail}, err
 }
 
 func abs(x float32) float32 { return float32(math.Abs(float64(x))) }
@@ -111,7 +102,7 @@ func (m EpsilonFlatness) measure(ctx context.Context, p *point) (*Result, error)
 	if err := positive("epsilon", m.Epsilon); err != nil {
 		return nil, err
 	}
-	p.plan(1 + typicalCrossing)
+	p.plan(3 + typicalCrossing)
 	grad := make([]float32, len(p.w))
 	if _, err := p.gradient(ctx, p.w, grad); err != nil {
 		return nil, err
@@ -127,5 +118,42 @@ func (m EpsilonFlatness) measure(ctx context.Context, p *point) (*Result, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Result{Settings: m, Value: 1 / distance, Detail: EpsilonFlatnessDetail{distance, size}}, nil
+	r := &Result{Settings: m, Value: 1 / distance, Detail: EpsilonFlatnessDetail{distance, size}}
+	r.StandardError, err = m.overExamples(ctx, p, grad, distance)
+	return r, err
+}
+
+// overExamples is the standard error of 1/distance over the choice of examples. A
+// part of the data with a little more weight moves the rise at the distance, by
+// its own rise and by how its gradient turns the way up; the slope there says
+// how much further or nearer the way then ends.
+func (m EpsilonFlatness) overExamples(ctx context.Context, p *point, grad []float32, distance float64) (float64, error) {
+	size := norm(grad)
+	top := plus(p.w, distance/size, grad)
+	there, here := make([]float32, len(grad)), make([]float32, len(grad))
+	var tops []float64 // losses of the parts
+	sum := make([]float32, len(grad))
+	if _, _, err := p.overParts(func(part *point) (float64, error) {
+		l, err := part.gradient(ctx, top, there)
+		tops = append(tops, l)
+		share := float32(part.Examples()) / float32(p.Examples())
+		for i, g := range there {
+			sum[i] += share * g
+		}
+		return 0, err
+	}); err != nil {
+		return 0, err
+	}
+	slope := dot(sum, grad) / size
+	if !(slope > 0) {
+		return 0, nil // past a ridge: to first order nothing can be said
+	}
+	across := plus(sum, -slope/size, grad)
+	i := -1
+	_, standardError, err := p.overParts(func(part *point) (float64, error) {
+		l, err := part.gradient(ctx, p.w, here)
+		i++
+		return tops[i] - l + distance/size*dot(across, here), err
+	})
+	return standardError / (slope * distance * distance), err
 }

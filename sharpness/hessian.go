@@ -28,6 +28,22 @@ const (
 	Differences Products = "differences"
 )
 
+// UsedProducts says how a result multiplied with the Hessian; "" of measures that do
+// not.
+func UsedProducts(r *Result) Products {
+	switch d := r.Detail.(type) {
+	case EigenvaluesDetail:
+		return d.Products
+	case TraceDetail:
+		return d.Products
+	case FisherRaoDetail:
+		return d.Products
+	case DensityDetail:
+		return d.Products
+	}
+	return ""
+}
+
 // differenceStep is the length of h·v relative to the weights: far enough that
 // float32 gradients differ by more than their rounding, near enough that the
 // third derivative hardly matters.
@@ -110,6 +126,7 @@ func (h *hessian) times(ctx context.Context, v, hv []float32) error {
 // A krylov is what Lanczos finds from one starting vector: the tridiagonal
 // matrix that the Hessian is on the space of v, Hv, H²v…
 type krylov struct {
+	basis         [][]float32
 	diagonal, off []float64 // off[i] couples i and i+1
 	rest          float64   // what couples the last to the next, 0 if the space is closed
 }
@@ -118,19 +135,18 @@ type krylov struct {
 // length 1. Vectors are orthogonalised twice against all before them, since in
 // float32 they would soon repeat. stop is asked after each step.
 func (h *hessian) lanczos(ctx context.Context, v []float32, steps int, stop func(*krylov) bool) (*krylov, error) {
-	k := &krylov{}
 	scale(v, 1/norm(v))
-	basis := [][]float32{v}
+	k := &krylov{basis: [][]float32{v}}
 	largest := 0.0
 	for {
 		next := make([]float32, len(v))
-		if err := h.times(ctx, basis[len(basis)-1], next); err != nil {
+		if err := h.times(ctx, k.basis[len(k.basis)-1], next); err != nil {
 			return nil, err
 		}
 		largest = max(largest, norm(next))
-		k.diagonal = append(k.diagonal, dot(next, basis[len(basis)-1]))
+		k.diagonal = append(k.diagonal, dot(next, k.basis[len(k.basis)-1]))
 		for range 2 {
-			for _, b := range basis {
+			for _, b := range k.basis {
 				overlap := dot(next, b)
 				for i := range next {
 					next[i] -= float32(overlap * float64(b[i]))
@@ -149,7 +165,7 @@ func (h *hessian) lanczos(ctx context.Context, v []float32, steps int, stop func
 		}
 		k.off = append(k.off, k.rest)
 		scale(next, 1/k.rest)
-		basis = append(basis, next)
+		k.basis = append(k.basis, next)
 	}
 }
 
@@ -159,10 +175,8 @@ func scale(v []float32, by float64) {
 	}
 }
 
-// ritz returns the eigenvalues of the tridiagonal matrix, descending; for each
-// the square of the first component of its vector (weight) and the size of the
-// last times rest (residual), a bound on the distance to an eigenvalue of H.
-func (k *krylov) ritz() (values, weights, residuals []float64) {
+// eigen are the eigenvalues of the tridiagonal matrix, ascending, and its vectors.
+func (k *krylov) eigen() (values []float64, vectors *mat.Dense) {
 	n := len(k.diagonal)
 	t := mat.NewSymDense(n, nil)
 	for i, d := range k.diagonal {
@@ -173,11 +187,35 @@ func (k *krylov) ritz() (values, weights, residuals []float64) {
 	}
 	var eigen mat.EigenSym
 	if !eigen.Factorize(t, true) {
+		return nil, nil
+	}
+	vectors = &mat.Dense{}
+	eigen.VectorsTo(vectors)
+	return eigen.Values(nil), vectors
+}
+
+// top is the vector that belongs to the largest of them.
+func (k *krylov) top() []float32 {
+	_, q := k.eigen()
+	v := make([]float32, len(k.basis[0]))
+	for i, b := range k.basis {
+		c := float32(q.At(i, len(k.basis)-1))
+		for j := range v {
+			v[j] += c * b[j]
+		}
+	}
+	return v
+}
+
+// ritz returns the eigenvalues, descending; for each
+// the square of the first component of its vector (weight) and the size of the
+// last times rest (residual), a bound on the distance to an eigenvalue of H.
+func (k *krylov) ritz() (values, weights, residuals []float64) {
+	values, q := k.eigen()
+	if values == nil {
 		return nil, nil, nil
 	}
-	values = eigen.Values(nil) // ascending
-	var q mat.Dense
-	eigen.VectorsTo(&q)
+	n := len(values)
 	weights, residuals = make([]float64, n), make([]float64, n)
 	for j := range n {
 		weights[j] = q.At(0, j) * q.At(0, j)
@@ -230,7 +268,7 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.plan(2 * m.Iterations)
+	p.plan(2*m.Iterations + 2)
 	v := make([]float32, len(p.w))
 	if err := Normal.fill(seed.Stream(p.opts.Seed, "lanczos"), p.trained, v); err != nil {
 		return nil, err
@@ -255,10 +293,13 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 		return nil, fmt.Errorf("%w: the eigenvalues of the tridiagonal matrix were not found", ErrUndefined)
 	}
 	n := min(m.N, len(values))
-	return &Result{Settings: m, Value: values[0], Detail: EigenvaluesDetail{
+	r := &Result{Settings: m, Value: values[0], Detail: EigenvaluesDetail{
 		Values: values[:n], Errors: residuals[:n], Smallest: values[len(values)-1],
 		Iterations: len(k.diagonal), Products: h.how,
-	}}, nil
+	}}
+	// To first order an eigenvalue changes with the examples as uᵀHu does.
+	_, r.StandardError, _, err = p.along(ctx, k.top(), h.how)
+	return r, err
 }
 
 // Trace is tr H by Hutchinson's estimate, the mean of ⟨v, Hv⟩ over vectors of
@@ -347,19 +388,29 @@ func (m FisherRao) filled() Measure {
 }
 
 func (m FisherRao) measure(ctx context.Context, p *point) (*Result, error) {
-	h, err := newHessian(p, m.Products)
-	if err != nil {
-		return nil, err
-	}
 	p.plan(2)
-	v, hv := make([]float32, len(p.w)), make([]float32, len(p.w))
+	v := make([]float32, len(p.w))
 	for _, t := range p.trained {
 		copy(v[t.Offset:t.Offset+t.Size], p.w[t.Offset:])
 	}
-	if err := h.times(ctx, v, hv); err != nil {
-		return nil, err
-	}
-	return &Result{Settings: m, Value: dot(v, hv), Detail: FisherRaoDetail{h.how}}, nil
+	value, standardError, how, err := p.along(ctx, v, m.Products)
+	return &Result{Settings: m, Value: value, StandardError: standardError, Detail: FisherRaoDetail{how}}, err
+}
+
+// along is vᵀHv, its standard error over the choice of examples, and which
+// products were used.
+func (p *point) along(ctx context.Context, v []float32, how Products) (value, standardError float64, used Products, err error) {
+	hv := make([]float32, len(v))
+	value, standardError, err = p.overParts(func(part *point) (float64, error) {
+		h, err := newHessian(part, how)
+		if err != nil {
+			return 0, err
+		}
+		err = h.times(ctx, v, hv)
+		used = h.how
+		return dot(v, hv), err
+	})
+	return value, standardError, used, err
 }
 
 // Density is the distribution of the eigenvalues of the Hessian, by stochastic

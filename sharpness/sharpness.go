@@ -58,8 +58,9 @@ type Result struct {
 	Measure  string  `json:"measure"`
 	Settings Measure `json:"settings"` // as used, defaults filled in
 	Value    float64 `json:"value"`
-	// StandardError is that of Value as an estimate over random draws or parts
-	// of the data; 0 where nothing is random.
+	// StandardError is that of Value: over the random draws of the measure, with
+	// the examples as they are; of a measure without draws over the choice of
+	// examples, from how its parts differ to first order, 0 where there is one part.
 	StandardError float64 `json:"standard_error"`
 	Loss          float64 `json:"loss"`     // at the point itself
 	Examples      int     `json:"examples"` // that the loss is a mean of
@@ -152,6 +153,35 @@ func (p *point) gradient(ctx context.Context, w, grad []float32) (float64, error
 	p.cost.Gradients++
 	p.tell()
 	return v.Loss, err
+}
+
+// overParts is the mean over the parts of the data, by their numbers of examples,
+// of what do says of each, and its standard error. The point that do gets has
+// one part as its loss.
+func (p *point) overParts(do func(part *point) (float64, error)) (value, standardError float64, err error) {
+	var values, shares []float64
+	for i := range p.Parts() {
+		part := &point{Func: p.Part(i), w: p.w, trained: p.trained}
+		x, err := do(part)
+		if err != nil {
+			return 0, 0, err
+		}
+		share := float64(part.Examples()) / float64(p.Examples())
+		values, shares = append(values, x), append(shares, share)
+		value += share * x
+		p.cost.Losses += share * part.cost.Losses
+		p.cost.Gradients += share * part.cost.Gradients
+		p.cost.HessianVectors += share * part.cost.HessianVectors
+		p.tell()
+	}
+	n := float64(len(values))
+	if n == 1 {
+		return value, 0, nil
+	}
+	for i, x := range values {
+		standardError += math.Pow(shares[i]*(x-value), 2)
+	}
+	return value, math.Sqrt(standardError * n / (n - 1)), nil
 }
 
 // plus returns w + scale·u.

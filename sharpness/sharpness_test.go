@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 
 	"github.com/openpith/evidence/objective"
@@ -22,11 +24,12 @@ type bowl struct {
 	curvature, center []float64
 	offset            float64
 	flat              bool
-	losses, gradients *int
+	losses, gradients *float64
+	share             float64 // of the examples, for the counts
 }
 
 func newBowl(curvature ...float64) *bowl {
-	return &bowl{curvature: curvature, center: make([]float64, len(curvature)), losses: new(int), gradients: new(int)}
+	return &bowl{curvature: curvature, center: make([]float64, len(curvature)), losses: new(float64), gradients: new(float64), share: 1}
 }
 
 func (b *bowl) Layout() *objective.Layout {
@@ -37,10 +40,10 @@ func (b *bowl) Layout() *objective.Layout {
 }
 func (b *bowl) Examples() int           { return 10 }
 func (b *bowl) Parts() int              { return 2 }
-func (b *bowl) Part(int) objective.Func { c := *b; return half{&c} }
+func (b *bowl) Part(int) objective.Func { c := *b; c.share /= 2; return half{&c} }
 func (b *bowl) start() []float32        { return make([]float32, len(b.curvature)+1) }
 func (b *bowl) Loss(_ context.Context, w []float32) (objective.Value, error) {
-	*b.losses++
+	*b.losses += b.share
 	l := b.offset
 	for i, c := range b.curvature {
 		d := float64(w[i]) - b.center[i]
@@ -50,12 +53,12 @@ func (b *bowl) Loss(_ context.Context, w []float32) (objective.Value, error) {
 }
 
 func (b *bowl) Gradient(ctx context.Context, w, grad []float32) (objective.Value, error) {
-	*b.gradients++
+	*b.gradients += b.share
 	clear(grad)
 	for i, c := range b.curvature {
 		grad[i] = float32(c * (float64(w[i]) - b.center[i]))
 	}
-	*b.losses--
+	*b.losses -= b.share
 	return b.Loss(ctx, w)
 }
 
@@ -75,6 +78,33 @@ type half struct{ *bowl }
 
 func (half) Examples() int { return 5 }
 func (half) Parts() int    { return 1 }
+
+// bowls is the mean of several, which are its parts.
+type bowls []*bowl
+
+func (s bowls) Layout() *objective.Layout { return s[0].Layout() }
+func (s bowls) Examples() int             { return 5 * len(s) }
+func (s bowls) Parts() int                { return len(s) }
+func (s bowls) Part(i int) objective.Func { return half{s[i]} }
+func (s bowls) Loss(ctx context.Context, w []float32) (v objective.Value, err error) {
+	for _, b := range s {
+		l, _ := b.Loss(ctx, w)
+		v.Loss += l.Loss / float64(len(s))
+	}
+	return v, nil
+}
+
+func (s bowls) Gradient(ctx context.Context, w, grad []float32) (objective.Value, error) {
+	clear(grad)
+	part := make([]float32, len(grad))
+	for _, b := range s {
+		_, _ = b.Gradient(ctx, w, part)
+		for i := range grad {
+			grad[i] += part[i] / float32(len(s))
+		}
+	}
+	return s.Loss(ctx, w)
+}
 
 func run(t *testing.T, m sharpness.Measure, f objective.Func, w []float32) *sharpness.Result {
 	t.Helper()
@@ -115,6 +145,35 @@ func TestNoise(t *testing.T) {
 				t.Errorf("standard error %v of %v", r.StandardError, r.Value)
 			}
 		})
+	}
+}
+
+// TestErrorOverExamples: the standard error that a measure without draws
+// states is the one that leaving out parts of the data, one by one, gives.
+func TestErrorOverExamples(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	var all bowls
+	for range 40 {
+		b := newBowl(2+r.Float64(), 4+2*r.Float64(), 1+r.Float64())
+		b.center = []float64{0.3 * r.NormFloat64(), 0.3 * r.NormFloat64(), 0.3 * r.NormFloat64()}
+		b.offset = r.Float64()
+		all = append(all, b)
+	}
+	w := []float32{1, -2, 0.5, 0}
+	for _, m := range []sharpness.Measure{
+		sharpness.Keskar{Epsilon: 0.1}, sharpness.EpsilonFlatness{}, sharpness.FisherRao{}, sharpness.Eigenvalues{N: 1},
+		sharpness.Ascent{}, sharpness.Ascent{Adaptive: true},
+	} {
+		got := run(t, m, all, w)
+		sum, squares := 0.0, 0.0
+		for i := range all {
+			v := run(t, m, slices.Concat(all[:i], all[i+1:]), w).Value
+			sum += v
+			squares += v * v
+		}
+		n := float64(len(all))
+		want := math.Sqrt((n - 1) * (squares/n - sum/n*sum/n))
+		near(t, m.Name(), got.StandardError, want, 0.05*want)
 	}
 }
 
@@ -333,8 +392,8 @@ func TestCostIsWhatWasAsked(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if int(r.Cost.Losses) != *b.losses || int(r.Cost.Gradients) != *b.gradients {
-			t.Errorf("%s: cost %+v, asked for %d losses and %d gradients", m.Name(), r.Cost, *b.losses, *b.gradients)
+		if r.Cost.Losses != *b.losses || r.Cost.Gradients != *b.gradients {
+			t.Errorf("%s: cost %+v, asked for %v losses and %v gradients", m.Name(), r.Cost, *b.losses, *b.gradients)
 		}
 	}
 }

@@ -210,8 +210,12 @@ func printSharpness(out io.Writer, file *sharpness.File) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MEASURE\tVALUE\tSTANDARD ERROR\tLOSSES\tGRADIENTS\tH·V\tSECONDS")
 	for _, r := range file.Results {
-		fmt.Fprintf(t, "%s\t%.5g\t%.2g\t%.0f\t%.0f\t%.0f\t%.1f\n", sharpness.Label(r.Settings), r.Value, r.StandardError,
-			r.Cost.Losses, r.Cost.Gradients, r.Cost.HessianVectors, r.Cost.Seconds)
+		products := fmt.Sprintf("%.0f", r.Cost.HessianVectors)
+		if sharpness.UsedProducts(r) == sharpness.Differences {
+			products = "by differences"
+		}
+		fmt.Fprintf(t, "%s\t%.5g\t%.2g\t%.0f\t%.0f\t%s\t%.1f\n", sharpness.Label(r.Settings), r.Value, r.StandardError,
+			r.Cost.Losses, r.Cost.Gradients, products, r.Cost.Seconds)
 	}
 	return t.Flush()
 }
