@@ -212,10 +212,28 @@ func (d Dir) WeightsPath(which string) (string, error) {
 		}
 		name = epochName(n)
 	}
-	if _, err := os.Stat(d.Path(name)); err != nil {
-		return "", fmt.Errorf("weights %q of %s: %w", which, d, err)
+	if !d.has(name) {
+		there := d.saved()
+		if len(there) == 0 {
+			return "", fmt.Errorf("%s: no weights were saved", d)
+		}
+		return "", fmt.Errorf("%s: no weights %q: there are %s", d, which, strings.Join(there, ", "))
 	}
 	return d.Path(name), nil
+}
+
+// saved are the names of the weights that are there.
+func (d Dir) saved() (names []string) {
+	for _, w := range [][2]string{{"final", FinalFile}, {"best", BestFile}, {"last", CheckpointFile}} {
+		if d.has(w[1]) {
+			names = append(names, w[0])
+		}
+	}
+	epochs, _ := filepath.Glob(d.Path(epochsFolder + "/*.safetensors")) // the pattern is a good one
+	for _, path := range epochs {
+		names = append(names, strings.TrimLeft(strings.TrimSuffix(filepath.Base(path), ".safetensors"), "0"))
+	}
+	return names
 }
 
 func epochName(epoch int) string { return fmt.Sprintf("%s/%04d.safetensors", epochsFolder, epoch) }

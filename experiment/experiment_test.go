@@ -173,6 +173,8 @@ func TestSettings(t *testing.T) {
 		{"strength=0.5 method=adasmoothout", `recipe.smoothout.adapt is "filter", not unset; recipe.smoothout.noise is "uniform", not unset; recipe.smoothout.strength is 0.5, not 0`},
 		{"strength=0.5 method=asam", `recipe.sam.adaptive is true, not unset; recipe.sam.rho is 0.5, not unset`},
 		{"method=smoothout noise-schedule=cosine,factor=15,delay=0.1", `recipe.smoothout.adapt is "none", not unset; recipe.smoothout.noise is "uniform", not unset; recipe.smoothout.schedule.delay is 0.1, not unset; recipe.smoothout.schedule.factor is 15, not unset; recipe.smoothout.schedule.kind is "cosine", not unset; recipe.smoothout.strength is 0.009, not 0`},
+		{"method=noisy-sgd rules=bias=0,batch-norm=1,/a=b$=0.5", `recipe.smoothout.keep_noise is true, not unset; recipe.smoothout.rules is [{"factor":0,"role":"bias"},{"factor":1,"role":"batch norm"},{"factor":0.5,"path":"/a=b$"}], not unset; recipe.smoothout.strength is 0.0005, not 0`},
+		{"rules=default", ""},
 		{"average=ema=0.99,start=0.5", `recipe.average.decay is 0.99, not unset; recipe.average.kind is "ema", not unset; recipe.average.start is 0.5, not unset`},
 		{"test=none augment=none", `data.test is -1, not unset; data.augment.pad is unset, not 2`},
 		{"augment=pad=3,flip,cutout=4,fill=9", `data.augment.cutout is 4, not unset; data.augment.fill is 9, not unset; data.augment.flip is true, not unset; data.augment.pad is 3, not 2`},
@@ -199,7 +201,7 @@ func TestSettings(t *testing.T) {
 	if base.Recipe.Milestones[0].Epoch != 10 {
 		t.Error("the recipe that settings were applied to has changed")
 	}
-	for _, bad := range []string{"epochs=x", "lr=NaN", "method=magic", "augment=pad=x", "augment=blur", "noise-schedule=cosine,f=1", "batch-multiplier=0", "antithetic=maybe", "strength=1", "no-such=1", "seed=1.5"} {
+	for _, bad := range []string{"epochs=x", "lr=NaN", "method=magic", "augment=pad=x", "augment=blur", "noise-schedule=cosine,f=1", "batch-multiplier=0", "antithetic=maybe", "rules=bias", "rules=bias=x", "rules==1", "strength=1", "no-such=1", "seed=1.5"} {
 		name, v, _ := strings.Cut(bad, "=")
 		if _, err := base.Apply(map[string]string{name: v}); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v, want ErrConfig that names it", bad, err)

@@ -108,7 +108,7 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	}
 	if r, err := d.Result(); err == nil {
 		if r.Status == Diverged {
-			return r, fmt.Errorf("%w (an earlier session): %s", train.ErrDiverged, r.Error)
+			return r, &earlierError{r.Error}
 		}
 		return r, nil
 	} else if !errors.Is(err, ErrNoResult) {
@@ -116,6 +116,12 @@ func (d Dir) Run(ctx context.Context, c Config, opts Options) (*Result, error) {
 	}
 	return d.train(ctx, in, init, opts)
 }
+
+// An earlierError is what an earlier session diverged with.
+type earlierError struct{ text string }
+
+func (e *earlierError) Error() string        { return "in an earlier session: " + e.text }
+func (e *earlierError) Is(target error) bool { return target == train.ErrDiverged }
 
 // fits tries initial weights before a directory is given to them.
 func fits(in *Inputs, init []byte, opts Options) error {

@@ -166,6 +166,7 @@ var Settings = []Setting{
 		return nil
 	}},
 	{"noise-schedule", "`schedule` of the strength: constant, anneal, tanh or cosine, and more as in cosine,factor=15,delay=0.1", setNoiseSchedule},
+	{"rules", "`rules` for single tensors, role or path (a regular expression) and factor on the strength: bias=0,batch-norm=1,^/layer_0/=0.5; the last that fits holds; default for none", setRules},
 	{"copies", "noises per ghost batch, gradients averaged", integer(func(c *Config) *int { return &c.Recipe.Copies })},
 	{"antithetic", "pairs of noises with opposite signs: `true` or false", boolean(func(c *Config) *bool { return &c.Recipe.SmoothOut.Antithetic })},
 	{"average", "`average` of weights that is the result: none, swa or ema=0.999, and more as in swa,start=0.75", setAverage},
@@ -310,6 +311,34 @@ func setNoiseSchedule(c *Config, v string) error {
 		s.Kind = ""
 	}
 	c.Recipe.SmoothOut.Schedule = s
+	return nil
+}
+
+// setRules reads "bias=0,^/layer_0/=0.5". Paths with a comma are for a recipe's file.
+func setRules(c *Config, v string) error {
+	var rules []smoothout.Rule
+	if v != "default" {
+		for part := range strings.SplitSeq(v, ",") {
+			i := strings.LastIndex(part, "=") // a path may have one, too
+			if i < 1 {
+				return fmt.Errorf("%q: want a role or a path, =, and a factor", part)
+			}
+			var r smoothout.Rule
+			if err := parseFloat(part[i+1:], &r.Factor); err != nil {
+				return fmt.Errorf("%q: %w after the =", part, err)
+			}
+			switch what := part[:i]; what {
+			case "weight", "bias":
+				r.Role = smoothout.Role(what)
+			case "batch-norm":
+				r.Role = smoothout.BatchNorm
+			default:
+				r.Path = what
+			}
+			rules = append(rules, r)
+		}
+	}
+	c.Recipe.SmoothOut.Rules = rules
 	return nil
 }
 

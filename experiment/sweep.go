@@ -392,7 +392,11 @@ type Comparison struct {
 func (t *Table) Summarize(dir, metric string) (*Summary, error) {
 	m := slices.IndexFunc(Measures, func(m Measure) bool { return m.Name == metric })
 	if m < 0 {
-		return nil, fmt.Errorf("%w: metric %q is not known", ErrSweep, metric)
+		var names []string
+		for _, m := range Measures {
+			names = append(names, m.Name)
+		}
+		return nil, fmt.Errorf("%w: metric %q: want one of %s", ErrSweep, metric, strings.Join(names, ", "))
 	}
 	s := &Summary{Schema: summarySchema, Metric: metric, Baseline: t.Baseline}
 	results := make([]*Result, len(t.Rows))

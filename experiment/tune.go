@@ -3,10 +3,42 @@ package experiment
 import (
 	"context"
 	"fmt"
+	"os"
 	"strconv"
 
 	"github.com/openpith/evidence/smoothout"
+	"github.com/openpith/evidence/train"
 )
+
+// Describe says what the configuration's noise is for each tensor at the weights
+// that a run begins with. Nothing is trained.
+func (c Config) Describe(opts Options) (smoothout.Table, error) {
+	in, err := c.Load(opts.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	backend, err := opts.Backend()
+	if err != nil {
+		return nil, err
+	}
+	defer backend.Finalize()
+	m, err := train.Initial(backend, in.Net, in.Data.Train, c.Recipe.Seed)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Init != "" {
+		file, err := os.ReadFile(opts.Init)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.SetWeights(file); err != nil {
+			return nil, fmt.Errorf("%s: %w", opts.Init, err)
+		}
+	}
+	noise := c.Recipe.SmoothOut
+	noise.Schedule.Steps = max(1, in.Data.Train.Len()/c.Recipe.Batch*c.Recipe.Epochs)
+	return m.Describe(noise)
+}
 
 // tunePairs are the antithetic pairs of draws over which the rise is averaged.
 const tunePairs = 4

@@ -126,7 +126,6 @@ func (h *hessian) times(ctx context.Context, v, hv []float32) error {
 // A krylov is what Lanczos finds from one starting vector: the tridiagonal
 // matrix that the Hessian is on the space of v, Hv, H²v…
 type krylov struct {
-	basis         [][]float32
 	diagonal, off []float64 // off[i] couples i and i+1
 	rest          float64   // what couples the last to the next, 0 if the space is closed
 }
@@ -135,18 +134,19 @@ type krylov struct {
 // length 1. Vectors are orthogonalised twice against all before them, since in
 // float32 they would soon repeat. stop is asked after each step.
 func (h *hessian) lanczos(ctx context.Context, v []float32, steps int, stop func(*krylov) bool) (*krylov, error) {
+	k := &krylov{}
 	scale(v, 1/norm(v))
-	k := &krylov{basis: [][]float32{v}}
+	basis := [][]float32{v}
 	largest := 0.0
 	for {
 		next := make([]float32, len(v))
-		if err := h.times(ctx, k.basis[len(k.basis)-1], next); err != nil {
+		if err := h.times(ctx, basis[len(basis)-1], next); err != nil {
 			return nil, err
 		}
 		largest = max(largest, norm(next))
-		k.diagonal = append(k.diagonal, dot(next, k.basis[len(k.basis)-1]))
+		k.diagonal = append(k.diagonal, dot(next, basis[len(basis)-1]))
 		for range 2 {
-			for _, b := range k.basis {
+			for _, b := range basis {
 				overlap := dot(next, b)
 				for i := range next {
 					next[i] -= float32(overlap * float64(b[i]))
@@ -165,7 +165,7 @@ func (h *hessian) lanczos(ctx context.Context, v []float32, steps int, stop func
 		}
 		k.off = append(k.off, k.rest)
 		scale(next, 1/k.rest)
-		k.basis = append(k.basis, next)
+		basis = append(basis, next)
 	}
 }
 
@@ -175,8 +175,10 @@ func scale(v []float32, by float64) {
 	}
 }
 
-// eigen are the eigenvalues of the tridiagonal matrix, ascending, and its vectors.
-func (k *krylov) eigen() (values []float64, vectors *mat.Dense) {
+// ritz returns the eigenvalues of the tridiagonal matrix, descending; for each
+// the square of the first component of its vector (weight) and the size of the
+// last times rest (residual), a bound on the distance to an eigenvalue of H.
+func (k *krylov) ritz() (values, weights, residuals []float64) {
 	n := len(k.diagonal)
 	t := mat.NewSymDense(n, nil)
 	for i, d := range k.diagonal {
@@ -187,35 +189,11 @@ func (k *krylov) eigen() (values []float64, vectors *mat.Dense) {
 	}
 	var eigen mat.EigenSym
 	if !eigen.Factorize(t, true) {
-		return nil, nil
-	}
-	vectors = &mat.Dense{}
-	eigen.VectorsTo(vectors)
-	return eigen.Values(nil), vectors
-}
-
-// top is the vector that belongs to the largest of them.
-func (k *krylov) top() []float32 {
-	_, q := k.eigen()
-	v := make([]float32, len(k.basis[0]))
-	for i, b := range k.basis {
-		c := float32(q.At(i, len(k.basis)-1))
-		for j := range v {
-			v[j] += c * b[j]
-		}
-	}
-	return v
-}
-
-// ritz returns the eigenvalues, descending; for each
-// the square of the first component of its vector (weight) and the size of the
-// last times rest (residual), a bound on the distance to an eigenvalue of H.
-func (k *krylov) ritz() (values, weights, residuals []float64) {
-	values, q := k.eigen()
-	if values == nil {
 		return nil, nil, nil
 	}
-	n := len(values)
+	values = eigen.Values(nil) // ascending
+	var q mat.Dense
+	eigen.VectorsTo(&q)
 	weights, residuals = make([]float64, n), make([]float64, n)
 	for j := range n {
 		weights[j] = q.At(0, j) * q.At(0, j)
@@ -268,7 +246,7 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.plan(2*m.Iterations + 2)
+	p.plan(2 * m.Iterations)
 	v := make([]float32, len(p.w))
 	if err := Normal.fill(seed.Stream(p.opts.Seed, "lanczos"), p.trained, v); err != nil {
 		return nil, err
@@ -293,13 +271,10 @@ func (m Eigenvalues) measure(ctx context.Context, p *point) (*Result, error) {
 		return nil, fmt.Errorf("%w: the eigenvalues of the tridiagonal matrix were not found", ErrUndefined)
 	}
 	n := min(m.N, len(values))
-	r := &Result{Settings: m, Value: values[0], Detail: EigenvaluesDetail{
+	return &Result{Settings: m, Value: values[0], Detail: EigenvaluesDetail{
 		Values: values[:n], Errors: residuals[:n], Smallest: values[len(values)-1],
 		Iterations: len(k.diagonal), Products: h.how,
-	}}
-	// To first order an eigenvalue changes with the examples as uᵀHu does.
-	_, r.StandardError, _, err = p.along(ctx, k.top(), h.how)
-	return r, err
+	}}, nil
 }
 
 // Trace is tr H by Hutchinson's estimate, the mean of ⟨v, Hv⟩ over vectors of
@@ -389,20 +364,13 @@ func (m FisherRao) filled() Measure {
 
 func (m FisherRao) measure(ctx context.Context, p *point) (*Result, error) {
 	p.plan(2)
-	v := make([]float32, len(p.w))
+	v, hv := make([]float32, len(p.w)), make([]float32, len(p.w))
 	for _, t := range p.trained {
 		copy(v[t.Offset:t.Offset+t.Size], p.w[t.Offset:])
 	}
-	value, standardError, how, err := p.along(ctx, v, m.Products)
-	return &Result{Settings: m, Value: value, StandardError: standardError, Detail: FisherRaoDetail{how}}, err
-}
-
-// along is vᵀHv, its standard error over the choice of examples, and which
-// products were used.
-func (p *point) along(ctx context.Context, v []float32, how Products) (value, standardError float64, used Products, err error) {
-	hv := make([]float32, len(v))
-	value, standardError, err = p.overParts(func(part *point) (float64, error) {
-		h, err := newHessian(part, how)
+	var used Products
+	value, standardError, err := p.overParts(func(part *point) (float64, error) {
+		h, err := newHessian(part, m.Products)
 		if err != nil {
 			return 0, err
 		}
@@ -410,7 +378,7 @@ func (p *point) along(ctx context.Context, v []float32, how Products) (value, st
 		used = h.how
 		return dot(v, hv), err
 	})
-	return value, standardError, used, err
+	return &Result{Settings: m, Value: value, StandardError: standardError, Detail: FisherRaoDetail{used}}, err
 }
 
 // Density is the distribution of the eigenvalues of the Hessian, by stochastic

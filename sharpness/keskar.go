@@ -65,9 +65,8 @@ func (m Keskar) measure(ctx context.Context, p *point) (*Result, error) {
 	if m.Iterations < 1 || m.Repeats < 1 || m.Dimensions < 0 || m.Dimensions > n || m.Dimensions*n > maxSubspace {
 		return nil, fmt.Errorf("%w: %d iterations, %d repeats, %d dimensions of %d", ErrSettings, m.Iterations, m.Repeats, m.Dimensions, n)
 	}
-	p.plan(2*m.Repeats*m.Iterations + 2)
+	p.plan(2 * m.Repeats * m.Iterations)
 	detail := KeskarDetail{}
-	var best []float32
 	for k := range m.Repeats {
 		var a chart = identity{p}
 		if m.Dimensions > 0 {
@@ -77,33 +76,17 @@ func (m Keskar) measure(ctx context.Context, p *point) (*Result, error) {
 			}
 			a = s
 		}
-		top, high, atBound, err := climb(ctx, p, a, m.Epsilon, m.Iterations)
+		high, atBound, err := climb(ctx, p, a, m.Epsilon, m.Iterations)
 		if err != nil {
 			return nil, err
 		}
 		detail.Maxima = append(detail.Maxima, high)
 		detail.Values = append(detail.Values, 100*(high-p.at)/(1+p.at))
 		detail.AtBound += atBound / float64(m.Repeats)
-		best = top
 	}
 	r := &Result{Settings: m, Detail: detail}
 	r.Value, r.StandardError = mean(detail.Values)
-	if m.Dimensions > 0 {
-		return r, nil
-	}
-	// No subspace was drawn, but the examples were. Near a maximum the value there is
-	// what changes with them; that the maximum moves, too, is of second order.
-	ratio := (1 + detail.Maxima[0]) / (1 + p.at)
-	var err error
-	_, r.StandardError, err = p.overParts(func(part *point) (float64, error) {
-		at, err := part.loss(ctx, p.w)
-		if err != nil {
-			return 0, err
-		}
-		up, err := part.loss(ctx, best)
-		return 100 * ((1 + up) - ratio*(1+at)) / (1 + p.at), err
-	})
-	return r, err
+	return r, nil
 }
 
 // A chart maps coordinates y to weights.
@@ -238,8 +221,8 @@ func inParallel(n int, do func(i int)) {
 
 // climb maximises the loss over the box around the point, in coordinates z that
 // make the box the cube [-1, 1]: y_i = bound_i·z_i. It returns the highest
-// place found, the loss there, and the fraction of coordinates at a bound.
-func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations int) (top []float32, high, atBound float64, err error) {
+// loss found and the fraction of coordinates at a bound there.
+func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations int) (high, atBound float64, err error) {
 	bound := a.coordinates()
 	for i, x := range bound {
 		bound[i] = epsilon * (math.Abs(x) + 1)
@@ -269,7 +252,7 @@ func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations i
 	z := make([]float64, n)
 	slope, high, err := slopeAt(z)
 	if err != nil {
-		return nil, 0, 0, err
+		return 0, 0, err
 	}
 	step := math.Inf(1) // the first step goes to the corner the gradient points at
 	trial, move := make([]float64, n), make([]float64, n)
@@ -289,7 +272,7 @@ func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations i
 			}
 			l, err := p.loss(ctx, weights(trial))
 			if err != nil {
-				return nil, 0, 0, err
+				return 0, 0, err
 			}
 			if l >= high+1e-4*t*gain { // Armijo: never down; false for NaN
 				high, taken = l, t
@@ -301,7 +284,7 @@ func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations i
 		}
 		next, _, err := slopeAt(trial)
 		if err != nil {
-			return nil, 0, 0, err
+			return 0, 0, err
 		}
 		// Barzilai and Borwein: the step 1/curvature along the move. Where the
 		// loss curves up, every longer step is better: to the bounds.
@@ -322,7 +305,7 @@ func climb(ctx context.Context, p *point, a chart, epsilon float64, iterations i
 			atBound += 1 / float64(n)
 		}
 	}
-	return weights(z), high, atBound, nil
+	return high, atBound, nil
 }
 
 // project is z + step·slope, held in [-1, 1].

@@ -58,9 +58,11 @@ type Result struct {
 	Measure  string  `json:"measure"`
 	Settings Measure `json:"settings"` // as used, defaults filled in
 	Value    float64 `json:"value"`
-	// StandardError is that of Value: over the random draws of the measure, with
-	// the examples as they are; of a measure without draws over the choice of
-	// examples, from how its parts differ to first order, 0 where there is one part.
+	// StandardError is that of Value: over the random draws of the measure, with the
+	// examples as they are; of Ascent, EpsilonFlatness and FisherRao, which draw
+	// nothing, over the choice of examples, to first order by the parts of the data. 0
+	// where it is not known: of one part, of Keskar's measure in full space, and of
+	// Eigenvalues, which bounds its error instead.
 	StandardError float64 `json:"standard_error"`
 	Loss          float64 `json:"loss"`     // at the point itself
 	Examples      int     `json:"examples"` // that the loss is a mean of

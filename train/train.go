@@ -159,7 +159,7 @@ type DivergedError struct {
 }
 
 func (e *DivergedError) Error() string {
-	return fmt.Sprintf("training diverged: %s is %v in epoch %d after %d steps; try a lower learning rate or less noise",
+	return fmt.Sprintf("training diverged: %s is %v in epoch %d, optimizer steps done: %d; try a lower learning rate or less noise",
 		e.Where, e.Loss, e.Epoch, e.Step)
 }
 

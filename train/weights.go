@@ -15,6 +15,7 @@ import (
 	gomlx "github.com/gomlx/gomlx/ml/train"
 
 	"github.com/openpith/evidence/internal/safetensors"
+	"github.com/openpith/evidence/smoothout"
 )
 
 // ErrWeights reports weights that are not those of the model.
@@ -68,6 +69,21 @@ func Load(backend compute.Backend, net gomlx.ModelFn, like Samples, weights []by
 		return nil, err
 	}
 	return m, m.SetWeights(weights)
+}
+
+// Initial is samples' model on a backend with the weights that a run with this
+// seed begins with.
+func Initial(backend compute.Backend, net gomlx.ModelFn, like Samples, seed int64) (*Model, error) {
+	m, err := newModel(backend, net, like.Shape(), like.Classes())
+	if err != nil {
+		return nil, err
+	}
+	return m, m.seed(seed)
+}
+
+// Describe says what noise does to each tensor of the model.
+func (m *Model) Describe(noise smoothout.Config) (smoothout.Table, error) {
+	return smoothout.Describe(noise, m.backend, m.store, m.net, shapes.Make(dtypes.Float32, append([]int{1}, m.shape...)...))
 }
 
 // snapshot copies the variables of the network.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -97,9 +96,6 @@ func runEval(cmd *cobra.Command, dir experiment.Dir, f evalFlags) error {
 	noise := noisy.SmoothOut
 	noise.Schedule = smoothout.Schedule{}
 	run, err := experiment.Open(dir, dataDir(f.data))
-	if errors.Is(err, experiment.ErrNoRun) {
-		return cli.Hint(err, "name the directory of a run of smoothout train")
-	}
 	if err != nil {
 		return explainRun(cmd, err, dir)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/openpith/evidence/experiment"
-	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/objective/network"
 	"github.com/openpith/evidence/train"
 )
@@ -32,9 +30,6 @@ type measuredRun struct {
 // openMeasured opens a run directory with the weights of a name.
 func openMeasured(cmd *cobra.Command, dir experiment.Dir, weights, data string) (*measuredRun, error) {
 	run, err := experiment.Open(dir, dataDir(data))
-	if errors.Is(err, experiment.ErrNoRun) {
-		return nil, cli.Hint(err, "name the directory of a run of smoothout train")
-	}
 	if err != nil {
 		return nil, explainRun(cmd, err, dir)
 	}

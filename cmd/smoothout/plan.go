@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -29,14 +30,15 @@ it, change what you like, and run it with smoothout replicate --plan FILE.`,
 			}
 			data = dataDir(data)
 			if len(args) == 0 {
+				t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 1, ' ', 0)
 				for _, name := range replicate.PlanNames() {
 					p, err := readPlan(name, data)
 					if err != nil {
 						return err
 					}
-					fmt.Fprintf(cmd.OutOrStdout(), "%-14s %s\n", p.Name, p.Title)
+					fmt.Fprintf(t, "%s\t%s\n", p.Name, p.Title)
 				}
-				return nil
+				return t.Flush()
 			}
 			p, err := readPlan(args[0], data)
 			if err != nil {

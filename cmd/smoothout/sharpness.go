@@ -214,7 +214,11 @@ func printSharpness(out io.Writer, file *sharpness.File) error {
 		if sharpness.UsedProducts(r) == sharpness.Differences {
 			products = "by differences"
 		}
-		fmt.Fprintf(t, "%s\t%.5g\t%.2g\t%.0f\t%.0f\t%s\t%.1f\n", sharpness.Label(r.Settings), r.Value, r.StandardError,
+		standardError := "-" // not known
+		if r.StandardError > 0 {
+			standardError = fmt.Sprintf("%.2g", r.StandardError)
+		}
+		fmt.Fprintf(t, "%s\t%.5g\t%s\t%.0f\t%.0f\t%s\t%.1f\n", sharpness.Label(r.Settings), r.Value, standardError,
 			r.Cost.Losses, r.Cost.Gradients, products, r.Cost.Seconds)
 	}
 	return t.Flush()

@@ -25,7 +25,6 @@ type sweepFlags struct {
 	baseline string
 	metric   string
 	workers  int
-	dryRun   bool
 }
 
 func sweepCommand() *cobra.Command {
@@ -124,7 +123,7 @@ func runSweep(cmd *cobra.Command, args []string, f sweepFlags) error {
 	printSummary(stdout, s)
 	fmt.Fprintf(stdout, "Runs: %s, numbers: %s\n", filepath.Join(f.out, "runs.csv"), filepath.Join(f.out, "summary.json"))
 	if s.Missing > 0 {
-		return cli.Hint(fmt.Errorf("%d runs are being made by another process", s.Missing), "give the same command again when it is done")
+		return cli.Hint(fmt.Errorf("runs that another process is making: %d", s.Missing), "give the same command again when it is done")
 	}
 	return nil
 }

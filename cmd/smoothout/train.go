@@ -32,6 +32,7 @@ type runFlags struct {
 	noCost                  bool
 	tune                    float64
 	tuneEpochs              int
+	dryRun                  bool
 }
 
 func trainCommand() *cobra.Command {
@@ -58,7 +59,8 @@ training samples as they are: after every epoch, and every --monitor-steps steps
 		Args: cobra.NoArgs,
 		Example: `  smoothout train
   smoothout train --recipe paper/f1-lb --method adasmoothout --strength 0.1 --epochs 5 --out runs/ada
-  smoothout train --resume --out runs/ada`,
+  smoothout train --resume --out runs/ada
+  smoothout train --method adasmoothout --strength 0.1 --rules bias=0,^/layer_0/=0.5 --dry-run`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runTrain(cmd, f) },
 	}
 	flags := cmd.Flags()
@@ -71,6 +73,7 @@ training samples as they are: after every epoch, and every --monitor-steps steps
 	flags.BoolVar(&f.resume, "resume", false, "continue the run in --out; fail if there is none")
 	flags.Float64Var(&f.tune, "tune-strength", 0, "choose the strength so that noise raises the validation loss by this `much`, at weights trained without it")
 	flags.IntVar(&f.tuneEpochs, "tune-epochs", 1, "epochs of that training")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be trained, and what the noise is for each tensor, and train nothing")
 	addOptions(cmd, &f)
 	return cmd
 }
@@ -134,6 +137,9 @@ func runTrain(cmd *cobra.Command, f runFlags) error {
 	if err != nil {
 		return err
 	}
+	if f.dryRun {
+		return describeRun(cmd, config, opts)
+	}
 	stderr := cmd.ErrOrStderr()
 	if f.tune > 0 && !f.resume {
 		if config, err = tunedConfig(cmd.Context(), stderr, config, dir, f, opts); err != nil {
@@ -155,6 +161,19 @@ func runTrain(cmd *cobra.Command, f runFlags) error {
 	}
 	printRun(cmd.OutOrStdout(), dir, r)
 	return nil
+}
+
+// describeRun prints what a configuration trains and what its noise is at the
+// initial weights.
+func describeRun(cmd *cobra.Command, c experiment.Config, opts experiment.Options) error {
+	table, err := c.Describe(opts)
+	if err != nil {
+		return explainRun(cmd, err, "")
+	}
+	w := cmd.OutOrStdout()
+	fmt.Fprintln(w, inOneLine(c))
+	_, err = table.WriteTo(w)
+	return err
 }
 
 // chooseRun finds out what is to be trained, and where.
@@ -271,7 +290,14 @@ func explainRun(cmd *cobra.Command, err error, dir experiment.Dir) error {
 		}
 		return cli.Hint(err, "the run is saved; when that is put right, continue with: %s", resumeRun(cmd, dir))
 	case errors.Is(err, train.ErrDiverged):
-		return cli.Hint(err, "the last good state is kept in %s; try a lower --lr, less --strength, or --clip, with another --out", dir.Path(experiment.CheckpointFile))
+		kept := "it was before the first checkpoint"
+		path := dir.Path(experiment.CheckpointFile)
+		if _, err := os.Stat(path); err == nil {
+			kept = "the last good state is kept in " + path
+		}
+		return cli.Hint(err, "%s; try a lower --lr, less --strength, or --clip, with another --out", kept)
+	case errors.Is(err, experiment.ErrNoRun):
+		return cli.Hint(err, "name the directory of a run of smoothout train")
 	case errors.Is(err, experiment.ErrOtherRun):
 		return cli.Hint(err, "choose another directory with --out, or continue that run with: %s train --resume --out %s", toolCommand("smoothout"), quote(string(dir)))
 	case errors.Is(err, experiment.ErrBusy):
