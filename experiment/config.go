@@ -198,7 +198,8 @@ func Differences(a, b Config) []string {
 
 // Contrast says of each configuration what the others have otherwise, as
 // "learning_rate 0.1, epochs 5": what, beside the method, the batch and the seed, runs
-// that are shown side by side differ in. Digests of data are left out.
+// that are shown side by side differ in. What is tested and digests of data, which
+// change no training, are left out, lists as long as the rest tells.
 func Contrast(configs []Config) []string {
 	flat := make([]map[string]string, len(configs))
 	keys := map[string]bool{}
@@ -206,6 +207,7 @@ func Contrast(configs []Config) []string {
 		c = c.deciding()
 		c.Recipe.Seed, c.InitSHA256 = 0, ""
 		c.Data.TrainSHA256, c.Data.ValidationSHA256, c.Data.TestSHA256 = "", "", ""
+		c.Data.Test, c.Data.Unread = 0, false
 		flat[i] = map[string]string{}
 		var v any
 		text, _ := json.Marshal(c)
@@ -215,20 +217,42 @@ func Contrast(configs []Config) []string {
 			keys[k] = true
 		}
 	}
-	out := make([]string, len(configs))
+	out, whole := make([]string, len(configs)), make([]string, len(configs))
 	for _, k := range slices.Sorted(maps.Keys(keys)) {
 		if !slices.ContainsFunc(flat, func(m map[string]string) bool { return m[k] != flat[0][k] }) {
 			continue
 		}
+		_, name, _ := strings.Cut(k, ".")
 		for i, m := range flat {
-			value := cmp.Or(strings.Trim(m[k], `"`), "unset")
-			if len(value) > 24 { // a list: no name, but different from others
+			value, set := m[k]
+			list := strings.HasPrefix(value, "[")
+			if list { // no name, but different from others
 				value = fmt.Sprintf("%.6x", sha256.Sum256([]byte(value)))[:6]
 			}
-			out[i] = strings.TrimPrefix(out[i]+", "+strings.TrimPrefix(k, "recipe.")+" "+value, ", ")
+			words := ", " + name + " " + strings.Trim(value, `"`)
+			if set {
+				whole[i] += words
+			}
+			if set && !list {
+				out[i] += words
+			}
 		}
 	}
+	if distinct(out) < distinct(whole) {
+		out = whole
+	}
+	for i := range out {
+		out[i] = strings.TrimPrefix(out[i], ", ")
+	}
 	return out
+}
+
+func distinct(words []string) int {
+	set := map[string]bool{}
+	for _, w := range words {
+		set[w] = true
+	}
+	return len(set)
 }
 
 func flatten(path string, v any, out map[string]string) {

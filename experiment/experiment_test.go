@@ -209,6 +209,41 @@ func TestSettings(t *testing.T) {
 	}
 }
 
+// Runs side by side are told apart by what changes training, in few words.
+func TestContrast(t *testing.T) {
+	for _, c := range []struct{ a, b, wantA, wantB string }{
+		{"seed=1", "seed=2 test=none", "", ""},
+		{"epochs=5", "width=32", "epochs 5", "width 32, epochs 50"},
+		{"lr=0.2", "", "learning_rate 0.2", "learning_rate 0.1"}, // milestones go with it
+	} {
+		var configs []Config
+		for _, set := range []string{c.a, c.b} {
+			base, err := RecipeByName("paper/f1-lb")
+			if err != nil {
+				t.Fatal(err)
+			}
+			values := map[string]string{}
+			for _, s := range strings.Fields(set) {
+				name, v, _ := strings.Cut(s, "=")
+				values[name] = v
+			}
+			if base, err = base.Apply(values); err != nil {
+				t.Fatal(err)
+			}
+			configs = append(configs, base)
+		}
+		if got := Contrast(configs); got[0] != c.wantA || got[1] != c.wantB {
+			t.Errorf("%q beside %q: %q", c.a, c.b, got)
+		}
+	}
+	a, _ := RecipeByName("paper/f1-lb")
+	b := a
+	b.Recipe.Milestones = nil // the only difference
+	if got := Contrast([]Config{a, b}); got[0] == got[1] || !strings.HasPrefix(got[0], "milestones ") {
+		t.Errorf("lists alone: %q", got)
+	}
+}
+
 func TestRun(t *testing.T) {
 	dir := Dir(filepath.Join(t.TempDir(), "run"))
 	c := tiny(t, "method=adasmoothout", "strength=0.2")

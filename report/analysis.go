@@ -608,7 +608,8 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 			}
 		}
 	}
-	nominalX(plt, groups)
+	short, full := keys(groups)
+	nominalX(plt, short)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	if lowest > 0 {
 		logarithmic(&plt.Y)
@@ -618,8 +619,8 @@ func measureFigure(label string, groups []string, points []measured) Figure {
 	}
 	first := points[0]
 	return Figure{
-		Title: label, plot: plt, SVG: render(plt, label+" of every network, by method"), Table: table, Names: groups,
-		Caption: fmt.Sprintf("Each mark is one of %d networks, with the standard error of its estimate. Measured on %s, batch-norm statistics: %s.", len(points), first.file.Data, first.file.BatchNorm),
+		Title: label, plot: plt, SVG: render(plt, label+" of every network, by method"), Table: table, Names: full,
+		Caption: fmt.Sprintf("Each mark is one of %d networks, with the standard error of its estimate where that is known. Measured on %s, batch-norm statistics: %s.", len(points), first.file.Data, first.file.BatchNorm),
 	}
 }
 
@@ -631,6 +632,7 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	table := Table{Head: []string{"network", label, "gap (points)"}}
 	var xs, ys []float64
 	positive := true
+	short, full := keys(groups)
 	for i, name := range groups {
 		var dots plotter.XYs
 		for _, p := range points {
@@ -648,7 +650,7 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 			table.Rows = append(table.Rows, []string{p.file.Name, significant(p.result.Value), significant(100 * gap)})
 		}
 		if len(dots) > 0 {
-			plt.Legend.Add(name, addDots(plt, dots, translucent(colorOf(i), 0xc0), glyphOf(i), 4))
+			plt.Legend.Add(short[i], addDots(plt, dots, translucent(colorOf(i), 0xc0), glyphOf(i), 4))
 		}
 	}
 	if len(xs) < 3 {
@@ -671,7 +673,7 @@ func gapFigure(label string, groups []string, points []measured) (Figure, bool) 
 	if !sharpness.LargerIsSharper(points[0].result.Settings) {
 		caption += reversed(label)
 	}
-	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: groups, Caption: caption}, true
+	return Figure{Title: title, Answer: answer, plot: plt, SVG: render(plt, title+". "+answer), Table: table, Names: full, Caption: caption}, true
 }
 
 type spectrum struct {
@@ -690,6 +692,7 @@ func spectrumFigure(groups []string, spectra []spectrum) Figure {
 	table := Table{Head: []string{"network", "node", "weight"}}
 	const floor = 1e-7
 	shown := map[string]bool{}
+	short, full := keys(groups)
 	for _, s := range spectra {
 		i := slices.Index(groups, group(s.file))
 		var line plotter.XYs
@@ -699,7 +702,7 @@ func spectrumFigure(groups []string, spectra []spectrum) Figure {
 		l := addLine(plt, line, colorOf(i), 1.2, dashOf(i))
 		if !shown[group(s.file)] {
 			shown[group(s.file)] = true
-			plt.Legend.Add(group(s.file), l)
+			plt.Legend.Add(short[i], l)
 		}
 		for k, node := range s.detail.Nodes {
 			table.Rows = append(table.Rows, []string{s.file.Name, significant(node), significant(s.detail.Weights[k])})
@@ -709,7 +712,7 @@ func spectrumFigure(groups []string, spectra []spectrum) Figure {
 	logarithmic(&plt.Y)
 	plt.Legend.Top = true
 	title := "Spectral density of the Hessian"
-	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table, Names: groups,
+	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table, Names: full,
 		Caption: fmt.Sprintf("Stochastic Lanczos quadrature; every node spread by %s, densities below 1e-7 cut off.", significant(width))}
 }
 

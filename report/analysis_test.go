@@ -80,6 +80,35 @@ func files() []*sharpness.File {
 	return out
 }
 
+// Names too long for a picture stand beside it, and letters in it; and what has not
+// a colour of its own cannot be hidden.
+func TestLongNames(t *testing.T) {
+	for _, n := range []int{2, 7} {
+		var runs []TrainingRun
+		for i := range n {
+			name := fmt.Sprintf("a method with quite some words in its name %d", i)
+			runs = append(runs, TrainingRun{Name: name, Group: name, Validation: 0.5 + 0.01*float64(i), Train: math.NaN(), Test: math.NaN(), StepCost: math.NaN()})
+		}
+		figures, err := Training(runs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := Page("long", []Section{{Title: "Training", Figures: figures}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if svg := string(figures[0].SVG); strings.Contains(svg, ">a method") || !strings.Contains(svg, ">B<") {
+			t.Errorf("%d names: the picture holds whole ones, or no letters", n)
+		}
+		if !strings.Contains(string(page), "B: a method with quite some words in its name 1<") {
+			t.Errorf("%d names: the page does not say what B is", n)
+		}
+		if got := strings.Contains(string(page), "checkbox"); got != (n == 2) {
+			t.Errorf("%d names: can be hidden %v", n, got)
+		}
+	}
+}
+
 func TestAnalysisPage(t *testing.T) {
 	drawn := Landscapes([]Survey{{"SGD, seed 1", ridge(25)}, {"SGD to SmoothOut", line()}})
 	plane, alongLine := drawn[0], drawn[1]

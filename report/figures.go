@@ -5,6 +5,7 @@ import (
 	"html/template"
 	"image/color"
 	"math"
+	"slices"
 	"strconv"
 
 	"gonum.org/v1/plot"
@@ -22,8 +23,8 @@ type Figure struct {
 	SVG     template.HTML
 	Table   Table
 
-	// Names are those of the series, by index of their colour; a page offers to
-	// hide each. Fewer than two are not worth it.
+	// Names are those of the series; a page offers to hide each, as long as each has a
+	// colour of its own. Fewer than two are not worth it.
 	Names []string
 	// Surface is what a script needs to turn the picture, as JSON; may be empty.
 	Surface string
@@ -31,6 +32,12 @@ type Figure struct {
 	plot *plot.Plot // what SVG shows, to be drawn in other forms
 	made string     // the command that made it, which stands in the picture
 }
+
+// CanHide reports whether each series has a colour of its own, by which the page finds it.
+func (f Figure) CanHide() bool { return len(f.Names) <= len(series) }
+
+// Color is the number of a series' colour.
+func (Figure) Color(i int) int { return i % len(series) }
 
 // A Table holds the numbers behind a picture, ready to print.
 type Table struct {
@@ -104,6 +111,24 @@ func logarithmic(a *plot.Axis) {
 		return
 	}
 	a.Scale, a.Tick.Marker = plot.LogScale{}, logTicks{}
+}
+
+// keys are what names are called within a picture: themselves, or letters if one is so
+// long that it would leave no room for what is drawn. full are then the names with
+// their letters.
+func keys(names []string) (short, full []string) {
+	const longest = 32
+	if !slices.ContainsFunc(names, func(n string) bool { return len([]rune(n)) > longest }) {
+		return names, names
+	}
+	for i, n := range names {
+		letter := string(rune('A' + i%26))
+		if i >= 26 {
+			letter += strconv.Itoa(i / 26)
+		}
+		short, full = append(short, letter), append(full, letter+": "+n)
+	}
+	return short, full
 }
 
 // nominalX names the places 0, 1, 2… of the horizontal axis, aslant where the names

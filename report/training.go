@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg/draw"
@@ -114,10 +115,11 @@ func groupsFigure(title, label string, groups []string, runs []TrainingRun, of f
 	if n == 0 {
 		return Figure{}, false
 	}
-	nominalX(plt, groups)
+	short, full := keys(groups)
+	nominalX(plt, short)
 	plt.X.Min, plt.X.Max = -0.5, float64(len(groups))-0.5
 	widen(&plt.Y)
-	return Figure{Title: title, plot: plt, SVG: render(plt, title+" of every run, by method"), Table: table, Names: groups,
+	return Figure{Title: title, plot: plt, SVG: render(plt, title+" of every run, by method"), Table: table, Names: full,
 		Caption: fmt.Sprintf("Each pale mark is one of %d runs; solid marks are means with their 95 %% interval.", n)}, true
 }
 
@@ -150,13 +152,10 @@ func strengthFigure(runs []TrainingRun) (Figure, bool) {
 	plt := newPlot("strength", "validation accuracy (%)")
 	plt.Add(grid())
 	table := Table{Head: []string{"method", "strength", "runs", "mean %", "sd"}}
-	drawn := false
-	for _, m := range methods {
-		if len(at[m]) < 2 {
-			continue
-		}
-		drawn = true
-		i := slices.Index(methods, m) + 1
+	methods = slices.DeleteFunc(methods, func(m string) bool { return len(at[m]) < 2 })
+	short, full := keys(methods)
+	for i, m := range methods {
+		i++ // the colour of the baseline is not for methods
 		var strengths []float64
 		for s := range at[m] {
 			strengths = append(strengths, s)
@@ -171,16 +170,19 @@ func strengthFigure(runs []TrainingRun) (Figure, bool) {
 				addDots(plt, plotter.XYs{{X: s, Y: v}}, translucent(colorOf(i), 0x80), draw.CircleGlyph{}, 2)
 			}
 		}
-		plt.Legend.Add(m, addLine(plt, means, colorOf(i), 1.8, dashOf(i)), addDots(plt, means, colorOf(i), glyphOf(i), 3.5))
+		plt.Legend.Add(short[i-1], addLine(plt, means, colorOf(i), 1.8, dashOf(i)), addDots(plt, means, colorOf(i), glyphOf(i), 3.5))
 	}
-	if !drawn {
+	if len(methods) == 0 {
 		return Figure{}, false
 	}
 	logarithmic(&plt.X)
 	widen(&plt.Y)
 	title := "Accuracy over the strength of the noise"
-	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table,
-		Caption: "Small dots are runs, large marks their means. The validation set serves this choice; the test set has no part in it."}, true
+	caption := "Small dots are runs, large marks their means. The validation set serves this choice; the test set has no part in it."
+	if short[0] != full[0] {
+		caption += " " + strings.Join(full, "; ") + "."
+	}
+	return Figure{Title: title, plot: plt, SVG: render(plt, title), Table: table, Caption: caption}, true
 }
 
 // runsFigure shows one number of every run over the epochs.
@@ -190,6 +192,7 @@ func runsFigure(title, label string, scale float64, groups []string, runs []Trai
 	table := Table{Head: []string{"run", "epoch", label}}
 	lowest := math.Inf(1)
 	drawn := false
+	short, full := keys(groups)
 	for i, g := range groups {
 		shown := false
 		for _, r := range runs {
@@ -211,7 +214,7 @@ func runsFigure(title, label string, scale float64, groups []string, runs []Trai
 			addHover(plt, i, line, func(x, y float64) string { return r.Name + ", epoch " + significant(x) + ": " + significant(y) })
 			if !shown {
 				shown, drawn = true, true
-				plt.Legend.Add(g, l)
+				plt.Legend.Add(short[i], l)
 			}
 		}
 	}
@@ -224,5 +227,5 @@ func runsFigure(title, label string, scale float64, groups []string, runs []Trai
 	} else {
 		widen(&plt.Y)
 	}
-	return Figure{Title: title, plot: plt, SVG: render(plt, title+" for every run"), Table: table, Names: groups, Caption: "One line per run."}, true
+	return Figure{Title: title, plot: plt, SVG: render(plt, title+" for every run"), Table: table, Names: full, Caption: "One line per run."}, true
 }
