@@ -97,7 +97,7 @@ func TestLongNames(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if svg := string(figures[0].SVG); strings.Contains(svg, ">a method") || !strings.Contains(svg, ">B<") {
+		if svg := string(figures[0].SVG); strings.Contains(svg, "a method with quite some words in its name 1</text>") || !strings.Contains(svg, ">B</text>") {
 			t.Errorf("%d names: the picture holds whole ones, or no letters", n)
 		}
 		if !strings.Contains(string(page), "B: a method with quite some words in its name 1<") {
