@@ -203,7 +203,7 @@ func (c Code) IfFailed() Verdict { return codes[c].ifFailed }
 // A Check is one question that was asked of a bundle, and its answer.
 type Check struct {
 	Code     Code    `json:"code"`               // which question
-	Path     string  `json:"path"`               // JSON Pointer (RFC 6901) to what was asked about
+	Path     string  `json:"path"`               // JSON Pointer (RFC 6901) to what was asked about; very long names in it are cut
 	OK       bool    `json:"ok"`                 //
 	IfFailed Verdict `json:"if_failed"`          // the best verdict that a failure leaves; "valid" for a note
 	Expected string  `json:"expected,omitempty"` // failures: what was recomputed or required
@@ -314,15 +314,23 @@ func (p place) appendTo(dst []byte) []byte {
 	return s.appendTo(place{p.c, s.from}.appendTo(dst))
 }
 
+// maxPathName is how many bytes of a member's name a path holds in full. Names
+// have no other limit than that of the document (spec §9.2).
+const maxPathName = 256
+
 func (s *step) appendTo(dst []byte) []byte {
 	dst = append(dst, '/')
-	switch {
-	case s.item >= 0:
+	if s.item >= 0 {
 		return strconv.AppendInt(dst, int64(s.item), 10)
-	case strings.IndexByte(s.name, '~') >= 0 || strings.IndexByte(s.name, '/') >= 0:
-		return append(dst, strings.NewReplacer("~", "~0", "/", "~1").Replace(s.name)...)
 	}
-	return append(dst, s.name...)
+	name := s.name
+	if len(name) > maxPathName {
+		name = short(name)
+	}
+	if strings.IndexByte(name, '~') >= 0 || strings.IndexByte(name, '/') >= 0 {
+		name = strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
+	}
+	return append(dst, name...)
 }
 
 // pass notes that the answer is yes.

@@ -42,6 +42,10 @@ func TestHostileBundles(t *testing.T) {
 		}
 		return string(edit(t, []byte(bundle), `"`+name+`":{`, `"`+name+`":{`+more.String()))
 	}
+	var long strings.Builder
+	for i := range 15 {
+		fmt.Fprintf(&long, `"%d%s":"://",`, i, strings.Repeat("<", 1<<20)) // which JSON for web pages writes in six bytes
+	}
 	const alias = `{"alias_kind":"arxiv","alias_value":"1805.07898","created_at":"2026-05-17T23:59:22Z"},`
 	tests := []struct {
 		name, bundle string
@@ -55,6 +59,8 @@ func TestHostileBundles(t *testing.T) {
 		// Neither a state nor links have a million members.
 		{"a large state", within("state", "1", 900_000, whole), CodeState, MaxFailures, 250},
 		{"a large set of links", within("links", `"://"`, 900_000, whole), CodeLocator, 0, 250},
+		// A name of a megabyte stands once in the bundle, and in no path.
+		{"long names", string(edit(t, []byte(whole), `"links":{`, `"links":{`+long.String())), CodeLocator, 0, 250},
 		// Each event is compared with a record of a megabyte, which it does not repeat.
 		{"a large record", events(1000, string(other), string(edit(t, []byte(whole), `"license":"`, `"license":"`+strings.Repeat("x", 1<<20)))), CodePayloadRecord, MaxFailures, 60},
 		// Each of the smallest events lacks a dozen members.

@@ -190,8 +190,10 @@ var (
 	errOtherPolicy = errors.New("these are results under another policy")
 )
 
-// maxResult is far above any result: they list a thousand failures of a code.
-const maxResult = 64 << 20
+// maxResult is above any result. What a bundle of MaxSize says stands there once,
+// each byte as up to six in JSON, but for what is short: of each code a result
+// lists a thousand failures.
+const maxResult = 16 * pith.MaxSize
 
 // resultLine is ReadBytes to the end of a line, with a bound on its length.
 func resultLine(in *bufio.Reader) (line []byte, err error) {
