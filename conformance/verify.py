@@ -110,8 +110,8 @@ def verify(data, policy=None, unsigned_too=False):
 
 def events(r, b, values, keys, label):
     every = [Event(v, r.record, keys) for v in values]
-    alone = [e.id for e in every if not e.reason]
-    r.ask("event_duplicate", len(set(alone)) == len(alone))
+    alone = [e.entry if e.reason else e.id for e in every]
+    r.ask("event_duplicate", len(set(alone)) == len(alone))  # 7.5
     h = r.history = History(every)
     state = b.get("state") if obj(b.get("state")) else {}
     declared = state.get("invalid_events")

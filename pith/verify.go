@@ -227,12 +227,16 @@ func (c *checks) locators(path place, v canon.Value, rec *record) {
 // meet asks what can be asked of the events together, and replays them.
 func (c *checks) meet(b *bundle) {
 	declared := declaredInvalid(b.root.Get("state"))
-	seen := map[string]bool{}
+	seen := map[string]bool{} // ids of valid events, digests of all that was received of the others
 	for _, e := range b.events {
-		if e.id != "" && e.reason == "" {
-			c.is(CodeEventDuplicate, e.path.at("event_id"), !seen[e.id], "the event appears before")
-			seen[e.id] = true
+		name, path := e.id, e.path
+		if e.reason == "" {
+			path = path.at("event_id")
+		} else {
+			name = e.entry()
 		}
+		c.is(CodeEventDuplicate, path, !seen[name], "the event appears before")
+		seen[name] = true
 	}
 	alone := make([]Code, len(b.events)) // reasons before the events meet
 	for i, e := range b.events {

@@ -61,6 +61,13 @@ func (s *suite) bundles() {
 	s.ok("bundle_unknown_member", "Unknown members are allowed, covered by the signature, and noted (7.1).", b, "unknown_member")
 
 	b = newBundle()
+	b.before = append(b.before, func(o obj) {
+		o["links"] = obj{strings.Repeat("<é>", 1<<12): "http://pith.example/pith/" + b.suffix}
+		o[strings.Repeat("/~", 1<<12)] = 1
+	})
+	s.ok("bundle_long_names", "Names of members have no limit of their own; a result cuts them in its paths (9.2).", b, "locator", "unknown_member")
+
+	b = newBundle()
 	b.after = append(b.after, func(o obj) { o["bundle_signature"].(obj)["signed_at"] = "2036-01-01T00:00:00Z" })
 	s.ok("bundle_signed_at_is_uncovered", "signed_at of a bundle's signature is a claim that anybody can change (3.6, 7.3).", b)
 
@@ -219,6 +226,26 @@ func (s *suite) bundles() {
 	b.events = append(b.events, e)
 	b.applied = b.events[:2]
 	s.reject("bundle_event_twice", "A bundle holds each event once; it counts once (7.5, 5.1).", b, "event_duplicate")
+
+	// Invalid events, of which each state tells the truth.
+	badTwice := func() (*bundle, *event) {
+		b := newBundle()
+		e := b.note(ada, "bad", func(o obj) { o["schema_version"] = "9" })
+		e.reason = "event_version"
+		b.before = append(b.before, func(o obj) { o["events"] = append(o["events"].(list), e.obj) })
+		return b, e
+	}
+	b, _ = badTwice()
+	s.reject("bundle_invalid_event_twice", "Invalid events, too, stand in a bundle once: two entries that are equal in canonical form are one event, and that the state lists it excuses no copy (7.5).", b, "event_duplicate")
+	b, _ = badTwice()
+	b.text = [][2]string{{`"text":"bad"`, `"text":"b\u0061d"`}}
+	s.reject("bundle_invalid_event_twice_spelled_otherwise", "However the copy is spelled (7.5).", b, "event_duplicate")
+	b, e = badTwice()
+	b.before = nil
+	other := without(e.obj)
+	other["created_at"] = "2026-04-02T00:00:00Z"
+	b.events = append(b.events, &event{obj: other, reason: "event_version"})
+	s.ok("bundle_invalid_events_of_one_id_kept", "Invalid events are told apart by all that was received, not by the id they claim (6.6, 7.5).", b, "event_version", "event_digest", "event_id", "signature")
 
 	b = newBundle()
 	first := b.note(ada, "one", at("2026-04-01T00:00:00Z"))

@@ -148,8 +148,17 @@ func (s *suite) together(digest []byte, proof func([]byte, ...[]byte) []byte, an
 		s.unreadable("ots_together_"+name, why, b.json(), "timestamp_limit")
 	}
 
-	b := with(64)
+	b := with(63)
+	// 60 times reverse and three times sha256 leave room for 255 results of 32 bytes.
+	rest := anchor(proof(digest, bytes.Repeat([]byte{0xf3}, 7), bytes.Repeat([]byte{0xf2}, 60), []byte{8, 8, 8}, bitcoin))
+	b.proofs = append(b.proofs, rest, anchor(proof(digest, bytes.Repeat([]byte{8}, 256), bitcoin)))
 	expect := b.want()
+	expect["notes"] = list{"timestamp_proofs"}
+	expect["timestamps"] = obj{"valid": 64, "trusted": 0, "confirmed": 64, "pending": 0}
+	s.verify("ots_together_too_deep", "The 256th operation of a proof is too deep, and its result is not computed: the 255 results before it are just within the limit of a bundle (11.5).", b.json(), b.trust, expect)
+
+	b = with(64)
+	expect = b.want()
 	expect["timestamps"] = obj{"valid": 64, "trusted": 0, "confirmed": 64, "pending": 0}
 	s.verify("ots_together_most", "64 proofs with 262,144 bytes of results each are just within the limit of a bundle (11.5).", b.json(), b.trust, expect)
 	tooMuch("too_much", "With one more the bundle is not read: nobody should have to compute what a stranger dictates (11.5).", with(65))

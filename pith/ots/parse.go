@@ -95,9 +95,6 @@ func (r *reader) whole(message []byte) (*Timestamp, error) {
 }
 
 func (r *reader) timestamp(message []byte, depth int) (*Timestamp, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("more than %d operations deep: %w", maxDepth, ErrLimit)
-	}
 	t := &Timestamp{Message: message}
 	for {
 		tag, err := r.byte()
@@ -133,6 +130,9 @@ func (r *reader) entry(t *Timestamp, tag byte, depth int) error {
 			t.Attestations = append(t.Attestations, a)
 		}
 		return err
+	}
+	if depth >= maxDepth { // asked before anything is computed, so that all readers count alike (spec 11.5)
+		return fmt.Errorf("more than %d operations deep: %w", maxDepth, ErrLimit)
 	}
 	op := Op{Tag: tag}
 	if tag == Append || tag == Prepend {
