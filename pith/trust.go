@@ -176,8 +176,9 @@ func (c *checks) trustBundle(t *Trust, fingerprint, builtAt string) {
 	} else {
 		c.fail(CodeTrustBundle, c.at("bundle_signature"), s.id+" may not sign bundles")
 	}
-	at, _ := parseTime(builtAt)
-	c.window(s, c.at("built_at"), at)
+	if at, ok := parseTime(builtAt); ok { // else bundle_shape has said so
+		c.window(s, c.at("built_at"), at)
+	}
 }
 
 func (c *checks) window(s *trusted, path place, at time.Time) {

@@ -1,4 +1,4 @@
-// Command mutants damages bundles and compares the verdicts of package pith and
+// Command mutants damages bundles and trust files and compares the verdicts of package pith and
 // of conformance/oracle.py, which share no code.
 //
 //	go run ./conformance/mutants [--n 100000] [--seed 1]
@@ -12,6 +12,7 @@ package main
 import (
 	"bufio"
 	"encoding/base64"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -91,13 +92,13 @@ func compare(oracle string, seed uint64, n, workers int) (*summary, error) {
 			share++
 		}
 		group.Go(func() {
-			err := farm.work([]string{python, oracle}, rand.New(rand.NewPCG(seed, uint64(w))), share, func(kind string, pithSays, oracleSays answer, mutant []byte) {
+			err := farm.work([]string{python, oracle}, rand.New(rand.NewPCG(seed, uint64(w))), share, func(kind string, pithSays, oracleSays answer, mutant start) {
 				mutex.Lock()
 				defer mutex.Unlock()
 				total.count(kind, pithSays, oracleSays, mutant)
-				if accepted(pithSays) && !strings.HasPrefix(kind, "resigned") && !farm.covered[essence(mutant)] {
+				if accepted(pithSays) && !strings.HasPrefix(kind, "resigned") && !farm.covered[essence(mutant.bundle)] {
 					total.forged++
-					total.examples = append(total.examples, "FORGED, "+kind+": "+base64.StdEncoding.EncodeToString(mutant))
+					total.examples = append(total.examples, "FORGED, "+kind+": "+mutant.line())
 				}
 			})
 			if err != nil {
@@ -121,7 +122,7 @@ var gravity = map[string]int{"valid": 0, "untrusted": 1, "rejected": 2, "unreada
 
 func accepted(a answer) bool { return gravity[a.verdict] <= gravity["untrusted"] }
 
-func (s *summary) count(kind string, p, o answer, mutant []byte) {
+func (s *summary) count(kind string, p, o answer, mutant start) {
 	s.mutants++
 	s.byKind[kind+": "+p.verdict]++
 	const examples = 10
@@ -141,13 +142,33 @@ func (s *summary) count(kind string, p, o answer, mutant []byte) {
 		what = "codes"
 	}
 	if len(s.examples) < examples || what != "codes" && s.verdicts < examples {
-		s.examples = append(s.examples, fmt.Sprintf("%s, %s: pith %v, oracle %v\n  %s", what, kind, p, o, base64.StdEncoding.EncodeToString(mutant)))
+		s.examples = append(s.examples, fmt.Sprintf("%s, %s: pith %v, oracle %v\n  %s", what, kind, p, o, mutant.line()))
 	}
 }
 
+// line is what the oracle reads: base64 of the bundle, and of the trust file if
+// there is one.
+func (s start) line() string {
+	line := base64.StdEncoding.EncodeToString(s.bundle)
+	if s.trust != nil {
+		line += " " + base64.StdEncoding.EncodeToString(s.trust)
+	}
+	return line
+}
+
 // ask gives pith's own answer.
-func ask(bundle []byte) answer {
-	r := pith.Verify(bundle, nil)
+func ask(s start) answer {
+	trust := pith.PinnedTrust()
+	if s.trust != nil {
+		more, err := pith.ParseTrust(s.trust)
+		if err == nil {
+			trust, err = trust.Merge(more)
+		}
+		if err != nil {
+			return answer{pith.Unreadable.String(), code(err)}
+		}
+	}
+	r := pith.Verify(s.bundle, trust)
 	var codes []string
 	for _, c := range r.Failures() {
 		codes = append(codes, string(c.Code))
@@ -156,7 +177,24 @@ func ask(bundle []byte) answer {
 	return answer{r.Verdict().String(), strings.Join(slices.Compact(codes), ",")}
 }
 
-func (f *farm) work(oracle []string, rng *rand.Rand, n int, report func(string, answer, answer, []byte)) error {
+// code is the reason code for which a trust file is refused.
+func code(err error) string {
+	var (
+		syntax *pith.SyntaxError
+		check  *pith.CheckError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return string(syntax.Reason)
+	case errors.As(err, &check):
+		return string(check.Check.Code)
+	case errors.Is(err, pith.ErrTrustConflict):
+		return string(pith.CodeTrustFile)
+	}
+	return err.Error()
+}
+
+func (f *farm) work(oracle []string, rng *rand.Rand, n int, report func(string, answer, answer, start)) error {
 	cmd := exec.Command(oracle[0], oracle[1:]...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -173,7 +211,7 @@ func (f *farm) work(oracle []string, rng *rand.Rand, n int, report func(string, 
 	lines := bufio.NewReader(out)
 	for range n {
 		kind, mutant := f.mutant(rng)
-		if _, err := io.WriteString(in, base64.StdEncoding.EncodeToString(mutant)+"\n"); err != nil {
+		if _, err := io.WriteString(in, mutant.line()+"\n"); err != nil {
 			return fmt.Errorf("the oracle stopped: %w", err)
 		}
 		mine := ask(mutant) // while the oracle thinks
