@@ -401,7 +401,7 @@ func (f *farm) otherPolicy(rng *rand.Rand, data []byte, n int) []byte {
 			continue
 		}
 		d, ok := documents[rng.IntN(len(documents))].(object)
-		if !ok {
+		if !ok || len(d) == 0 {
 			continue
 		}
 		by := []signer{f.gone}
