@@ -30,8 +30,8 @@ var Relations = []string{"supports", "refutes", "extends", "uses_method", "depen
 var CorrectionKinds = []string{"erratum", "clarification", "metadata", "withdrawal", "retraction"}
 
 // A Payload is what one event says, in the version of its schema that this
-// package knows. The JSON of a payload type has the members of spec §4 but
-// schema, which NewDraft adds.
+// package knows. The JSON of a payload type has the members of spec §4; NewDraft
+// adds schema where it is missing.
 type Payload interface {
 	// EventType returns the type of event that carries the payload.
 	EventType() string
@@ -104,6 +104,23 @@ type MirrorHint struct {
 	Status             string `json:"status,omitempty"`
 }
 
+// A ReplicationRecord is what every replication says (spec §4.6). The payloads of
+// package replicate say more.
+type ReplicationRecord struct {
+	Claim         Claim  `json:"claim"`
+	Outcome       string `json:"outcome"` // one of Outcomes
+	Statement     string `json:"statement,omitempty"`
+	PlanSHA256    string `json:"plan_sha256"`
+	ResultsSHA256 string `json:"results_sha256"`
+}
+
+// A Claim is what was put to the test.
+type Claim struct {
+	ID     string `json:"id"`
+	Text   string `json:"text"`
+	Source string `json:"source"` // where in the paper it stands
+}
+
 // EventType returns TypeAuthorAttestation.
 func (AuthorAttestation) EventType() string { return TypeAuthorAttestation }
 
@@ -122,6 +139,9 @@ func (Correction) EventType() string { return TypeCorrection }
 // EventType returns TypeMirrorHint.
 func (MirrorHint) EventType() string { return TypeMirrorHint }
 
+// EventType returns TypeReplicationRecord.
+func (ReplicationRecord) EventType() string { return TypeReplicationRecord }
+
 // payloadTypes has a zero value of each payload type.
 var payloadTypes = map[string]Payload{
 	TypeAuthorAttestation:  AuthorAttestation{},
@@ -130,6 +150,21 @@ var payloadTypes = map[string]Payload{
 	TypeCitationSignature:  CitationSignature{},
 	TypeCorrection:         Correction{},
 	TypeMirrorHint:         MirrorHint{},
+	TypeReplicationRecord:  ReplicationRecord{},
+	TypeRecordCreated:      RecordCreated{},
+	TypeGraphSnapshot:      GraphSnapshot{},
+}
+
+// TargetOf returns what events of a type are about where nothing else is said: the
+// whole record, for nearly all of them.
+func TargetOf(eventType string) string {
+	switch eventType {
+	case TypeGraphSnapshot:
+		return "graph"
+	case TypeReplicationRecord:
+		return "replication"
+	}
+	return "record"
 }
 
 // NewPayload returns a pointer to a zero payload for events of a type, to be
@@ -169,8 +204,8 @@ func (w Work) check() error {
 	return fmt.Errorf("%q does not look like %s: %w", w.ID, example, ErrIdentifier)
 }
 
-// NewDraft returns an event that says p about the whole record. Append asks
-// whether p may be said. The error is ErrIdentifier for a cited work whose arXiv
+// NewDraft returns an event that says p, about the target that the specification
+// gives to its type. Append asks whether p may be said. The error is ErrIdentifier for a cited work whose arXiv
 // id or DOI does not look like one.
 func NewDraft(p Payload, createdAt time.Time) (Draft, error) {
 	var err error
@@ -191,11 +226,14 @@ func NewDraft(p Payload, createdAt time.Time) (Draft, error) {
 	if err != nil {
 		return Draft{}, fmt.Errorf("payload of %s: %w", p.EventType(), err)
 	}
-	members := []canon.Member{{Name: "schema", Value: canon.Quote(schemaOf(p.EventType()))}}
+	var members []canon.Member
 	for v := range doc.Root().Children() {
 		members = append(members, canon.Member{Name: v.Name(), Value: v.Canonical()})
 	}
-	return Draft{Type: p.EventType(), Target: "record", Payload: canon.Build(members...), CreatedAt: createdAt}, nil
+	if schema := schemaOf(p.EventType()); schema != "" && !doc.Root().Get("schema").Exists() {
+		members = append(members, canon.Member{Name: "schema", Value: canon.Quote(schema)})
+	}
+	return Draft{Type: p.EventType(), Target: TargetOf(p.EventType()), Payload: canon.Build(members...), CreatedAt: createdAt}, nil
 }
 
 // Typed returns what the event says, when it is valid and its payload follows a
@@ -208,7 +246,10 @@ func (s Statement) Typed() (p Payload, ok bool) {
 	var head struct {
 		Schema string `json:"schema"`
 	}
-	if Decode(s.Payload, &head) != nil || head.Schema != schemaOf(s.Type) || Decode(s.Payload, p) != nil {
+	if want := schemaOf(s.Type); want != "" && (Decode(s.Payload, &head) != nil || head.Schema != want) {
+		return nil, false
+	}
+	if Decode(s.Payload, p) != nil {
 		return nil, false
 	}
 	return p, true
@@ -237,8 +278,14 @@ func (r *Result) Withdrawals() []Withdrawal {
 	return out
 }
 
-// schemaOf is the schema of payloads of a type (spec §4.5).
-func schemaOf(eventType string) string { return eventType + "/1" }
+// schemaOf is the schema of payloads of a type (spec §4.5); the two types whose
+// payloads are Pith's have none.
+func schemaOf(eventType string) string {
+	if eventType == TypeRecordCreated || eventType == TypeGraphSnapshot {
+		return ""
+	}
+	return eventType + "/1"
+}
 
 // statementFields has what a payload of the known schema must hold.
 var statementFields = map[string][]field{

@@ -98,13 +98,11 @@ func (s *session) sign(res *study.Results, files []study.RunFile, surveys []Land
 	if err != nil {
 		return err
 	}
-	payload, err := json.Marshal(rec)
+	draft, err := pith.NewDraft(rec, now)
 	if err != nil {
-		return fmt.Errorf("record: %w", err)
+		return err
 	}
-	bundle, ids, err := pith.Append(s.opts.Bundle, key, now, pith.Draft{
-		Type: pith.TypeReplicationRecord, Target: RecordTarget, Payload: payload, CreatedAt: now,
-	})
+	bundle, ids, err := pith.Append(s.opts.Bundle, key, now, draft)
 	if err != nil {
 		return fmt.Errorf("appending the record to the bundle: %w", err)
 	}

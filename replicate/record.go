@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/openpith/evidence/internal/provenance"
+	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/replicate/study"
 )
 
@@ -41,6 +42,9 @@ type Record struct {
 	StartedAt   string                    `json:"started_at"`
 	FinishedAt  string                    `json:"finished_at"`
 }
+
+// EventType returns pith.TypeReplicationRecord.
+func (*Record) EventType() string { return pith.TypeReplicationRecord }
 
 // RecordClaim is the claim under test, without the Pith Number: the event's
 // subject says that.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,9 @@ a bundle that verify rejects.`,
 			var err error
 			if a.draft.CreatedAt, err = timeOrNow(a.now); err != nil {
 				return err
+			}
+			if !cmd.Flags().Changed("target") {
+				a.draft.Target = pith.TargetOf(a.draft.Type)
 			}
 			bundle, err := readBundle(cmd, args[0])
 			if err != nil {
@@ -78,7 +82,7 @@ type appending struct {
 
 func (a *appending) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&a.draft.Target, "target", "record", "what the event is about within the record")
+	flags.StringVar(&a.draft.Target, "target", "", "what the event is about within the record (default as the type has it)")
 	flags.StringArrayVar(&a.draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
 	flags.StringVar(&a.keyFile, "key", "", keyUsage)
 	outFlags(cmd, &a.output, "write the new bundle to `FILE`")
@@ -95,6 +99,55 @@ func (a *appending) append(cmd *cobra.Command, path string, bundle []byte) error
 	if err != nil {
 		return err
 	}
+	return a.appendAs(cmd, key, path, bundle)
+}
+
+// reopen makes the draft a record_created by the key that signs it.
+func (a *appending) reopen(cmd *cobra.Command, path string, bundle []byte) error {
+	at, err := timeOrNow(a.now)
+	if err != nil {
+		return err
+	}
+	key, err := loadKey(cmd, a.keyFile)
+	if err != nil {
+		return err
+	}
+	payload, err := pith.NewRecordCreated(recordOf(bundle), key, at)
+	if err != nil {
+		return failedOn(path, err)
+	}
+	if err := a.say(cmd, payload, at); err != nil {
+		return err
+	}
+	return a.appendAs(cmd, key, path, bundle)
+}
+
+// say makes the draft one of this payload, about what the flags say.
+func (a *appending) say(cmd *cobra.Command, payload pith.Payload, at time.Time) error {
+	d, err := pith.NewDraft(payload, at)
+	if err != nil {
+		return cli.Hint(err, "nothing was signed; spec/04-events.md says what a %s may hold", payload.EventType())
+	}
+	d.Supersedes = a.draft.Supersedes
+	if cmd.Flags().Changed("target") {
+		d.Target = a.draft.Target
+	}
+	a.draft = d
+	return nil
+}
+
+// recordOf is the canonical record of a bundle, nothing if it has none.
+func recordOf(bundle []byte) []byte {
+	var b struct {
+		Record json.RawMessage `json:"canonical_record"`
+	}
+	if pith.Decode(bundle, &b) != nil || b.Record == nil {
+		return []byte("null") // which is no record
+	}
+	return b.Record
+}
+
+func (a *appending) appendAs(cmd *cobra.Command, key *pith.PrivateKey, path string, bundle []byte) error {
 	extended, ids, err := pith.Append(bundle, key, a.draft.CreatedAt, a.draft)
 	if err != nil {
 		return failedOn(path, err)

@@ -33,7 +33,7 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 	cmd.AddCommand(
 		verifyCommand(), showCommand(), logCommand(), explainCommand(),
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
-		eventCommand(), keyCommand(), trustCommand(), otsCommand(),
+		openCommand(), eventCommand(), keyCommand(), trustCommand(), otsCommand(),
 		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
 		serveCommand(), ingestCommand(), fsckCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
 	)

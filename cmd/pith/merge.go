@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -139,6 +140,10 @@ func timeOrNow(text string) (time.Time, error) {
 	if text == "" {
 		return time.Now(), nil
 	}
+	return parseTime(text)
+}
+
+func parseTime(text string) (time.Time, error) {
 	at, err := time.Parse(time.RFC3339, text)
 	if err != nil {
 		return at, cli.Hint(fmt.Errorf("%q is no time", text), "write it like 2026-05-17T23:59:22Z")
@@ -305,7 +310,7 @@ func printEvent(w io.Writer, s pith.Statement) {
 func summary(s pith.Statement) string {
 	p, ok := s.Typed()
 	if !ok {
-		return outcome(s)
+		return ""
 	}
 	switch p := p.(type) {
 	case *pith.AuthorAttestation:
@@ -324,22 +329,12 @@ func summary(s pith.Statement) string {
 		return p.Kind + ": " + p.Text
 	case *pith.MirrorHint:
 		return p.Name + ": " + p.BundleURL
+	case *pith.ReplicationRecord:
+		return cmp.Or(p.Statement, p.Outcome)
+	case *pith.GraphSnapshot:
+		return p.Graph.Paper.Title
 	}
 	return ""
-}
-
-func outcome(s pith.Statement) string {
-	var p struct {
-		Outcome   string `json:"outcome"`
-		Statement string `json:"statement"`
-	}
-	if s.Type != pith.TypeReplicationRecord || pith.Decode(s.Payload, &p) != nil {
-		return ""
-	}
-	if p.Statement != "" {
-		return p.Statement
-	}
-	return p.Outcome
 }
 
 func explainCommand() *cobra.Command {

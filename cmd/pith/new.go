@@ -74,6 +74,18 @@ var templates = map[string]string{
   "status": "mirror"
 }
 `,
+	pith.TypeReplicationRecord: `{
+  "claim": {"id": "", "text": "", "source": ""},
+  "outcome": "",
+  "statement": "",
+  "plan_sha256": "",
+  "results_sha256": ""
+}
+# outcome: successful, failed, mixed or inconclusive. The digests are those of
+# what was planned and of what came out; smoothout replicate fills in all of this.
+`,
+	pith.TypeGraphSnapshot: "", // made from the record
+	pith.TypeRecordCreated: "", // says nothing of its own
 }
 
 func eventNewCommand() *cobra.Command {
@@ -89,12 +101,14 @@ func eventNewCommand() *cobra.Command {
 		Use:   "new TYPE BUNDLE --out FILE",
 		Short: "Write, sign and append an event",
 		Long: `new makes an event of one of the types author_attestation, timestamp_anchor,
-storage_attestation, citation_signature, correction and mirror_hint. What it says
-comes from --set NAME=VALUE (NAME:=JSON for what is no text; a dot leads into an
-object), or from your editor ($VISUAL or $EDITOR) when there is no --set or with
---edit. It prints the id of the event. What you wrote in the editor is kept when
-nothing comes of it, and --from opens it again. Replication records come from
-smoothout replicate.`,
+storage_attestation, citation_signature, correction, mirror_hint, replication_record,
+graph_snapshot and record_created. What it says comes from --set NAME=VALUE
+(NAME:=JSON for what is no text; a dot leads into an object), or from your editor
+($VISUAL or $EDITOR) when there is no --set or with --edit. It prints the id of the
+event. What you wrote in the editor is kept when nothing comes of it, and --from
+opens it again. What a graph_snapshot repeats of the record is filled in; a
+record_created has nothing else. smoothout replicate writes replication records of
+its own.`,
 		Example: "  pith event new citation_signature bundle.json --set relation=extends --set citing.kind=arxiv --set citing.id=2601.00001 --out new.json",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -106,6 +120,17 @@ smoothout replicate.`,
 			bundle, err := readBundle(cmd, args[1])
 			if err != nil {
 				return err
+			}
+			switch graph, isGraph := payload.(*pith.GraphSnapshot); {
+			case eventType == pith.TypeRecordCreated:
+				if len(set) > 0 || edit || from != "" {
+					return cli.Hint(errors.New("a record_created says nothing of its own"), "leave --set, --edit and --from out: all of it follows from the record")
+				}
+				return a.reopen(cmd, args[1], bundle)
+			case isGraph:
+				if *graph, err = pith.NewGraphSnapshot(recordOf(bundle), "", "", ""); err != nil {
+					return failedOn(args[1], err)
+				}
 			}
 			values := map[string]any{}
 			for _, s := range set {
@@ -130,12 +155,9 @@ smoothout replicate.`,
 				if err != nil {
 					return err
 				}
-				target := a.draft.Target
-				supersedes := a.draft.Supersedes
-				if a.draft, err = pith.NewDraft(payload, at); err != nil {
-					return cli.Hint(err, "nothing was signed; spec/04-events.md says what a %s may hold", eventType)
+				if err := a.say(cmd, payload, at); err != nil {
+					return err
 				}
-				a.draft.Target, a.draft.Supersedes = target, supersedes
 				return a.append(cmd, args[1], bundle)
 			}
 			if !edit && from == "" && len(values) > 0 {
@@ -145,11 +167,11 @@ smoothout replicate.`,
 			if r := pith.Verify(bundle, nil); r.Structure() != pith.Valid {
 				return failedOn(args[1], &pith.RefusedError{What: "the bundle", Check: r.Failures()[0]})
 			}
-			template, err := templateFor(cmd, eventType, values, from)
+			template, err := templateFor(cmd, payload, values, from)
 			if err != nil {
 				return err
 			}
-			written, err := fromEditor(eventType, template)
+			written, err := fromEditor(eventType, template, from == "" && len(values) == 0)
 			if err != nil {
 				return err
 			}
@@ -280,7 +302,7 @@ func memberNames(t reflect.Type, prefix string) []string {
 
 // templateFor is what the editor shows: an earlier text, these values, or what
 // there is to say.
-func templateFor(cmd *cobra.Command, eventType string, values map[string]any, from string) ([]byte, error) {
+func templateFor(cmd *cobra.Command, payload pith.Payload, values map[string]any, from string) ([]byte, error) {
 	switch {
 	case from != "" && len(values) > 0:
 		return nil, cli.Hint(errors.New("--from and --set both say what the event says"), "write it into the file that --from names")
@@ -290,7 +312,11 @@ func templateFor(cmd *cobra.Command, eventType string, values map[string]any, fr
 		text, err := json.MarshalIndent(values, "", "  ")
 		return append(text, '\n'), err
 	}
-	return []byte(templates[eventType]), nil
+	if text := templates[payload.EventType()]; text != "" {
+		return []byte(text), nil
+	}
+	text, err := json.MarshalIndent(payload, "", "  ")
+	return append(text, '\n'), err
 }
 
 // A writing is what a person wrote in an editor, and the file that still has it.
@@ -321,8 +347,9 @@ func (w *writing) done(cmd *cobra.Command, err error, dryRun bool) error {
 	return failure
 }
 
-// fromEditor lets a person fill in the template.
-func fromEditor(eventType string, template []byte) (*writing, error) {
+// fromEditor lets a person fill in the template, which says nothing yet if it is
+// blank.
+func fromEditor(eventType string, template []byte, blank bool) (*writing, error) {
 	editor := os.Getenv("VISUAL")
 	if editor == "" {
 		editor = os.Getenv("EDITOR")
@@ -356,7 +383,7 @@ func fromEditor(eventType string, template []byte) (*writing, error) {
 		return nil, err
 	}
 	w := &writing{edited, file.Name()}
-	if string(edited) == string(template) && (editErr != nil || string(template) == templates[eventType]) {
+	if string(edited) == string(template) && (editErr != nil || blank) {
 		os.Remove(file.Name())
 		if editErr == nil {
 			editErr = errors.New("the template was left as it is")

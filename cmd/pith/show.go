@@ -129,15 +129,9 @@ func remarks(s pith.Statement) string {
 func authorsOf(r *pith.Result) string {
 	authors := ""
 	for _, s := range r.History {
-		var payload struct {
-			Graph struct {
-				Paper struct {
-					Authors string `json:"authors_text"`
-				} `json:"paper"`
-			} `json:"graph_snapshot"`
-		}
-		if s.Type == pith.TypeGraphSnapshot && s.Invalid == "" && !s.Superseded && pith.Decode(s.Payload, &payload) == nil {
-			authors = payload.Graph.Paper.Authors
+		p, _ := s.Typed()
+		if graph, ok := p.(*pith.GraphSnapshot); ok && !s.Superseded {
+			authors = graph.Graph.Paper.AuthorsText
 		}
 	}
 	return authors
@@ -149,13 +143,11 @@ func printReplications(w io.Writer, r *pith.Result) {
 		if s.Type != pith.TypeReplicationRecord || s.Invalid != "" || s.Superseded {
 			continue
 		}
-		var payload struct {
-			Outcome string `json:"outcome"`
+		outcome := "outcome in a form that this version does not know"
+		if p, _ := s.Typed(); p != nil {
+			outcome = p.(*pith.ReplicationRecord).Outcome
 		}
-		if pith.Decode(s.Payload, &payload) != nil || payload.Outcome == "" {
-			payload.Outcome = "outcome in a form that this version does not know"
-		}
-		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, cli.Printable(payload.Outcome), cli.Printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))
+		fmt.Fprintf(w, "%s  %s, by %s on %s%s\n", heading, cli.Printable(outcome), cli.Printable(s.Signer.ID), s.CreatedAt.Format(time.DateOnly), remarks(s))
 		heading = ""
 	}
 	if heading != "" {
