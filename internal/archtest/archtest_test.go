@@ -123,7 +123,7 @@ var rules = map[string]rule{
 	"conformance/run":       {may: []string{"conformance"}, free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}},
 	"conformance/gen":       {free: []string{"pith", "HTTP", "SQL", "GoMLX", "cobra"}}, // expectations never come from what is tested
 	"conformance/client-go": {may: []string{"pith", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
-	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
+	"conformance/mutants":   {may: []string{"conformance", "pith", "pith/ots", "pith/seed"}, free: []string{"HTTP", "SQL", "GoMLX", "cobra"}},
 
 	"internal/archtest":    {},
 	"internal/atomicfile":  {},
