@@ -192,7 +192,11 @@ func (s *Service) inspect(ctx context.Context, j *job, size int) {
 	if _, suffix, ok := CutNumber(j.result.PithNumber); ok {
 		j.suffix = suffix
 	}
-	j.refuse(string(failure.Code), "%s", failure.String()+": "+cmp.Or(failure.Detail, "expected "+failure.Expected+", got "+failure.Got))
+	detail := cmp.Or(failure.Detail, "expected "+failure.Expected+", got "+failure.Got)
+	if failure.Path != "" {
+		detail = failure.Path + ": " + detail
+	}
+	j.refuse(string(failure.Code), "%s", detail)
 }
 
 // kindOf returns which of the members that say what a document is it has at its

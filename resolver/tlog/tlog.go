@@ -176,20 +176,40 @@ func (l *Log) Run(ctx context.Context, changed func() <-chan struct{}) error {
 }
 
 // CatchUp brings the log up with its store and publishes a checkpoint that
-// covers all of it. Where another process does that, it waits for it to end, but
-// not longer than a while; then there is nothing left to do and no error.
+// covers all of it. Where another process does that, it waits until it has done so,
+// but not longer than a while; then there is nothing left to do and no error.
 func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
 	started := false
 	turn, stop := context.WithTimeout(ctx, wait)
 	defer stop()
+	waiting, begun := context.WithCancel(turn)
+	defer begun()
+	go l.await(waiting, stop)
 	err := l.locked(turn, func(_ context.Context, a *appender) error {
 		started = true
+		begun()
 		return a.follow(ctx)
 	})
-	if !started && ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+	if !started && ctx.Err() == nil && turn.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// await calls done when another process has published all that the store has.
+func (l *Log) await(ctx context.Context, done func()) {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if counts, err := l.store.Counts(ctx); err == nil && l.Size(ctx) == counts.Events && ctx.Err() == nil {
+			done()
+		}
+	}
 }
 
 // locked runs f with the appender, of which there is one at a time: one for the

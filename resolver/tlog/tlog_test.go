@@ -292,7 +292,8 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := open(t, t.TempDir(), s)
+	dir := t.TempDir()
+	l := open(t, dir, s)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx, service.Changed) }()
@@ -301,6 +302,10 @@ func TestRun(t *testing.T) {
 	}
 	for l.Size(t.Context()) != 2 { // ends with the test's deadline at the latest
 		time.Sleep(10 * time.Millisecond)
+	}
+	// Another process waits for it no longer than until all is published.
+	if err := open(t, dir, s).CatchUp(t.Context(), time.Hour); err != nil {
+		t.Error(err)
 	}
 	stop()
 	if err := <-done; err != nil {
