@@ -167,7 +167,7 @@ func TestGetBytesLimit(t *testing.T) {
 
 // TestBusyReaderIsNotBlamed: time that the reader takes is not the upstream's.
 func TestBusyReaderIsNotBlamed(t *testing.T) {
-	c := upstream(t, Limits{Stall: 30 * time.Millisecond, Progress: 1 << 30}, func(w http.ResponseWriter, r *http.Request) {
+	c := upstream(t, Limits{Stall: time.Second, Progress: 1 << 30}, func(w http.ResponseWriter, r *http.Request) {
 		for range 20 {
 			fmt.Fprintln(w, strings.Repeat("x", 128<<10)) // more than the reader takes at once
 		}
@@ -175,7 +175,7 @@ func TestBusyReaderIsNotBlamed(t *testing.T) {
 	n := 0
 	err := c.lines(context.Background(), "/", nil, "*/*", func([]byte) error {
 		if n++; n == 1 {
-			time.Sleep(100 * time.Millisecond) // the work that this reader has
+			time.Sleep(1500 * time.Millisecond) // the work that this reader has
 		}
 		return nil
 	})

@@ -264,6 +264,12 @@ func (v *recordView) aliases() {
 	for _, a := range list {
 		v.Aliases = append(v.Aliases, alias{a.Kind, a.Value})
 	}
+	slices.SortStableFunc(v.Aliases, func(a, b alias) int { // short numbers, the shortest first
+		if strings.HasPrefix(a.Kind, "pith_short_") && strings.HasPrefix(b.Kind, "pith_short_") {
+			return len(a.Value) - len(b.Value)
+		}
+		return strings.Compare(a.Kind, b.Kind)
+	})
 }
 
 // names are those by which others may cite the paper, beside the number.

@@ -551,6 +551,9 @@ func TestTakenBack(t *testing.T) {
 			if vouches := strings.Contains(page, "trusts everyone"); vouches != (name != "by a stranger") {
 				t.Errorf("the page says that the mirror trusts everyone: %v", vouches)
 			}
+			if marks := strings.Count(string(body(t, get(t, l, "/recent"))), "superseded</span>"); marks == 1 != (name == "and no longer") {
+				t.Errorf("%d recent events are marked as superseded", marks)
+			}
 			if record := string(body(t, get(t, l, "/pith/"+seedSuffix+".json"))); !strings.Contains(record, tt.record) {
 				t.Errorf("the record lacks %s", tt.record)
 			}
