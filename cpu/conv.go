@@ -164,8 +164,10 @@ func (g *convGeometry) padImage(dst, x []float32, from, channels int) {
 			first = (-g.before[1] + g.spread[1] - 1) / g.spread[1]
 		}
 		end := g.w
-		if last := (g.pw - 1 - g.before[1]) / g.spread[1]; last+1 < end {
-			end = last + 1
+		if room := g.pw - g.before[1]; room <= 0 {
+			end = 0
+		} else {
+			end = min(end, (room-1)/g.spread[1]+1)
 		}
 		if first >= end {
 			continue

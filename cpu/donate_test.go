@@ -124,3 +124,57 @@ func TestDonatedIsReadToTheEnd(t *testing.T) {
 		}
 	})
 }
+
+// A result is not computed over an operand that a later loop over images reads.
+func TestDonatedIsReadByLoops(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		image, kernel := f32(4, 8, 8, 16), f32(3, 3, 16, 16)
+		rng := rand.New(rand.NewPCG(9, 9))
+		flats := [][]float32{randomFloats(rng, image.Size()), randomFloats(rng, kernel.Size())}
+		for updated := range flats { // the image, then the kernel
+			builder := backend.Builder(t.Name())
+			f := builder.Main()
+			x, _ := f.Parameter("x", image, nil)
+			k, _ := f.Parameter("k", kernel, nil)
+			half, _ := f.Constant([]float32{0.5})
+			update, err := f.Mul([]compute.Value{x, k}[updated], half)
+			if err != nil {
+				t.Fatal(err)
+			}
+			y, err := conv(nhwc, nil, pads(1, 1, 1, 1), nil, nil, 1)(f, []compute.Value{x, k})
+			if err != nil {
+				t.Fatal(err)
+			}
+			y, _ = f.Tanh(y)
+			if err := f.Return([]compute.Value{update, y}, nil); err != nil {
+				t.Fatal(err)
+			}
+			exec, err := builder.Compile()
+			if err != nil {
+				t.Fatal(err)
+			}
+			result := func(donate bool) []float32 {
+				var inputs []compute.Buffer
+				for i, shape := range []shapes.Shape{image, kernel} {
+					b, err := backend.BufferFromFlatData(0, slices.Clone(flats[i]), shape)
+					if err != nil {
+						t.Fatal(err)
+					}
+					inputs = append(inputs, b)
+				}
+				out, err := exec.Execute(inputs, []bool{donate, donate}, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				data, err := out[1].Data()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return data.([]float32)
+			}
+			if want, got := result(false), result(true); !slices.Equal(want, got) {
+				t.Errorf("updating operand %d changed what the convolution read", updated)
+			}
+		}
+	})
+}

@@ -66,11 +66,34 @@ func (m *matcher) operation(v *value, op compute.OpType) ([]*value, bool) {
 func (m *matcher) core(v *value) *value {
 	for {
 		n := v.node
-		if n.op != opcode(compute.OpTypeReshape) && n.op != opcode(compute.OpTypeBroadcastInDim) {
+		if n.op != opcode(compute.OpTypeReshape) && !repeatsRow(n) {
 			return v
 		}
 		v = n.inputs[0]
 	}
+}
+
+// repeatsRow reports whether a node repeats its operand along outer axes.
+func repeatsRow(n *node) bool {
+	a, ok := n.attrs.(broadcastAttrs)
+	if !ok {
+		return false
+	}
+	x, y := n.inputs[0].shape.Dimensions, n.outputs[0].shape.Dimensions
+	next := len(y) - 1
+	for i := len(x) - 1; i >= 0; i-- {
+		if x[i] == 1 {
+			continue
+		}
+		for y[next] == 1 {
+			next--
+		}
+		if a.axes[i] != next {
+			return false
+		}
+		next--
+	}
+	return true
 }
 
 // binary returns the operands of v = op(x, y) where one of them, x, passes a test.

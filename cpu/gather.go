@@ -181,7 +181,8 @@ func (p *copyPlan) copy(dst []byte, to int, src []byte, from int, size int) {
 
 // A scatterStep combines windows with places of a copy of the operand, one after
 // the other, so that sums associate in the order of the indices. Windows that do
-// not lie inside are left out. Workers share the innermost axis of the windows.
+// not lie inside are left out. Workers share the innermost axis of the windows, where
+// that keeps them apart.
 type scatterStep struct {
 	*placedWindows
 	x, updates, y int
@@ -222,11 +223,19 @@ func lowerScatter(c *compiler, n *node) (step, int) {
 	s := &scatterStep{placedWindows: w, x: c.slot(n.inputs[0]), updates: c.slot(n.inputs[2]), y: c.slot(n.outputs[0]),
 		size: operand.DType.Size(), set: c.backend.opts.isa, op: op, combine: combine}
 	s.perPart = w.window.dims[len(w.window.dims)-1]
-	if s.count()*product(w.window.dims) > targetChunk {
+	if s.count()*product(w.window.dims) > targetChunk && s.keepsColumns() {
 		const least = 2 * kernels.Lanes
 		s.perPart = min(s.perPart, least)
 	}
 	return s, 0
+}
+
+// keepsColumns reports whether an element of the operand is in the same column of every
+// window that has it: windows move along axes outside of their innermost one.
+func (s *scatterStep) keepsColumns() bool {
+	last := len(s.window.dims) - 1
+	span := s.window.dims[last] * s.window.srcStrides[last]
+	return !slices.ContainsFunc(s.axisStrides, func(stride int) bool { return stride < span })
 }
 
 func (s *scatterStep) run(x *frame) error {

@@ -136,6 +136,8 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 				joined.inputs = append(joined.inputs, s.inputs...)
 				joined.outputs = append(joined.outputs, s.outputs...)
 				joined.detail += "{" + s.detail + "} "
+				joined.inputSlots = append(joined.inputSlots, s.inputSlots...)
+				joined.outputSlots = append(joined.outputSlots, s.outputSlots...)
 			}
 			inside := map[int]int{}
 			for _, s := range loop {
@@ -182,7 +184,9 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 		if len(loop) > 0 {
 			joins := is.dealt().images == loop[0].step.(imageStep).dealt().images
 			for _, slot := range s.inputSlots {
-				if slices.Contains(late, slot) || slices.Contains(whole, slot) && !slices.Contains(operands, slot) {
+				// A slot may be read image by image and otherwise, as a convolution does
+				// that has its input for a kernel.
+				if slices.Contains(late, slot) || slices.Contains(whole, slot) && count(operands, slot) < count(s.inputSlots, slot) {
 					joins = false
 				}
 			}
@@ -202,6 +206,15 @@ func (p *plan) loopImages(results map[int]bool, slotOf func(*value) int) {
 	}
 	flush()
 	p.steps = steps
+}
+
+func count(list []int, slot int) (n int) {
+	for _, s := range list {
+		if s == slot {
+			n++
+		}
+	}
+	return n
 }
 
 func unique(list []int) []int {

@@ -40,8 +40,13 @@ func (g *graph) foldLayouts() {
 			slices.Sort(axes)
 			slices.Sort(spatial)
 			if slices.Equal(axes, spatial) {
-				a.reverseKernel = !a.reverseKernel
-				n.attrs = a
+				mirrored := a
+				mirrored.reverseKernel = !a.reverseKernel
+				n.attrs = mirrored
+				if !nativeConv(n) { // the gradient of a kernel
+					n.attrs = a
+					continue
+				}
 				n.inputs[1] = kernel.inputs[0]
 				n.emit = nil // says less than the attributes now
 			}
@@ -67,7 +72,7 @@ func (g *graph) foldLayouts() {
 		}
 		product := n.inputs[0]
 		a, ok := product.node.attrs.(dotSpec)
-		if !ok || len(users[product]) != 1 || g.isResult(product) || len(a.operands[0].batch) > 0 {
+		if !ok || len(users[product]) != 1 || g.isResult(product) || len(a.operands[0].cross) != 1 || len(a.operands[1].cross) != 1 {
 			continue
 		}
 		a.operands[0], a.operands[1] = a.operands[1], a.operands[0]

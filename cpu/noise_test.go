@@ -79,6 +79,34 @@ func TestFoldedDraws(t *testing.T) {
 	})
 }
 
+// Draws are the same whatever rows they are summed in, also where the width of a row
+// and the numbers of a counter have no common multiple that a block could be.
+func TestDrawsOfSummedRows(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		for _, cols := range []int{1, 3, 16, 65, 101, 255, 511, 513} {
+			const rows = 40
+			exec := compile(t, backend, []shapes.Shape{f32(rows, cols), compute.RNGStateShape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+				u, _, err := uniformChain(f, in[0], in[1])
+				if err != nil {
+					return nil, err
+				}
+				return f.ReduceSum(u, 0)
+			})
+			got := run(t, backend, exec, []any{make([]float32, rows*cols), []uint64{5, 6, 7}}).([]float32)
+			want := make([]float64, cols)
+			for i := range rows * cols {
+				word := kernels.Philox4x32(5, 6+uint64(i/4), 7)[i%4]
+				want[i%cols] += float64(min(float32(word)*0x1p-32, 0x1.fffffep-1)*2 - 1)
+			}
+			for j := range want {
+				if math.Abs(float64(got[j])-want[j]) > 1e-5 {
+					t.Fatalf("%d columns: the sum of column %d is %g, want %g", cols, j, got[j], want[j])
+				}
+			}
+		}
+	})
+}
+
 // BenchmarkNoise adds uniform noise to 1.46 million weights, as SmoothOut does in
 // a step of F1.
 func BenchmarkNoise(b *testing.B) {
@@ -198,4 +226,47 @@ func TestFilterNoise(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What looks like noise measured against norms of columns, but has the ratio of a
+// column for a row, is no such noise.
+func TestFilterNoiseOfRows(t *testing.T) {
+	const n, strength, epsilon = 128, 0.3, 0.25
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		exec := compile(t, backend, []shapes.Shape{f32(n, n), compute.RNGStateShape}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+			u, _, err := uniformChain(f, in[0], in[1])
+			if err != nil {
+				return nil, err
+			}
+			norm := func(x compute.Value) compute.Value {
+				x, _ = f.Mul(x, x)
+				x, _ = f.ReduceSum(x, 0)
+				x, _ = f.Sqrt(x)
+				return x
+			}
+			constant := func(v float32) compute.Value { c, _ := f.Constant([]float32{v}); return c }
+			below, _ := f.Add(norm(u), constant(epsilon))
+			ratio, _ := f.Div(norm(in[0]), below)
+			ratio, _ = f.BroadcastInDim(ratio, f32(n, n), []int{0})
+			x, _ := f.Mul(u, ratio)
+			x, _ = f.Mul(x, constant(strength))
+			return f.Add(in[0], x)
+		})
+		weights := randomFloats(rand.New(rand.NewPCG(4, 4)), n*n)
+		got := run(t, backend, exec, []any{weights, []uint64{5, 6, 7}}).([]float32)
+		u := make([]float64, n*n)
+		var ofU, ofW [n]float64
+		for i, w := range weights {
+			u[i] = float64(min(float32(kernels.Philox4x32(5, 6+uint64(i/4), 7)[i%4])*0x1p-32, 0x1.fffffep-1)*2 - 1)
+			ofU[i%n] += u[i] * u[i]
+			ofW[i%n] += float64(w) * float64(w)
+		}
+		for i, w := range weights {
+			row := i / n
+			want := float64(w) + u[i]*strength*math.Sqrt(ofW[row])/(math.Sqrt(ofU[row])+epsilon)
+			if math.Abs(float64(got[i])-want) > 1e-5*(1+math.Abs(want)) {
+				t.Fatalf("weight %d with noise is %g, want %g", i, got[i], want)
+			}
+		}
+	})
 }

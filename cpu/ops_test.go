@@ -242,6 +242,26 @@ var opCases = []struct {
 	{"conv one axis", []shapes.Shape{f32(2, 20, 8), f32(3, 8, 16)}, conv(compute.ConvolveAxesConfig{InputBatch: 0, InputChannels: 2,
 		InputSpatial: []int{1}, KernelInputChannels: 1, KernelOutputChannels: 2, KernelSpatial: []int{0},
 		OutputBatch: 0, OutputChannels: 2, OutputSpatial: []int{1}}, []int{2}, pads(1, 2), nil, nil, 1)},
+	{"spread and cut", []shapes.Shape{f32(2, 2, 1, 3), f32(1, 1, 3, 5)}, conv(nhwc, nil, pads(0, 0, 1, -1), []int{1, 2}, nil, 1)},
+	{"spread and stride", []shapes.Shape{f32(2, 2, 1, 3), f32(1, 1, 3, 5)}, conv(nhwc, []int{1, 4}, pads(0, 0, 3, 0), []int{1, 4}, nil, 1)},
+	{"its own kernel", []shapes.Shape{f32(3, 3, 16, 16)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		y, err := f.Sqrt(in[0])
+		if err != nil {
+			return nil, err
+		}
+		y, err = f.Mul(y, y)
+		if err != nil {
+			return nil, err
+		}
+		return conv(nhwc, nil, pads(1, 1, 1, 1), nil, nil, 1)(f, []compute.Value{y, y})
+	}},
+	{"kernel gradient of a reversed result", []shapes.Shape{f32(3, 6, 6, 16), f32(3, 6, 6, 16)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		r, err := f.Reverse(in[1], 1, 2)
+		if err != nil {
+			return nil, err
+		}
+		return conv(kernelGradient, nil, pads(1, 1, 1, 1), nil, nil, 1)(f, []compute.Value{in[0], r})
+	}},
 	{"kernel gradient", []shapes.Shape{f32(20, 9, 8, 16), f32(20, 9, 8, 32)}, conv(kernelGradient, nil, pads(1, 1, 1, 1), nil, nil, 1)},
 	{"kernel gradient odd", []shapes.Shape{f32(5, 9, 8, 3), f32(5, 9, 8, 10)}, conv(kernelGradient, nil, pads(2, 2, 1, 1), nil, nil, 1)},
 	{"kernel gradient strided", []shapes.Shape{f32(6, 10, 10, 16), f32(6, 5, 5, 32)}, conv(kernelGradient, nil, pads(1, 0, 1, 0), nil, []int{2, 2}, 1)},
@@ -320,6 +340,13 @@ var opCases = []struct {
 		}
 		return f.Sqrt(x)
 	}},
+	{"transposed product of one operand's axes", []shapes.Shape{f32(4, 5, 3), f32(3)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		d, err := dot([]int{2}, nil, []int{0}, nil)(f, in)
+		if err != nil {
+			return nil, err
+		}
+		return f.Transpose(d, 1, 0)
+	}},
 	{"sums of a chain", []shapes.Shape{f32(130, 24), f32(130, 24)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		p, err := f.Mul(in[0], in[1])
 		if err != nil {
@@ -386,6 +413,12 @@ var opCases = []struct {
 	{"gather windows", []shapes.Shape{f32(5, 9, 4), int32s(2, 6)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
 		return f.Gather(in[0], in[1], 0, []int{0, 2}, []int{2}, []int{1, 0}, []int{3, 2, 1}, false)
 	}},
+	{"scatter overlapping", []shapes.Shape{f32(2000), int32s(300, 1), f32(300, 100)}, positive(func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.ScatterMax(in[0], in[1], in[2], 1, []int{1}, nil, []int{0}, false, false)
+	})},
+	{"scatter overlapping rows", []shapes.Shape{f32(200, 16), int32s(300, 1), f32(300, 10, 16)}, positive(func(f compute.Function, in []compute.Value) (compute.Value, error) {
+		return f.ScatterMax(in[0], in[1], in[2], 1, []int{1, 2}, nil, []int{0}, false, false)
+	})},
 	{"scatter rows", []shapes.Shape{f32(12, 40), int32s(60, 1), f32(60, 40)}, positive(scatterRows(compute.Function.ScatterSum))},
 	{"scatter many", []shapes.Shape{f32(12, 100), int32s(900, 1), f32(900, 100)}, positive(scatterRows(compute.Function.ScatterSum))},
 	{"scatter largest", []shapes.Shape{f32(12, 3), int32s(60, 1), f32(60, 3)}, positive(scatterRows(compute.Function.ScatterMax))},

@@ -425,7 +425,8 @@ func (p *program) allocateBuffers() {
 func (p *program) sizeBlocks(rows int) {
 	unit := lcm(p.granule(), rows)
 	if unit > largestUnit {
-		unit = rows // blocks are then padded
+		const words = 4         // of a counter
+		unit = lcm(words, rows) // blocks are then padded
 	}
 	// Rows that operands repeat are expanded once if they fit a block evenly.
 	for _, l := range p.loads {
