@@ -247,7 +247,8 @@ func (g *graph) merge(a, b *group, groupOf map[*node]*group, users map[*value][]
 		return
 	}
 	// Sums are known only when the whole program has run, and all are over rows of
-	// one width.
+	// one width. Statistics read their small operands when that is so, from memory.
+	inside := func(n *node) bool { gr := groupOf[n]; return gr != nil && (gr == a || gr == b) }
 	width := 0
 	for _, n := range slices.Concat(a.nodes, b.nodes) {
 		if inProgram(n) {
@@ -258,16 +259,16 @@ func (g *graph) merge(a, b *group, groupOf map[*node]*group, users map[*value][]
 			return
 		}
 		width = cols
+		if slices.ContainsFunc(smallOperands(n), func(v *value) bool { return inside(root(v).node) }) {
+			return
+		}
 		for _, out := range n.outputs {
-			for _, u := range users[out] {
-				if groupOf[u] == a || groupOf[u] == b {
-					return
-				}
+			if slices.ContainsFunc(users[out], inside) {
+				return
 			}
 		}
 	}
 	// A path from the union through an outside node back into it.
-	inside := func(n *node) bool { gr := groupOf[n]; return gr != nil && (gr == a || gr == b) }
 	visited := map[*node]bool{}
 	var stack []*node
 	push := func(n *node) {
@@ -307,6 +308,17 @@ func (g *graph) merge(a, b *group, groupOf map[*node]*group, users map[*value][]
 	for _, n := range b.nodes {
 		groupOf[n] = a
 	}
+}
+
+// smallOperands lists what statistics read besides the rows that they sum up.
+func smallOperands(n *node) []*value {
+	switch n.op {
+	case opBatchNormStats:
+		return n.inputs[1:] // scale, offset
+	case opBatchNormGradStats:
+		return n.inputs[1:4] // scale, mean, variance
+	}
+	return nil
 }
 
 // buildPrograms replaces the nodes of each group by one.

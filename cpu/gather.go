@@ -298,7 +298,7 @@ func newDynamicSlice(c *compiler, n *node, starts []*value, small shapes.Shape) 
 	for i, v := range starts {
 		s.starts = append(s.starts, c.slot(v))
 		s.startType = v.shape.DType
-		if s.startType != starts[0].shape.DType || !s.startType.IsInt() {
+		if s.startType != starts[0].shape.DType || !isIndex(s.startType) {
 			return nil
 		}
 		s.limits = append(s.limits, operand.Dimensions[i]-small.Dimensions[i])

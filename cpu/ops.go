@@ -227,7 +227,7 @@ func (f *Function) dynamicSlice(op string, tensors, starts []compute.Value, size
 		return nil, err
 	}
 	operand, places, window := inputs[0].shape, inputs[len(tensors):], sizes(inputs)
-	if len(places) == 1 && places[0].shape.Rank() == 1 && places[0].shape.Dimensions[0] == operand.Rank() && places[0].shape.DType.IsInt() {
+	if len(places) == 1 && places[0].shape.Rank() == 1 && places[0].shape.Dimensions[0] == operand.Rank() && isIndex(places[0].shape.DType) {
 		// All places in one vector.
 		vector := compute.Value(places[0])
 		starts = nil
@@ -248,13 +248,29 @@ func (f *Function) dynamicSlice(op string, tensors, starts []compute.Value, size
 		fits = fits && d >= 0 && d <= operand.Dimensions[i]
 	}
 	for _, v := range places {
-		fits = fits && v.shape.Rank() == 0 && v.shape.DType.IsInt() && v.shape.DType == places[0].shape.DType
+		fits = fits && v.shape.Rank() == 0 && isIndex(v.shape.DType) && v.shape.DType == places[0].shape.DType
 	}
 	if !fits {
 		return nil, errors.Errorf("cpu: %s: a window of %v does not fit %s, or its start %v is neither one integer scalar per axis, all of one type, nor a vector of them",
 			op, window, operand, inputShapes(places))
 	}
 	return inputs, nil
+}
+
+// isIndex reports whether numbers of a type can say where something lies.
+func isIndex(t dtypes.DType) bool { return t.IsInt() && !t.IsPacked() }
+
+// checkIndices checks the type of the indices of a gather or scatter, which the
+// reference backend does not.
+func (f *Function) checkIndices(op compute.OpType, indices compute.Value) error {
+	in, err := f.resolve(op.String(), []compute.Value{indices})
+	if err != nil {
+		return err
+	}
+	if !isIndex(in[0].shape.DType) {
+		return errors.Errorf("cpu: %s: the indices are %s; convert them to integers of a byte or more", op, in[0].shape)
+	}
+	return nil
 }
 
 // FFT records the operation of that name.
@@ -269,6 +285,9 @@ func (f *Function) FFT(x compute.Value, kind compute.FFTType, length []int) (com
 // Gather records the operation of that name.
 func (f *Function) Gather(operand, starts compute.Value, indexVectorAxis int,
 	offsetOutputAxes, collapsedSliceAxes, startIndexMap, sliceSizes []int, sorted bool) (compute.Value, error) {
+	if err := f.checkIndices(compute.OpTypeGather, starts); err != nil {
+		return nil, err
+	}
 	a := gatherAttrs{indexVectorAxis, slices.Clone(offsetOutputAxes), slices.Clone(collapsedSliceAxes),
 		slices.Clone(startIndexMap), slices.Clone(sliceSizes), sorted}
 	return single(f.inferred(opcode(compute.OpTypeGather), a, []compute.Value{operand, starts},
@@ -355,6 +374,9 @@ func (f *Function) RNGBitGenerator(state compute.Value, shape shapes.Shape) (new
 type scatterMethod = func(compute.Function, compute.Value, compute.Value, compute.Value, int, []int, []int, []int, bool, bool) (compute.Value, error)
 
 func (f *Function) scatter(op compute.OpType, method scatterMethod, operand, indices, updates compute.Value, a scatterAttrs) (compute.Value, error) {
+	if err := f.checkIndices(op, indices); err != nil {
+		return nil, err
+	}
 	a.updateWindowAxes = slices.Clone(a.updateWindowAxes)
 	a.insertedWindowAxes = slices.Clone(a.insertedWindowAxes)
 	a.scatterAxesToOperandAxes = slices.Clone(a.scatterAxesToOperandAxes)

@@ -492,3 +492,52 @@ func TestNegativePad(t *testing.T) {
 		compare(t, got, []float32{2, 3, 4, 5, 9, 9}, 0)
 	})
 }
+
+// Statistics of one row do not join the program that computes their offset, which they
+// read from memory. Normalised, one row is its offset.
+func TestBatchNormOfOneRow(t *testing.T) {
+	forEachISA(t, func(t *testing.T, backend *Backend) {
+		exec := compile(t, backend, []shapes.Shape{f32(1, 4), f32(4), f32(4)}, func(f compute.Function, in []compute.Value) (compute.Value, error) {
+			offset, err := f.Neg(in[2])
+			if err != nil {
+				return nil, err
+			}
+			y, _, _, err := f.BatchNormForTraining(in[0], in[1], offset, 1e-2, 1)
+			if err != nil {
+				return nil, err
+			}
+			z, _, _, err := f.BatchNormForTraining(y, in[1], offset, 1e-2, 1)
+			return z, err
+		})
+		got := run(t, backend, exec, []any{[]float32{5, 6, 7, 8}, []float32{1, 1, 1, 1}, []float32{1, -2, 3, -4}})
+		compare(t, got, []float32{-1, 2, -3, 4}, 1e-6)
+	})
+}
+
+// Indices that are no integers of whole bytes are refused: places would be read that
+// are not there.
+func TestIndicesAreIntegers(t *testing.T) {
+	backend, err := New("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Finalize()
+	for dtype, fits := range map[dtypes.DType]bool{dtypes.Int8: true, dtypes.Uint64: true, dtypes.Float32: false, dtypes.Bool: false, dtypes.Int4: false} {
+		f := backend.Builder(t.Name()).Main()
+		x, _ := f.Parameter("x", f32(10, 4), nil)
+		updates, _ := f.Parameter("updates", f32(6, 4), nil)
+		i, err := f.Parameter("i", shapes.Make(dtype, 6, 1), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		place, _ := f.Parameter("place", shapes.Make(dtype), nil)
+		_, gather := f.Gather(x, i, 1, []int{1}, []int{0}, []int{0}, []int{1, 4}, false)
+		_, scatter := f.ScatterSum(x, i, updates, 1, []int{1}, []int{0}, []int{0}, false, false)
+		_, slice := f.DynamicSlice(x, []compute.Value{place, place}, []int{2, 2})
+		for op, err := range map[string]error{"gather": gather, "scatter": scatter, "dynamic slice": slice} {
+			if (err == nil) != fits {
+				t.Errorf("%s at places of %s: %v", op, dtype, err)
+			}
+		}
+	}
+}

@@ -23,7 +23,7 @@ func (g *graph) recompute(groupOf map[*node]*group, order map[*node]int, users m
 		for _, u := range users[v] {
 			switch h := groupOf[u]; {
 			case h == own:
-			case h == nil || h.size != own.size || !fullInput(u, v):
+			case h == nil || h.size != own.size || !fullInput(u, v) || slices.Contains(smallOperands(u), v):
 				possible = false
 			default:
 				readers[h] = append(readers[h], u)
