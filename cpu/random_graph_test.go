@@ -2,7 +2,9 @@ package cpu
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -11,33 +13,42 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Graphs drawn at random give what the reference backend gives: fusion, image
-// loops and the sharing of memory must not change values.
+// Graphs drawn at random, trainings with updates of donated parameters among them, give
+// what the reference backend gives: fusion, image loops and the sharing of memory must
+// not change values. Donation and the number of workers do not change a bit.
 func TestRandomGraphs(t *testing.T) {
 	reference, err := gobackend.New("ops_sequential")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reference.Finalize()
-	backend, err := New("workers=2")
-	if err != nil {
-		t.Fatal(err)
+	var backends []*Backend
+	for _, config := range []string{"workers=2", "workers=1", "workers=7"} {
+		b, err := New(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Finalize()
+		backends = append(backends, b)
 	}
-	defer backend.Finalize()
 	rapid.Check(t, func(rt *rapid.T) {
-		const n, size = 3, 5
+		n := rapid.SampledFrom([]int{1, 2, 3, 17}).Draw(rt, "n")
+		size := rapid.SampledFrom([]int{1, 2, 5}).Draw(rt, "size")
 		channels := rapid.SampledFrom([]int{1, 3, 16, 20}).Draw(rt, "channels")
-		image := f32(n, size, size, channels)
-		inputs := []shapes.Shape{image, image, f32(1, 1, 1, channels), f32(3, 3, channels, channels), f32(n, 1, 1, 1)}
+		image, pixels := f32(n, size, size, channels), n*size*size
+		inputs := []shapes.Shape{image, image, f32(1, 1, 1, channels), f32(3, 3, channels, channels), f32(n, 1, 1, 1), f32(channels, channels)}
 		const steps = 14
 		type choice struct{ op, a, b int }
 		choices := make([]choice, rapid.IntRange(1, steps).Draw(rt, "length"))
 		for i := range choices {
-			choices[i] = choice{rapid.IntRange(0, 13).Draw(rt, "op"), rapid.IntRange(0, 1+i).Draw(rt, "a"), rapid.IntRange(0, 1+i).Draw(rt, "b")}
+			choices[i] = choice{rapid.IntRange(0, 17).Draw(rt, "op"), rapid.IntRange(0, 1+i).Draw(rt, "a"), rapid.IntRange(0, 1+i).Draw(rt, "b")}
 		}
 		results := rapid.IntRange(1, 3).Draw(rt, "results")
+		// The reference has no batch norm.
+		referred := !slices.ContainsFunc(choices, func(c choice) bool { return c.op == 14 })
 		graph := func(f compute.Function, in []compute.Value) (all []compute.Value, err error) {
 			full := []compute.Value{in[0], in[1]}
+			var updates []compute.Value // of parameters
 			check := func(v compute.Value, e error) compute.Value {
 				if e != nil && err == nil {
 					err = e
@@ -69,6 +80,7 @@ func TestRandomGraphs(t *testing.T) {
 					v = check(f.Tanh(check(f.ConvGeneral(a, in[3], nhwc, nil, pads(1, 1, 1, 1), nil, nil, 1, 1))))
 				case 7: // the gradient of a kernel, used as one
 					k := check(f.ConvGeneral(a, b, kernelGradient, nil, pads(1, 1, 1, 1), nil, nil, 1, 1))
+					updates = append(updates, check(f.Sub(in[3], check(f.Mul(k, half)))))
 					v = check(f.ConvGeneral(a, check(f.Mul(check(f.Tanh(k)), half)), nhwc, nil, pads(1, 1, 1, 1), nil, nil, 1, 1))
 				case 8:
 					p := check(f.ReduceWindow(a, compute.ReduceOpMax, []int{1, 3, 3, 1}, []int{1, 1, 1, 1}, nil, nil, pads(0, 0, 1, 1, 1, 1, 0, 0)))
@@ -84,17 +96,37 @@ func TestRandomGraphs(t *testing.T) {
 					v = check(f.Add(b, check(f.Reshape(check(f.Tanh(s)), n, 1, 1, channels))))
 				case 13:
 					v = check(f.Mul(check(f.Sign(check(f.Add(check(f.Sign(a)), check(f.Constant([]float32{1})))))), b))
+				case 14: // batch norm and its gradient
+					scale := check(f.Reshape(in[2], channels))
+					y, mean, variance, e := f.BatchNormForTraining(a, scale, check(f.Tanh(scale)), 1e-2, 3)
+					check(y, e)
+					if err != nil {
+						return nil, err
+					}
+					dx, _, _, e := f.BatchNormGradient(a, scale, mean, variance, b, 1e-2, 3)
+					v = check(f.Add(y, check(dx, e)))
+				case 15:
+					d := check(f.DotGeneral(check(f.Reshape(a, pixels, channels)), []int{1}, nil, in[5], []int{0}, nil, compute.DotGeneralConfig{}))
+					v = check(f.Reshape(d, n, size, size, channels))
+				case 16: // the gradient of a dense layer
+					d := check(f.DotGeneral(check(f.Reshape(a, pixels, channels)), []int{0}, nil, check(f.Reshape(b, pixels, channels)), []int{0}, nil, compute.DotGeneralConfig{}))
+					updates = append(updates, check(f.Sub(in[5], check(f.Mul(d, half)))))
+					v = check(f.Sub(a, in[2]))
+				case 17:
+					updates = append(updates, check(f.Add(in[c.a%2], check(f.Tanh(b)))), check(f.Sub(in[2], half)))
+					v = check(f.Abs(b))
 				}
 				full = append(full, v)
 			}
-			return full[max(0, len(full)-results):], err
+			return append(full[max(0, len(full)-results):], updates...), err
 		}
 		flats := randomFlats(rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 1)), inputs)
-		execute := func(backend compute.Backend) [][]float32 {
+		execute := func(backend compute.Backend, donated bool) [][]float32 {
 			builder := backend.Builder("random")
 			f := builder.Main()
 			var values []compute.Value
 			var buffers []compute.Buffer
+			var donate []bool
 			for i, s := range inputs {
 				v, err := f.Parameter(fmt.Sprint("x", i), s, nil)
 				if err != nil {
@@ -104,7 +136,7 @@ func TestRandomGraphs(t *testing.T) {
 				if err != nil {
 					rt.Fatal(err)
 				}
-				values, buffers = append(values, v), append(buffers, b)
+				values, buffers, donate = append(values, v), append(buffers, b), append(donate, donated)
 			}
 			out, err := graph(f, values)
 			if err != nil {
@@ -118,7 +150,7 @@ func TestRandomGraphs(t *testing.T) {
 				rt.Fatal(err)
 			}
 			defer exec.Finalize()
-			results, err := exec.Execute(buffers, nil, 0)
+			results, err := exec.Execute(buffers, donate, 0)
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -132,7 +164,20 @@ func TestRandomGraphs(t *testing.T) {
 			}
 			return list
 		}
-		got, want := execute(backend), execute(reference)
+		got := execute(backends[0], true)
+		for _, b := range backends {
+			for i, other := range execute(b, b == backends[1]) {
+				for j, v := range other {
+					if math.Float32bits(v) != math.Float32bits(got[i][j]) && v == v {
+						rt.Fatalf("result %d of %v, element %d: %g with %d workers, donated: %t, else %g", i, choices, j, v, b.opts.workers, b == backends[1], got[i][j])
+					}
+				}
+			}
+		}
+		if !referred {
+			return
+		}
+		want := execute(reference, false)
 		for i := range want {
 			scale := 1.0
 			for _, v := range want[i] {
