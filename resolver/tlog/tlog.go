@@ -198,7 +198,7 @@ func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
 
 // await calls done when another process has published all that the store has.
 func (l *Log) await(ctx context.Context, done func()) {
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(500 * time.Millisecond) // who finds the lock free has it by then
 	defer tick.Stop()
 	for {
 		select {
