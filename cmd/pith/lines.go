@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -79,7 +80,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 				readErr = err
 				return
 			}
-			readErr = eachLine(f, &read, func(line []byte, _ int) error {
+			readErr = eachLine(until(ctx, f), &read, func(line []byte, _ int) error {
 				if line == nil || ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -96,9 +97,12 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 				}
 			})
 			f.Close()
-			if errors.Is(readErr, context.Canceled) { // whoever stopped it says why
+			switch {
+			case errors.Is(readErr, context.Canceled): // whoever stopped it says why
 				readErr = nil
 				return
+			case errors.Is(readErr, syscall.EISDIR):
+				readErr = cli.Hint(readErr, "name a file, not a directory")
 			}
 			if readErr != nil {
 				return
@@ -267,6 +271,19 @@ func (e *earlier) check(n int, line []byte, trust *pith.Trust, policy string) er
 		return fmt.Errorf("result %d: %w", n, errOtherInput)
 	}
 	return nil
+}
+
+// until is r until ctx ends, also while r waits for a pipe, which nothing wakes, or
+// a line goes on forever.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	go func() {
+		defer stop()
+		_, err := io.CopyBuffer(in, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		in.CloseWithError(err)
+	}()
+	return out
 }
 
 // eachLine calls visit with a copy of every line, nil for blank ones, and the bytes

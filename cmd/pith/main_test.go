@@ -2,9 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,5 +132,19 @@ func TestHelp(t *testing.T) {
 	walk(root())
 	if commands != 44 {
 		t.Errorf("%d commands, want 44", commands)
+	}
+}
+
+// TestUntil: whoever interrupts verify --lines does not wait for a pipe.
+func TestUntil(t *testing.T) {
+	silent, _ := io.Pipe()
+	ctx, stop := context.WithCancel(t.Context())
+	r := until(ctx, silent)
+	stop()
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if data, err := io.ReadAll(until(t.Context(), strings.NewReader("all of it"))); err != nil || string(data) != "all of it" {
+		t.Errorf("got %q, %v", data, err)
 	}
 }
