@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/gomlx/compute"
 	_ "github.com/gomlx/compute/gobackend" // the slow reference, for comparison
@@ -32,7 +34,11 @@ func backendOr(otherwise string) (name string, make func() (compute.Backend, err
 	}
 	b, err := newBackend(name)
 	if err != nil {
-		return "", nil, cli.Hint(fmt.Errorf("backend %q: %w", name, err), "unset %s to use %s", compute.ConfigEnvVar, otherwise)
+		hint := fmt.Sprintf("unset %s to use %s", compute.ConfigEnvVar, otherwise)
+		if kind, _, _ := strings.Cut(name, ":"); kind == "xla" && !slices.Contains(compute.List(), kind) {
+			hint = "build the command with -tags xla (docs/cli.md, GPUs), or " + hint
+		}
+		return "", nil, cli.Hint(fmt.Errorf("backend %q: %w", name, err), "%s", hint)
 	}
 	b.Finalize()
 	return name, func() (compute.Backend, error) { return newBackend(name) }, nil

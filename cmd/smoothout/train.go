@@ -307,7 +307,7 @@ func explainRun(cmd *cobra.Command, err error, dir experiment.Dir) error {
 	case errors.Is(err, train.ErrCheckpointForeign):
 		return cli.Hint(err, "it was written on another backend, or its files were changed; delete it and run the same command again to start over")
 	case errors.Is(err, train.ErrWeights):
-		return cli.Hint(err, "the file must hold every tensor of the network, by name and shape: smoothout export writes one")
+		return cli.Hint(err, "the file must be whole and hold every tensor of the network, by name and shape: smoothout export writes one")
 	case errors.Is(err, datasets.ErrMissing):
 		return cli.Hint(err, "name the directory that has the files with --data (for a folder of images, the folder itself: --dataset ./DIR), or fetch them: smoothout data get NAME; generated digits need none: --dataset %s", experiment.Glyphs)
 	case errors.Is(err, train.ErrRecipe), errors.Is(err, train.ErrModel):
