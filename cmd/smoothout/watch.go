@@ -299,7 +299,11 @@ func serveCurves(cmd *cobra.Command, dirs []string, address string, interval tim
 				section.Figures = append(section.Figures, report.Curves(c.title, "epoch", c.unit, "", c.scale == 1, c.curves))
 			}
 		}
-		page, err := report.Page("Training: "+strings.Join(dirs, ", "), []report.Section{section})
+		runs := strings.Join(dirs, ", ")
+		if len(dirs) > 3 { // the curves name them
+			runs = fmt.Sprintf("%d runs", len(dirs))
+		}
+		page, err := report.Page("Training: "+runs, []report.Section{section})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
