@@ -130,8 +130,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
-	if commands != 44 {
-		t.Errorf("%d commands, want 44", commands)
+	if commands != 45 {
+		t.Errorf("%d commands, want 45", commands)
 	}
 }
 
