@@ -414,6 +414,25 @@ func TestDeclaredKeysAreBounded(t *testing.T) {
 	if c, err := s.Store().Counts(t.Context()); err != nil || c.Keys != 5 {
 		t.Errorf("%+v %v", c, err)
 	}
+	// To declare keys again, so that they stay, is no cheaper than to declare them.
+	now = now.Add(6 * 24 * time.Hour)
+	for i := range 5 {
+		if err := declare(fmt.Sprint("key", i%3), "192.0.2.3"); err != nil {
+			t.Errorf("again: %v", err)
+		}
+	}
+	for i := range 5 {
+		err := declare(fmt.Sprint("key", i), "192.0.2.3")
+		if i < 3 && err != nil {
+			t.Errorf("a second time within a day: %v", err)
+		}
+		if i == 4 && err != nil {
+			t.Errorf("the fifth of five: %v", err)
+		}
+	}
+	if err := declare("key8", "192.0.2.3"); !errors.As(err, &r) || r.Code != resolver.CodeRateAddress {
+		t.Errorf("after five again: %v", err)
+	}
 	now = now.Add(8 * 24 * time.Hour) // nothing came of them
 	if err := declare("key7", "192.0.2.1"); err != nil {
 		t.Fatal(err)

@@ -149,7 +149,15 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 			return
 		}
 		key.DeclaredAt = s.now().UTC().Truncate(time.Second)
-		if !j.Unlimited && !s.mayDeclare(ctx, j, key.Fingerprint) {
+		known, err := s.store.Key(ctx, key.Fingerprint)
+		switch {
+		case err != nil && !errors.Is(err, ErrNotFound):
+			j.err = err
+			return
+		case err == nil && key.DeclaredAt.Sub(known.DeclaredAt) < keyRest:
+			j.receipt = &Receipt{Key: key.Fingerprint, At: known.DeclaredAt}
+			return
+		case !j.Unlimited && !s.mayDeclare(j):
 			return
 		}
 		if j.err = s.store.PutKey(ctx, key, key.DeclaredAt.Add(-keyLife)); j.err == nil {
@@ -170,22 +178,20 @@ func (s *Service) readDocument(ctx context.Context, j *job) {
 }
 
 // New keys cost whoever declares them nothing: so many per second come in of one
-// sender, and of all, and those are forgotten of which nothing comes in a week.
+// sender, and of all, and those are forgotten of which nothing comes in a week. To
+// declare one again, which keeps it for another week, is a declaration like the
+// first, within a day nothing.
 const (
 	declaredBySender = 1.0 / 60
 	declaredByAll    = 1.0
 	keyLife          = 7 * 24 * time.Hour
+	keyRest          = 24 * time.Hour
 )
 
-// mayDeclare asks whether a sender may declare a key, which is no question for
-// one that is known.
-func (s *Service) mayDeclare(ctx context.Context, j *job, fingerprint string) bool {
+// mayDeclare asks whether a sender may declare a key now.
+func (s *Service) mayDeclare(j *job) bool {
 	if s.limits.PerAddress < 0 {
 		return true
-	}
-	if _, err := s.store.Key(ctx, fingerprint); !errors.Is(err, ErrNotFound) {
-		j.err = err
-		return err == nil
 	}
 	wait, ok := s.limits.take("keys from "+j.From, declaredBySender, 1)
 	of := "from " + j.From
@@ -238,6 +244,8 @@ func (s *Service) acceptDocument(ctx context.Context, data []byte) error {
 // are others now, is left out, and the log says so: a mirror that does not start
 // helps nobody.
 func (s *Service) LoadPolicy(ctx context.Context) error {
+	s.loading.Lock() // so that what is older never replaces what is newer
+	defer s.loading.Unlock()
 	keys, err := s.store.MetaKeys(ctx, policyPrefix)
 	if err != nil {
 		return err
@@ -251,6 +259,9 @@ func (s *Service) LoadPolicy(ctx context.Context) error {
 	trust := s.files
 	for _, key := range keys {
 		data, err := s.store.Meta(ctx, key)
+		if errors.Is(err, ErrNotFound) { // taken back meanwhile: the next load sees it
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -39,6 +39,7 @@ type Service struct {
 
 	files *pith.Trust // the policy without key documents that moderators accepted
 
+	loading  sync.Mutex // of the policy
 	mu       sync.Mutex
 	trust    *pith.Trust
 	accepted []string      // the key documents of which it was made, by their digests
