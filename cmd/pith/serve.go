@@ -40,6 +40,7 @@ type serving struct {
 	copy                bool
 	proxies             []string
 	autocert            []string
+	authority           string
 	maxConnections      int
 	grace               time.Duration
 	logLevel, logFormat string
@@ -87,7 +88,8 @@ the network show a token, see --moderator-file.`,
 	f.StringVar(&s.moderator, "moderator-file", "", "those who know the token in `FILE`, which nobody else may read, moderate over the network (default $PITH_MODERATOR, else nobody)")
 	f.BoolVar(&s.copy, "copy", true, "copy the mirrors that pith mirror add named")
 	f.StringSliceVar(&s.proxies, "trusted-proxies", nil, "believe X-Forwarded-For of these `NETWORKS`, like 10.0.0.0/8")
-	f.StringSliceVar(&s.autocert, "autocert", nil, "serve TLS as `HOST` with certificates from Let's Encrypt; needs --listen :443 (repeatable)")
+	f.StringSliceVar(&s.autocert, "autocert", nil, "serve TLS as `HOST` with certificates that the server gets and renews; needs --listen :443 (repeatable)")
+	f.StringVar(&s.authority, "acme-directory", "", "get them from the authority whose ACME directory is at `URL` (default Let's Encrypt); who asks for certificates agrees to its terms")
 	f.IntVar(&s.maxConnections, "max-connections", 20_000, "`HOW MANY` connections may be open")
 	f.DurationVar(&s.grace, "grace", 20*time.Second, "`HOW LONG` answers may take to finish at the end")
 	f.StringVar(&s.logLevel, "log-level", "info", "log from this `LEVEL` on: debug (every request), info, warn or error")
@@ -184,7 +186,7 @@ func (s *serving) run(cmd *cobra.Command) error {
 	}
 
 	options := httpserve.Options{
-		Listen: s.listen, MaxConns: s.maxConnections, Hosts: s.autocert, CertDir: filepath.Join(s.data, "certificates"),
+		Listen: s.listen, MaxConns: s.maxConnections, Hosts: s.autocert, Authority: s.authority, CertDir: filepath.Join(s.data, "certificates"),
 		Grace: s.grace, Draining: node.mirror.Drain, Log: log,
 	}
 	listener, err := httpserve.Listen(ctx, options)

@@ -135,7 +135,7 @@ var rules = map[string]rule{
 	"internal/seed":        {},
 	"internal/stats":       {may: []string{"gonum"}},
 	"internal/tensorboard": {may: []string{"google.golang.org/protobuf/encoding/protowire"}},
-	"internal/httpserve":   {may: []string{"golang.org/x/crypto/acme/...", "golang.org/x/net/netutil"}, free: []string{"GoMLX", "SQL", "cobra", "pith"}},
+	"internal/httpserve":   {may: []string{"golang.org/x/crypto/acme/...", "golang.org/x/net/idna", "golang.org/x/net/netutil"}, free: []string{"GoMLX", "SQL", "cobra", "pith"}},
 }
 
 type pkg struct {

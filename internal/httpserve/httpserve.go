@@ -5,26 +5,23 @@ package httpserve
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"time"
 
-	"golang.org/x/crypto/acme"
-	"golang.org/x/crypto/acme/autocert"
 	"golang.org/x/net/netutil"
 )
 
 // Options say how to serve. The zero value of each but Listen is a good default.
 type Options struct {
-	Listen   string   // host:port
-	MaxConns int      // open at once, default 20,000; more wait to be accepted
-	Hosts    []string // serve TLS under these names, with certificates from Let's Encrypt; needs port 443
-	CertDir  string   // where the certificates stay
+	Listen   string // host:port
+	MaxConns int    // open at once, default 20,000; more wait to be accepted
+
+	Hosts     []string // serve TLS under these names, which the world must find at port 443
+	Authority string   // URL of the ACME directory of who certifies them, default Let's Encrypt
+	CertDir   string   // where the certificates stay
 
 	HeaderTimeout time.Duration // to send the header of a request, default 10 s
 	ReadTimeout   time.Duration // to send all of it, default 60 s
@@ -70,15 +67,13 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o Options) error
 		server.RegisterOnShutdown(o.Draining)
 	}
 	if len(o.Hosts) > 0 {
-		if err := os.MkdirAll(o.CertDir, 0o700); err != nil {
+		certs, err := newCertificates(o)
+		if err != nil {
 			l.Close()
-			return fmt.Errorf("directory for certificates: %w", err)
+			return err
 		}
-		manager := &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(o.Hosts...), Cache: autocert.DirCache(o.CertDir)}
-		config := manager.TLSConfig() // answers the challenge on this port (tls-alpn-01), so port 80 is not needed
-		config.MinVersion = tls.VersionTLS12
-		config.NextProtos = []string{"h2", "http/1.1", acme.ALPNProto}
-		server.TLSConfig = config
+		server.TLSConfig = certs.config()
+		certs.keep(ctx)
 	}
 	failed := make(chan error, 1)
 	go func() {
