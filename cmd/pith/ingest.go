@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -108,10 +109,11 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	}
 	started := time.Now()
 	in.bar = newReading(cmd.ErrOrStderr(), paths)
+	logged := s.beside(ctx, stop, store, config.Key)
 	err = in.files(ctx, cmd, paths)
 	in.bar.close()
-	if err == nil && s.db != "memory:" {
-		err = s.log(ctx, store, config.Key)
+	if failed := logged(); failed != nil && (err == nil || errors.Is(err, context.Canceled)) {
+		err = failed // which stopped the loading, perhaps
 	}
 	r := &in.result
 	r.Seconds = time.Since(started).Seconds()
@@ -137,14 +139,28 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	return nil
 }
 
-// log brings the transparency log up with the store. A mirror that runs on it
-// does so itself and holds the log's lock: then there is nothing to do.
-func (s *ingesting) log(ctx context.Context, store resolver.Store, key *pith.PrivateKey) error {
-	l, err := tlog.Open(filepath.Join(s.data, "log"), store, key)
-	if err != nil {
-		return err
+// beside writes the transparency log while the store is loaded, and stops the
+// loading when it cannot. It returns what waits until all that was loaded is in
+// the log. A mirror that runs on the store holds the log's lock and does it itself.
+func (s *ingesting) beside(ctx context.Context, stop func(), store resolver.Store, key *pith.PrivateKey) (wait func() error) {
+	if s.db == "memory:" {
+		return func() error { return nil }
 	}
-	return l.CatchUp(ctx, 5*time.Second)
+	loaded, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		l, err := tlog.Open(filepath.Join(s.data, "log"), store, key)
+		if err == nil {
+			err = l.Follow(ctx, loaded, 5*time.Second)
+		}
+		if err != nil {
+			stop()
+		}
+		done <- err
+	}()
+	return func() error {
+		close(loaded)
+		return <-done
+	}
 }
 
 // ingest loads files into a store.
@@ -157,6 +173,9 @@ type ingest struct {
 	bar     *counter
 	read    atomic.Int64
 	result  ingestResult
+
+	loaded cursor    // of the file that is being loaded
+	saved  time.Time // when the store took note of it
 }
 
 // A batch is some submissions of one file.
@@ -208,9 +227,10 @@ func (in *ingest) files(ctx context.Context, cmd *cobra.Command, paths []string)
 		}
 	}
 	if failed != nil && ctx.Err() != nil && cmd.Context().Err() != nil {
-		return cmd.Context().Err()
+		failed, readErr = cmd.Context().Err(), nil
 	}
-	return errors.Join(failed, readErr)
+	saveErr := in.save(context.WithoutCancel(ctx))
+	return cmp.Or(errors.Join(failed, readErr), saveErr)
 }
 
 // file cuts one file into batches and starts them.
@@ -380,13 +400,28 @@ func (in *ingest) account(ctx context.Context, b *batch) error {
 		}
 	}
 	in.bar.showRead(in.read.Load(), r.Submissions)
-	if b.key == "" {
+	b.Offset = b.end
+	if b.key != in.loaded.key {
+		if err := in.save(ctx); err != nil {
+			return err
+		}
+	}
+	in.loaded = b.cursor
+	if time.Since(in.saved) < time.Second {
+		return nil // what a crash makes it load twice is skipped
+	}
+	return in.save(ctx)
+}
+
+// save has the store take note of how far a file was loaded.
+func (in *ingest) save(ctx context.Context) error {
+	if in.loaded.key == "" {
 		return nil
 	}
-	b.Offset = b.end
-	text, err := json.Marshal(b.cursor)
+	text, err := json.Marshal(in.loaded)
 	if err != nil {
 		return err
 	}
-	return in.store.SetMeta(ctx, b.key, text)
+	in.saved = time.Now()
+	return in.store.SetMeta(ctx, in.loaded.key, text)
 }

@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -148,26 +149,28 @@ func (l *Log) Size(ctx context.Context) int64 {
 // wait to take over. An error other than the context's means that the log
 // stands still.
 func (l *Log) Run(ctx context.Context, changed func() <-chan struct{}) error {
-	err := l.locked(ctx, func(ctx context.Context, a *appender) error {
-		remembered := l.Size(ctx)
-		for {
-			wake := changed()
-			if err := a.follow(ctx); err != nil {
-				return err
-			}
-			if size := l.Size(ctx); size != remembered {
-				if err := l.remember(ctx); err != nil {
+	err := l.locked(ctx, func(ctx context.Context) error {
+		return l.append(ctx, func(a *appender) error {
+			remembered := l.Size(ctx)
+			for {
+				wake := changed()
+				if err := a.follow(ctx); err != nil {
 					return err
 				}
-				remembered = size
+				if size := l.Size(ctx); size != remembered {
+					if err := l.remember(ctx); err != nil {
+						return err
+					}
+					remembered = size
+				}
+				select {
+				case <-ctx.Done():
+					return nil
+				case <-wake:
+				case <-time.After(pause):
+				}
 			}
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-wake:
-			case <-time.After(time.Second):
-			}
-		}
+		})
 	})
 	if ctx.Err() != nil {
 		return nil
@@ -179,25 +182,73 @@ func (l *Log) Run(ctx context.Context, changed func() <-chan struct{}) error {
 // covers all of it. Where another process does that, it waits until it has done so,
 // but not longer than a while; then there is nothing left to do and no error.
 func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
-	started := false
-	turn, stop := context.WithTimeout(ctx, wait)
-	defer stop()
-	waiting, begun := context.WithCancel(turn)
-	defer begun()
-	go l.await(waiting, stop)
-	err := l.locked(turn, func(_ context.Context, a *appender) error {
-		started = true
-		begun()
-		return a.follow(ctx)
+	loaded := make(chan struct{})
+	close(loaded)
+	return l.Follow(ctx, loaded, wait)
+}
+
+// Whose turn it is to write the log.
+const (
+	undecided = iota
+	ours
+	theirs
+)
+
+// Follow is CatchUp for a store that is being loaded: it writes the log beside,
+// and returns when loaded is closed and all is in the log.
+func (l *Log) Follow(ctx context.Context, loaded <-chan struct{}, wait time.Duration) error {
+	var turn atomic.Int32
+	waiting, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	go func() {
+		select {
+		case <-loaded:
+			l.await(waiting, wait)
+		case <-waiting.Done():
+		}
+		if turn.CompareAndSwap(undecided, theirs) {
+			giveUp()
+		}
+	}()
+	err := l.locked(waiting, func(ctx context.Context) error {
+		if !turn.CompareAndSwap(undecided, ours) {
+			return nil
+		}
+		return l.append(ctx, func(a *appender) error {
+			for {
+				last := isClosed(loaded) // before the store is asked, which has everything then
+				if err := a.follow(ctx); err != nil || last {
+					return err
+				}
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-loaded:
+				case <-time.After(pause): // many at once: fewer files are written twice
+				}
+			}
+		})
 	})
-	if !started && ctx.Err() == nil && turn.Err() != nil {
-		return nil
+	if turn.Load() == theirs {
+		return ctx.Err()
 	}
 	return err
 }
 
-// await calls done when another process has published all that the store has.
-func (l *Log) await(ctx context.Context, done func()) {
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// await returns when another process has published all that the store has, or
+// after a while.
+func (l *Log) await(ctx context.Context, wait time.Duration) {
+	ctx, stop := context.WithTimeout(ctx, wait)
+	defer stop()
 	tick := time.NewTicker(500 * time.Millisecond) // who finds the lock free has it by then
 	defer tick.Stop()
 	for {
@@ -206,17 +257,17 @@ func (l *Log) await(ctx context.Context, done func()) {
 			return
 		case <-tick.C:
 		}
-		if counts, err := l.store.Counts(ctx); err == nil && l.Size(ctx) == counts.Events && ctx.Err() == nil {
-			done()
+		if counts, err := l.store.Counts(ctx); err == nil && l.Size(ctx) == counts.Events {
+			return
 		}
 	}
 }
 
-// locked runs f with the appender, of which there is one at a time: one for the
-// store, by its lock, and one for the directory, by a file. A lock of a database
-// can be lost with its connection; the file keeps the next one out until the one
-// before has ended, since two of them would write the same event twice.
-func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) error) error {
+// locked runs f as the only one that may append: the only one on the store, by its
+// lock, and the only one in the directory, by a file. A lock of a database can be
+// lost with its connection; the file keeps the next one out until the one before
+// has ended, since two of them would write the same event twice.
+func (l *Log) locked(ctx context.Context, f func(context.Context) error) error {
 	return l.store.Lock(ctx, "log", func(ctx context.Context) (err error) {
 		state := filepath.Join(l.dir, ".state")
 		if err := os.MkdirAll(state, 0o755); err != nil {
@@ -227,22 +278,27 @@ func (l *Log) locked(ctx context.Context, f func(context.Context, *appender) err
 			return fmt.Errorf("log: %w", err)
 		}
 		defer func() { err = errors.Join(err, file.Close()) }()
-		if err := l.removeLeftovers(); err != nil {
-			return fmt.Errorf("log: %w", err)
-		}
-		// What was begun is brought to its end when the context ends.
-		work, end := context.WithCancel(context.WithoutCancel(ctx))
-		defer end()
-		a, err := l.open(work)
-		if err != nil {
-			return err
-		}
-		err = f(ctx, a)
-		if a.next > 0 { // of an empty log nothing is published
-			err = errors.Join(err, a.shutdown(work))
-		}
-		return errors.Join(err, l.remember(work))
+		return f(ctx)
 	})
+}
+
+// append runs f with an appender and publishes what it added. What was begun is
+// brought to its end when the context ends.
+func (l *Log) append(ctx context.Context, f func(*appender) error) error {
+	if err := l.removeLeftovers(); err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	work, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	a, err := l.open(work)
+	if err != nil {
+		return err
+	}
+	err = f(a)
+	if a.next > 0 { // of an empty log nothing is published
+		err = errors.Join(err, a.shutdown(work))
+	}
+	return errors.Join(err, l.remember(work))
 }
 
 // isLeftover reports whether a file of the log is one that a crash left half
@@ -276,6 +332,7 @@ const (
 	batchSize = 1024
 	pageSize  = 8 * batchSize
 	interval  = 500 * time.Millisecond
+	pause     = time.Second // between two looks at the store
 )
 
 func (l *Log) open(ctx context.Context) (*appender, error) {

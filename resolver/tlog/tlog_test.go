@@ -313,6 +313,52 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// While a store is loaded the log grows beside, and has all of it at the end.
+func TestFollow(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	l := open(t, dir, s)
+	loaded, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- l.Follow(t.Context(), loaded, time.Minute) }()
+	fill(t, s, 0, 300, "x")
+	for l.Size(t.Context()) != 300 {
+		select {
+		case err := <-done:
+			t.Fatalf("it ended before the store was loaded: %v", err)
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	fill(t, s, 300, 700, "x")
+	close(loaded)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if size := l.Size(t.Context()); size != 1000 {
+		t.Errorf("%d entries of 1000", size)
+	}
+	if found := problems(t, l); len(found) > 0 {
+		t.Errorf("problems %q", found)
+	}
+}
+
+// slow is a store that takes longer than the log waits for its turn.
+type slow struct{ resolver.Store }
+
+func (s slow) Meta(ctx context.Context, key string) ([]byte, error) {
+	time.Sleep(100 * time.Millisecond)
+	return s.Store.Meta(ctx, key)
+}
+
+// Who has its turn says what it finds, however long that takes.
+func TestSlowStore(t *testing.T) {
+	s, forged, dir := memstore.New(), memstore.New(), t.TempDir()
+	fill(t, s, 0, 10, "x")
+	fill(t, forged, 0, 10, "y")
+	catchUp(t, open(t, dir, s))
+	if err := open(t, dir, slow{forged}).CatchUp(t.Context(), 20*time.Millisecond); !errors.Is(err, tlog.ErrHistory) {
+		t.Errorf("a log that is not the store's: %v", err)
+	}
+}
+
 // What a crash leaves half written is no damage, and goes with the next writer.
 func TestLeftovers(t *testing.T) {
 	dir, s := t.TempDir(), memstore.New()
