@@ -31,7 +31,11 @@ const (
 // An affine is a point (x, y) in the form that costs least to add.
 type affine struct {
 	sum, difference, product field.Element // y+x, y-x, 2dxy
+	_                        uint64        // two lines of the cache, and not three
 }
+
+// neutral is the neutral element.
+var neutral = affine{sum: *new(field.Element).One(), difference: *new(field.Element).One()}
 
 // A point is (X/Z, Y/Z) with T = XY/Z.
 type point struct {
@@ -78,9 +82,15 @@ func newTable(p *edwards25519.Point) *table {
 	return t
 }
 
-// add adds [s]P to q, or subtracts it. s is little-endian and below 2^253. Its
-// time depends on s: here all is public.
-func (t *table) add(q *point, s []byte, subtract bool) {
+// A term is a point to add, or to subtract.
+type term struct {
+	point    *affine
+	subtract bool
+}
+
+// terms writes what [s]P is the sum of, or -[s]P. s is little-endian and below
+// 2^253. Its time depends on s: here all is public.
+func (t *table) terms(to []term, s []byte, subtract bool) {
 	var bits [40]byte // s, with room to read a digit anywhere
 	copy(bits[:], s)
 	carry := 0
@@ -94,9 +104,11 @@ func (t *table) add(q *point, s []byte, subtract bool) {
 		}
 		switch {
 		case d > 0:
-			q.add(&t.multiples[i][d-1], subtract)
+			to[i] = term{&t.multiples[i][d-1], subtract}
 		case d < 0:
-			q.add(&t.multiples[i][-d-1], !subtract)
+			to[i] = term{&t.multiples[i][-d-1], !subtract}
+		default:
+			to[i] = term{point: &neutral}
 		}
 	}
 }
@@ -111,20 +123,40 @@ func (t *table) add(q *point, s []byte, subtract bool) {
 //
 // The negative of (x, y) is (-x, y), which swaps y+x with y-x and F with G.
 func (q *point) add(p *affine, subtract bool) {
+	var twoZ field.Element
+	q.addScaled(p, twoZ.Add(&q.Z, &q.Z), subtract)
+}
+
+// addPoint adds a point: with p = (X/Z, Y/Z), T = XY/Z,
+//
+//	(X/Z, Y/Z) = (x, y)   2d·xy = 2dT/Z   D = 2Z·Z'
+//
+// all of it times Z, which the result does not depend on.
+func (q *point) addPoint(p *point) {
+	var scaled affine
+	var twoZ field.Element
+	scaled.sum.Add(&p.Y, &p.X)
+	scaled.difference.Subtract(&p.Y, &p.X)
+	scaled.product.Multiply(&p.T, d2)
+	twoZ.Multiply(&q.Z, &p.Z)
+	q.addScaled(&scaled, twoZ.Add(&twoZ, &twoZ), false)
+}
+
+// addScaled adds a point of which everything is multiplied by one factor, D too.
+func (q *point) addScaled(p *affine, d *field.Element, subtract bool) {
 	plus, minus := &p.sum, &p.difference
 	if subtract {
 		plus, minus = minus, plus
 	}
-	var a, b, c, d, e, f, g, h field.Element
+	var a, b, c, e, f, g, h field.Element
 	a.Subtract(&q.Y, &q.X)
 	a.Multiply(&a, minus)
 	b.Add(&q.Y, &q.X)
 	b.Multiply(&b, plus)
 	c.Multiply(&q.T, &p.product)
-	d.Add(&q.Z, &q.Z)
 	e.Subtract(&b, &a)
-	f.Subtract(&d, &c)
-	g.Add(&d, &c)
+	f.Subtract(d, &c)
+	g.Add(d, &c)
 	h.Add(&b, &a)
 	if subtract {
 		f, g = g, f

@@ -38,18 +38,23 @@ func (c *cache) verify(claims []Claim) {
 // and compares. crypto/ed25519 answers for all that are not good by then.
 func (c *cache) verifyBatch(claims []Claim) {
 	var (
-		points  [batch]point // what R must be, for the claim
 		of      [batch]*Claim
+		sums    [batch]sum
+		points  [batch]point // the sums
 		z, room [batch]field.Element
 		n       int
 	)
 	for i := range claims {
 		claim := &claims[i]
 		claim.Good = false
-		if a := c.table(&claim.Key); a != nil && claim.expect(&points[n], a) {
-			of[n], z[n] = claim, points[n].Z
+		if a := c.table(&claim.Key); a != nil && claim.expect(&sums[n], a) {
+			of[n] = claim
 			n++
 		}
+	}
+	addUp(sums[:n], points[:n])
+	for i := range n {
+		z[i] = points[i].Z
 	}
 	invertAll(z[:n], room[:n])
 	for i, claim := range of[:n] {
@@ -62,12 +67,15 @@ func (c *cache) verifyBatch(claims []Claim) {
 	}
 }
 
-// expect sets r to the point that R, the first half of the signature, must
+// A sum is [S]B - [k]A by the tables of B and of A.
+type sum [2 * digits]term
+
+// expect sets r to the sum that R, the first half of the signature, must
 // encode. S is the other half, and the claim is not good unless S < L. This is
 // RFC 8032, section 5.1.7, without cofactor:
 //
 //	k = SHA-512(R ‖ A ‖ digest) mod L,   R = [S]B - [k]A
-func (claim *Claim) expect(r *point, a *table) bool {
+func (claim *Claim) expect(r *sum, a *table) bool {
 	var S, k edwards25519.Scalar
 	if _, err := S.SetCanonicalBytes(claim.Signature[32:]); err != nil {
 		return false
@@ -80,8 +88,22 @@ func (claim *Claim) expect(r *point, a *table) bool {
 	if _, err := k.SetUniformBytes(hash[:]); err != nil {
 		return false
 	}
-	*r = identity()
-	base().add(r, claim.Signature[32:], false)
-	a.add(r, k.Bytes(), true)
+	base().terms(r[:digits], claim.Signature[32:], false)
+	a.terms(r[digits:], k.Bytes(), true)
 	return true
+}
+
+// addUp computes sums.
+func addUp(sums []sum, to []point) {
+	for vectors && len(sums) > 0 {
+		n := min(len(sums), lanes)
+		addTogether(sums[:n], to[:n])
+		sums, to = sums[n:], to[n:]
+	}
+	for i := range sums {
+		to[i] = identity()
+		for _, t := range sums[i] {
+			to[i].add(t.point, t.subtract)
+		}
+	}
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"filippo.io/edwards25519"
 	"filippo.io/edwards25519/field"
@@ -21,12 +23,33 @@ var tables = eager()
 // byTable is the answer of the tables, without crypto/ed25519 to correct it.
 func byTable(c Claim) bool {
 	a := tables.table(&c.Key)
-	var r point
-	if a == nil || !c.expect(&r, a) {
+	var sums [1]sum
+	if a == nil || !c.expect(&sums[0], a) {
 		return false
 	}
-	z := new(field.Element).Invert(&r.Z)
-	return r.encode(z) == [32]byte(c.Signature[:32])
+	return encoded(sums[0]) == [32]byte(c.Signature[:32])
+}
+
+// encoded is what a sum encodes to, added up by lanes, where this machine can, and
+// point by point.
+func encoded(s sum) [32]byte {
+	var byLanes, byPoints [1]point
+	addUp([]sum{s}, byLanes[:])
+	pointByPoint(func() { addUp([]sum{s}, byPoints[:]) })
+	a, b := encodedPoint(byLanes[0]), encodedPoint(byPoints[0])
+	if a != b {
+		panic(fmt.Sprintf("by lanes %x, point by point %x", a, b))
+	}
+	return a
+}
+
+func encodedPoint(p point) [32]byte { return p.encode(new(field.Element).Invert(&p.Z)) }
+
+// pointByPoint runs f without lanes.
+func pointByPoint(f func()) {
+	defer func(was bool) { vectors = was }(vectors)
+	vectors = false
+	f()
 }
 
 func byStandard(c Claim) bool { return ed25519.Verify(c.Key[:], c.Digest[:], c.Signature[:]) }
@@ -231,21 +254,94 @@ func TestTable(t *testing.T) {
 	}
 	for i, s := range scalars {
 		for _, subtract := range []bool{false, true} {
-			q := identity()
-			table.add(&q, s.Bytes(), subtract)
+			var q sum
+			for i := range q {
+				q[i].point = &neutral
+			}
+			table.terms(q[digits:], s.Bytes(), subtract)
 			want := new(edwards25519.Point).ScalarMult(s, p)
 			if subtract {
 				want.Negate(want)
 			}
-			z := new(field.Element).Invert(&q.Z)
-			if q.encode(z) != [32]byte(want.Bytes()) {
+			if encoded(q) != [32]byte(want.Bytes()) {
 				t.Errorf("scalar %d, subtract %v: another point", i, subtract)
 			}
 		}
 	}
 }
 
+// TestLanes compares addLanes with add where the limbs are as large as they may
+// be: random ones hardly carry.
+func TestLanes(t *testing.T) {
+	if !vectors {
+		t.Skip("this machine adds point by point")
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	element := func(most uint64) (e field.Element) {
+		limbs := (*[5]uint64)(unsafe.Pointer(&e))
+		for k := range limbs {
+			if limbs[k] = random.Uint64N(most + 1); random.IntN(2) == 0 {
+				limbs[k] = most
+			}
+		}
+		return e
+	}
+	const reduced, any = 1<<51 + 1<<14 - 1, 1<<52 - 1
+	for try := range 2000 {
+		var p points
+		var entries [lanes]*affine
+		var want [lanes]point
+		for i := range lanes {
+			want[i] = point{element(reduced), element(reduced), element(reduced), element(reduced)}
+			for k := range 5 {
+				limb := func(e *field.Element) uint64 { return (*[5]uint64)(unsafe.Pointer(e))[k] }
+				p.X[k][i], p.Y[k][i], p.Z[k][i], p.T[k][i] = limb(&want[i].X), limb(&want[i].Y), limb(&want[i].Z), limb(&want[i].T)
+			}
+			entries[i] = &affine{sum: element(any), difference: element(any), product: element(any)}
+		}
+		negative := random.Uint64() & 0xff
+		addLanes(&p, &entries, negative)
+		for i := range lanes {
+			want[i].add(entries[i], negative>>i&1 == 1)
+			got := p.lane(i)
+			if got.X.Equal(&want[i].X)&got.Y.Equal(&want[i].Y)&got.Z.Equal(&want[i].Z)&got.T.Equal(&want[i].T) != 1 {
+				t.Fatalf("try %d, lane %d: another point", try, i)
+			}
+			for _, c := range []*[5][lanes]uint64{&p.X, &p.Y, &p.Z, &p.T} {
+				for k := range c {
+					if c[k][i] > reduced {
+						t.Fatalf("try %d, lane %d: limb %d is %x", try, i, k, c[k][i])
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestAddPoint adds points that are not affine.
+func TestAddPoint(t *testing.T) {
+	p, q := new(edwards25519.Point).ScalarBaseMult(scalar(t, []byte("p"))), new(edwards25519.Point).ScalarBaseMult(scalar(t, []byte("q")))
+	both := new(edwards25519.Point).Add(p, q)
+	scaled := func(p *edwards25519.Point) point { // whatever Z it has
+		X, Y, Z, T := new(edwards25519.Point).Add(p, edwards25519.NewGeneratorPoint()).ExtendedCoordinates()
+		minus := new(edwards25519.Point).Negate(edwards25519.NewGeneratorPoint())
+		out := point{*X, *Y, *Z, *T}
+		x, y, z, tt := minus.ExtendedCoordinates()
+		out.addPoint(&point{*x, *y, *z, *tt})
+		return out
+	}
+	a, b := scaled(p), scaled(q)
+	if a.addPoint(&b); encodedPoint(a) != [32]byte(both.Bytes()) {
+		t.Error("another point")
+	}
+}
+
 func TestBatches(t *testing.T) {
+	t.Run("lanes", testBatches)
+	pointByPoint(func() { t.Run("point by point", testBatches) })
+}
+
+func testBatches(t *testing.T) {
 	c := eager()
 	for n := range 3*batch + 2 {
 		claims := make([]Claim, n)
@@ -350,8 +446,8 @@ func BenchmarkVerify(b *testing.B) {
 	for i := range claims {
 		claims[i] = honest(0, i)
 	}
-	const n = 4 // as many as the real bundle has
-	b.Run("tables", func(b *testing.B) {
+	tables := func(b *testing.B) {
+		const n = 4 // as many as the real bundle has
 		b.ReportAllocs()
 		i := 0
 		for b.Loop() {
@@ -361,7 +457,9 @@ func BenchmarkVerify(b *testing.B) {
 			i = (i + n) % len(claims)
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n*b.N), "ns/signature")
-	})
+	}
+	b.Run("lanes", tables)
+	pointByPoint(func() { b.Run("points", tables) })
 	b.Run("standard", func(b *testing.B) {
 		i := 0
 		for b.Loop() {
