@@ -46,11 +46,13 @@ type rule struct {
 var rules = map[string]rule{
 	"pith":                   {may: []string{"pith/internal/canon", "pith/internal/ed25519x", "pith/ots"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra", "ML"}},
 	"pith/internal/canon":    {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
-	"pith/internal/ed25519x": {may: []string{"edwards25519"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
-	"pith/ots":               {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
-	"pith/export":            {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
-	"pith/seed":              {},
-	"spec/schema":            {},
+	"pith/internal/ed25519x": {may: []string{"edwards25519", "golang.org/x/sys/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
+
+	"pith/internal/ed25519x/asmgen": {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "pith"}},
+	"pith/ots":                      {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"pith/export":                   {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
+	"pith/seed":                     {},
+	"spec/schema":                   {},
 
 	"resolver":                 {may: []string{"pith", "internal/lru", "golang.org/x/time/rate", "golang.org/x/sync/semaphore", "golang.org/x/text/unicode/norm", "github.com/klauspost/compress/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/memstore":        {may: []string{"resolver"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
@@ -58,7 +60,7 @@ var rules = map[string]rule{
 	"resolver/sqlite":          {may: []string{"resolver", "zombiezen.com/go/sqlite/...", "github.com/gofrs/flock"}, free: []string{"resolver/memstore", "resolver/postgres", "GoMLX", "compute", "cobra"}},
 	"resolver/postgres":        {may: []string{"resolver", "github.com/jackc/pgx/v5/..."}, free: []string{"resolver/memstore", "resolver/sqlite", "GoMLX", "compute", "cobra"}},
 	"resolver/postgres/pgtest": {may: []string{"github.com/jackc/pgx/v5"}, free: []string{"resolver", "GoMLX", "compute", "cobra"}},
-	"resolver/tlog":            {may: []string{"resolver", "pith", "github.com/gofrs/flock", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "k8s.io/klog/v2"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/tlog":            {may: []string{"resolver", "pith", "internal/atomicfile", "github.com/gofrs/flock", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "golang.org/x/sync/errgroup"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/storetest":       {may: []string{"resolver", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":         {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {

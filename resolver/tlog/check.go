@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/api/layout"
@@ -60,8 +59,8 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	for _, c := range claims {
 		roots[c.Size] = nil
 	}
-	tree, err := l.derive(ctx, roots, true)
-	if err != nil {
+	tree := newTree()
+	if err := l.derive(ctx, tree, roots); err != nil {
 		return err
 	}
 	for _, c := range claims {
@@ -78,84 +77,41 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	return l.checkFiles(ctx, tree, published.Size, problem)
 }
 
-// A tree is what the files of a log should hold.
-type tree struct {
-	size   int64
-	levels [][][]byte // hashes by level of tiles
-}
-
-// derive computes the tree of the store's events, and its roots at some sizes.
-// Without whole it keeps nothing of the tree and ends at the largest of the sizes.
-func (l *Log) derive(ctx context.Context, roots map[int64][]byte, whole bool) (*tree, error) {
+// derive adds the store's events to a tree that is empty, and says what roots it has
+// at some sizes. A tree that does not keep all its hashes ends at the largest of them.
+func (l *Log) derive(ctx context.Context, t *tree, roots map[int64][]byte) error {
 	last := slices.Max(append(slices.Collect(maps.Keys(roots)), 0))
-	t := &tree{levels: [][][]byte{nil}}
-	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
-	all := factory.NewEmptyRange(0)
-	note := func() error {
-		if _, wanted := roots[t.size]; !wanted {
-			return nil
+	note := func() (err error) {
+		if _, wanted := roots[t.size]; wanted {
+			roots[t.size], err = t.root()
 		}
-		root, err := all.GetRootHash(nil)
-		if t.size == 0 {
-			root = rfc6962.DefaultHasher.EmptyRoot()
-		}
-		roots[t.size] = root
 		return err
 	}
 	if err := note(); err != nil {
-		return nil, err
+		return err
 	}
-	for {
-		events, err := l.store.EventsFrom(ctx, t.size, pageSize)
+	for t.full == nil || t.size < last {
+		n := int64(pageSize)
+		if t.full != nil {
+			n = min(n, last-t.size)
+		}
+		events, err := l.store.EventsFrom(ctx, t.size, int(n))
 		if err != nil || len(events) == 0 {
-			return t, err
+			return err
 		}
 		for _, e := range events {
 			if e.Seq != t.size {
-				return t, nil // what comes after a gap has no place; the store's check reports it
+				return nil // what comes after a gap has no place; the store's check reports it
 			}
-			hash := rfc6962.DefaultHasher.HashLeaf(resolver.Leaf(e))
-			if err := all.Append(hash, nil); err != nil {
-				return nil, err
+			if err := t.append(rfc6962.DefaultHasher.HashLeaf(resolver.Leaf(e))); err != nil {
+				return err
 			}
-			if whole {
-				if err := t.add(0, hash); err != nil {
-					return nil, err
-				}
-			}
-			t.size++
 			if err := note(); err != nil {
-				return nil, err
-			}
-			if !whole && t.size >= last {
-				return t, nil
+				return err
 			}
 		}
 	}
-}
-
-// add appends a hash to a level. 256 of them make one of the next level.
-func (t *tree) add(level int, hash []byte) error {
-	if level == len(t.levels) {
-		t.levels = append(t.levels, nil)
-	}
-	t.levels[level] = append(t.levels[level], hash)
-	n := len(t.levels[level])
-	if n%layout.TileWidth != 0 {
-		return nil
-	}
-	factory := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
-	r := factory.NewEmptyRange(0)
-	for _, h := range t.levels[level][n-layout.TileWidth:] {
-		if err := r.Append(h, nil); err != nil {
-			return err
-		}
-	}
-	root, err := r.GetRootHash(nil)
-	if err != nil {
-		return err
-	}
-	return t.add(level+1, root)
+	return nil
 }
 
 // checkFiles compares every file of the log with the tree, and asks that those

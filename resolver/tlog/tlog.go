@@ -11,7 +11,6 @@
 package tlog
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -20,21 +19,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
 	logformat "github.com/transparency-dev/formats/log"
-	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/client"
-	"github.com/transparency-dev/tessera/storage/posix"
 	"golang.org/x/mod/sumdb/note"
-	"k8s.io/klog/v2"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
@@ -43,6 +37,12 @@ import (
 // ErrHistory reports a log that is not the one of its store: one of them was
 // changed, or lost what it had. Nothing is appended then. pith fsck tells more.
 var ErrHistory = errors.New("the log and the store tell different histories")
+
+// How long the log waits between two looks at the store, and for more to come.
+const (
+	pause  = time.Second
+	gather = 200 * time.Millisecond
+)
 
 // seenKey is where the store keeps the newest checkpoint that was published.
 const seenKey = "log/checkpoint"
@@ -67,7 +67,6 @@ type Checkpoint struct {
 // Open returns the log of a store in a directory, which Run and CatchUp make.
 // The key is the mirror's own.
 func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) {
-	quiet()
 	secret, public := encodeKey(key)
 	signer, err := note.NewSigner(secret)
 	if err != nil {
@@ -79,11 +78,6 @@ func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) 
 	}
 	return &Log{dir: dir, store: store, signer: signer, verifier: verifier, key: public, files: client.FileFetcher{Root: dir}}, nil
 }
-
-// quiet keeps Tessera, which writes what it does to standard error, to warnings.
-var quiet = sync.OnceFunc(func() {
-	klog.SetSlogLogger(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
-})
 
 // encodeKey writes a key as golang.org/x/mod/sumdb/note wants it. The name of
 // the log, its origin, is made of the fingerprint: no two logs share it.
@@ -150,27 +144,27 @@ func (l *Log) Size(ctx context.Context) int64 {
 // stands still.
 func (l *Log) Run(ctx context.Context, changed func() <-chan struct{}) error {
 	err := l.locked(ctx, func(ctx context.Context) error {
-		return l.append(ctx, func(a *appender) error {
-			remembered := l.Size(ctx)
-			for {
-				wake := changed()
-				if err := a.follow(ctx); err != nil {
-					return err
-				}
-				if size := l.Size(ctx); size != remembered {
-					if err := l.remember(ctx); err != nil {
-						return err
-					}
-					remembered = size
-				}
-				select {
-				case <-ctx.Done():
-					return nil
-				case <-wake:
-				case <-time.After(pause):
-				}
+		a, err := l.open(ctx)
+		if err != nil {
+			return err
+		}
+		for {
+			wake := changed()
+			if err := a.follow(ctx); err != nil {
+				return err
 			}
-		})
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-wake:
+			case <-time.After(pause):
+			}
+			select { // what comes in a storm is published together
+			case <-ctx.Done():
+				return nil
+			case <-time.After(gather):
+			}
+		}
 	})
 	if ctx.Err() != nil {
 		return nil
@@ -214,20 +208,22 @@ func (l *Log) Follow(ctx context.Context, loaded <-chan struct{}, wait time.Dura
 		if !turn.CompareAndSwap(undecided, ours) {
 			return nil
 		}
-		return l.append(ctx, func(a *appender) error {
-			for {
-				last := isClosed(loaded) // before the store is asked, which has everything then
-				if err := a.follow(ctx); err != nil || last {
-					return err
-				}
-				select {
-				case <-ctx.Done():
-					return ctx.Err()
-				case <-loaded:
-				case <-time.After(pause): // many at once: fewer files are written twice
-				}
+		a, err := l.open(ctx)
+		if err != nil {
+			return err
+		}
+		for {
+			last := isClosed(loaded) // before the store is asked, which has everything then
+			if err := a.follow(ctx); err != nil || last {
+				return err
 			}
-		})
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-loaded:
+			case <-time.After(pause):
+			}
+		}
 	})
 	if turn.Load() == theirs {
 		return ctx.Err()
@@ -282,176 +278,20 @@ func (l *Log) locked(ctx context.Context, f func(context.Context) error) error {
 	})
 }
 
-// append runs f with an appender and publishes what it added. What was begun is
-// brought to its end when the context ends.
-func (l *Log) append(ctx context.Context, f func(*appender) error) error {
-	if err := l.removeLeftovers(); err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
-	work, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	a, err := l.open(work)
-	if err != nil {
-		return err
-	}
-	err = f(a)
-	if a.next > 0 { // of an empty log nothing is published
-		err = errors.Join(err, a.shutdown(work))
-	}
-	return errors.Join(err, l.remember(work))
+// isLeftover reports whether a file of the log is one that a crash left half
+// written: under another name, which says so. Earlier versions wrote to the name of
+// the tile, which has three digits at the most, with a random number behind it.
+func isLeftover(name string) bool {
+	return strings.HasSuffix(name, ".tmp") || len(name) > 3 && strings.Trim(name, "0123456789") == ""
 }
 
-// isLeftover reports whether a file of the log is one that a crash left half
-// written: Tessera writes to the name of the tile with a random number behind it,
-// and then renames. Names of tiles have three digits at the most.
-func isLeftover(name string) bool { return len(name) > 3 && strings.Trim(name, "0123456789") == "" }
-
 func (l *Log) removeLeftovers() error {
-	err := filepath.WalkDir(filepath.Join(l.dir, "tile"), func(path string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(l.dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !isLeftover(d.Name()) {
 			return err
 		}
 		return os.Remove(path)
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there are no tiles yet
-	}
-	return err
-}
-
-// An appender adds to the log.
-type appender struct {
-	*Log
-	add      tessera.AddFn
-	shutdown func(context.Context) error
-	next     int64
-}
-
-// Sizes of what is added at once, and how long a checkpoint may lag behind.
-const (
-	batchSize = 1024
-	pageSize  = 8 * batchSize
-	interval  = 500 * time.Millisecond
-	pause     = time.Second // between two looks at the store
-)
-
-func (l *Log) open(ctx context.Context) (*appender, error) {
-	driver, err := posix.New(ctx, posix.Config{Path: l.dir})
-	if err != nil {
-		return nil, fmt.Errorf("log: %w", err)
-	}
-	options := tessera.NewAppendOptions().WithCheckpointSigner(l.signer).WithCheckpointInterval(interval).
-		WithCheckpointRepublishInterval(0).WithBatching(batchSize, 5*time.Millisecond).WithPushback(2 * pageSize)
-	a, shutdown, reader, err := tessera.NewAppender(ctx, driver, options)
-	if err != nil {
-		return nil, fmt.Errorf("log: %w", err)
-	}
-	next, err := reader.IntegratedSize(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("log: %w", err)
-	}
-	out := &appender{l, a.Add, shutdown, int64(next)}
-	return out, out.sameHistory(ctx)
-}
-
-// sameHistory asks whether the log is a beginning of what the store has: it is not
-// longer, its last entry is the store's, it is not shorter than a checkpoint that
-// was published, and the store's events have the root of every checkpoint that is
-// known, also when the files of the log are gone. The files are compared by Check.
-func (a *appender) sameHistory(ctx context.Context) error {
-	seen, err := a.seen(ctx)
-	if err != nil {
-		return err
-	}
-	if seen != nil && seen.Size > a.next {
-		if a.next > 0 {
-			return fmt.Errorf("log: it has %d entries, a published checkpoint has %d: %w", a.next, seen.Size, ErrHistory)
-		}
-	}
-	published, err := a.Checkpoint(ctx)
-	if err != nil && !errors.Is(err, resolver.ErrNotFound) {
-		return err
-	}
-	if err := a.sameRoots(ctx, seen, published); err != nil || a.next == 0 {
-		return err
-	}
-	events, err := a.store.EventsFrom(ctx, a.next-1, 1)
-	if err != nil {
-		return err
-	}
-	if len(events) == 0 {
-		return fmt.Errorf("log: it has %d entries, the store has fewer events: %w", a.next, ErrHistory)
-	}
-	leaf, err := a.leaf(ctx, a.next-1, a.next)
-	if err != nil {
-		return fmt.Errorf("log: entry %d: %w", a.next-1, err)
-	}
-	if string(leaf) != string(resolver.Leaf(events[0])) {
-		return fmt.Errorf("log: entry %d is not the event of the store: %w", a.next-1, ErrHistory)
-	}
-	return nil
-}
-
-// sameRoots asks whether the store's events have the roots of checkpoints; those
-// that are nil are not asked about.
-func (l *Log) sameRoots(ctx context.Context, checkpoints ...*Checkpoint) error {
-	roots := map[int64][]byte{}
-	for _, cp := range checkpoints {
-		if cp != nil {
-			roots[cp.Size] = nil
-		}
-	}
-	if len(roots) == 0 {
-		return nil
-	}
-	if _, err := l.derive(ctx, roots, false); err != nil {
-		return err
-	}
-	for _, cp := range checkpoints {
-		if cp != nil && !bytes.Equal(roots[cp.Size], cp.Root[:]) {
-			return fmt.Errorf("log: a checkpoint of %d entries was signed, the store has other events: %w", cp.Size, ErrHistory)
-		}
-	}
-	return nil
-}
-
-// leaf reads an entry of a log of a size.
-func (l *Log) leaf(ctx context.Context, index, size int64) ([]byte, error) {
-	bundle, err := client.GetEntryBundle(ctx, l.files.ReadEntryBundle, uint64(index)/256, uint64(size))
-	if err != nil {
-		return nil, err
-	}
-	if i := index % 256; i < int64(len(bundle.Entries)) {
-		return bundle.Entries[i], nil
-	}
-	return nil, fmt.Errorf("the file holds %d entries", len(bundle.Entries))
-}
-
-// follow adds what the store has beyond the log.
-func (a *appender) follow(ctx context.Context) error {
-	for {
-		events, err := a.store.EventsFrom(ctx, a.next, pageSize)
-		if err != nil || len(events) == 0 {
-			return err
-		}
-		futures := make([]tessera.IndexFuture, len(events))
-		for i, e := range events {
-			if e.Seq != a.next+int64(i) {
-				return fmt.Errorf("log: the store has no event %d: %w", a.next+int64(i), ErrHistory)
-			}
-			futures[i] = a.add(ctx, tessera.NewEntry(resolver.Leaf(e)))
-		}
-		for i, future := range futures {
-			got, err := future()
-			if err != nil {
-				return fmt.Errorf("log: append event %d: %w", a.next+int64(i), err)
-			}
-			if int64(got.Index) != a.next+int64(i) {
-				return fmt.Errorf("log: event %d got the index %d: %w", a.next+int64(i), got.Index, ErrHistory)
-			}
-		}
-		a.next += int64(len(events))
-	}
 }
 
 // seen returns the newest checkpoint that the store remembers, or nil.
@@ -464,17 +304,4 @@ func (l *Log) seen(ctx context.Context) (*Checkpoint, error) {
 		return nil, err
 	}
 	return l.parse(text)
-}
-
-// remember keeps the published checkpoint in the store, so that a log that is
-// cut off or exchanged is noticed.
-func (l *Log) remember(ctx context.Context) error {
-	cp, err := l.Checkpoint(ctx)
-	if errors.Is(err, resolver.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return l.store.SetMeta(ctx, seenKey, cp.Text)
 }

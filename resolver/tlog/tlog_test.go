@@ -8,10 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +159,127 @@ func TestRewrittenHistory(t *testing.T) {
 	fill(t, short, 0, 10, "x")
 	if err := open(t, dir, short).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a store that lost events: %v", err)
+	}
+}
+
+// Whatever comes at once and however often the log is opened again: its files are
+// those of the store, and each checkpoint continues the ones before.
+func TestGrowth(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	random := rand.New(rand.NewPCG(3, 4))
+	tiles := client.FileFetcher{Root: dir}.ReadTile
+	var older []*tlog.Checkpoint
+	l := open(t, dir, s)
+	for size := 0; size < 3000; {
+		n := 1 + random.IntN(300)
+		switch random.IntN(4) {
+		case 0:
+			n = 256 - size%256 // to the end of a file
+		case 1:
+			n = 1
+		}
+		fill(t, s, size, n, "x")
+		size += n
+		if random.IntN(2) == 0 {
+			l = open(t, dir, s)
+		}
+		newer := catchUp(t, l)
+		if newer.Size != int64(size) {
+			t.Fatalf("a checkpoint of %d entries, of %d", newer.Size, size)
+		}
+		for _, cp := range older {
+			if err := tlog.VerifyConsistency(t.Context(), cp, newer, tiles); err != nil {
+				t.Fatal(err)
+			}
+		}
+		older = append(older, newer)
+	}
+	if found := problems(t, l, older...); found != nil {
+		t.Errorf("problems %q", found)
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if full, is := strings.CutSuffix(path, ".p"); is {
+			if _, err := os.Stat(full); err == nil {
+				t.Errorf("%s has parts beside it that nobody needs", full)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// A log that is lost, or that comes back as it was once, is written again, and
+// nobody sees a checkpoint shorter than what was signed.
+func TestLostLog(t *testing.T) {
+	s, dir, backup := memstore.New(), t.TempDir(), t.TempDir()
+	fill(t, s, 0, 300, "x")
+	catchUp(t, open(t, dir, s))
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, 300, 9000, "x") // more than one page
+	before := catchUp(t, open(t, dir, s))
+	fill(t, s, 9300, 10, "x")
+	for what, dir := range map[string]string{"lost": t.TempDir(), "as it was once": backup} {
+		watched := &watching{Store: s}
+		l := open(t, dir, watched)
+		after := catchUp(t, l)
+		if after.Size != 9310 || watched.least < before.Size {
+			t.Errorf("%s: %d entries at the end, %d on the way, %d before", what, after.Size, watched.least, before.Size)
+		}
+		if found := problems(t, l, before); found != nil {
+			t.Errorf("%s: problems %q", what, found)
+		}
+	}
+}
+
+// watching is a store that notes the shortest log that is published over it.
+type watching struct {
+	resolver.Store
+	least int64
+}
+
+func (w *watching) SetMeta(ctx context.Context, key string, value []byte) error {
+	size, err := strconv.ParseInt(strings.Split(string(value), "\n")[1], 10, 64)
+	if err != nil {
+		return err
+	}
+	if w.least == 0 || size < w.least {
+		w.least = size
+	}
+	return w.Store.SetMeta(ctx, key, value)
+}
+
+// What cannot be written changes nothing: the next attempt goes on from there.
+func TestNoRoom(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	fill(t, s, 0, 300, "x")
+	l := open(t, dir, s)
+	before := catchUp(t, l)
+	blocked := filepath.Join(dir, "tile", "entries", "001.p")
+	if err := os.RemoveAll(blocked); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(blocked, nil, 0o644); err != nil { // where a directory belongs
+		t.Fatal(err)
+	}
+	fill(t, s, 300, 100, "x")
+	if err := l.CatchUp(t.Context(), time.Minute); err == nil {
+		t.Fatal("written where nothing can be written")
+	}
+	if cp, err := l.Checkpoint(t.Context()); err != nil || !bytes.Equal(cp.Text, before.Text) {
+		t.Errorf("another checkpoint over files that are not there: %v", err)
+	}
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	if cp := catchUp(t, l); cp.Size != 400 {
+		t.Errorf("%d entries of 400", cp.Size)
+	}
+	if found := problems(t, l, before); found != nil {
+		t.Errorf("problems %q", found)
 	}
 }
 
@@ -369,15 +492,20 @@ func TestLeftovers(t *testing.T) {
 	}
 	fill(t, s, 0, 3, "one")
 	catchUp(t, l)
-	torn := filepath.Join(dir, "tile", "0", "0001234567")
-	if err := os.WriteFile(torn, []byte("half"), 0o644); err != nil {
-		t.Fatal(err)
+	torn := []string{".checkpoint.1.tmp", "tile/0/.001.1234567.tmp", "tile/0/0001234567"}
+	for i, name := range torn {
+		torn[i] = filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.WriteFile(torn[i], []byte("half"), 0o644); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if found := problems(t, l); len(found) > 0 {
 		t.Errorf("of a torn tile: %q", found)
 	}
 	catchUp(t, l)
-	if _, err := os.Stat(torn); !os.IsNotExist(err) {
-		t.Errorf("the torn tile stays: %v", err)
+	for _, path := range torn {
+		if _, err := os.Stat(path); !os.IsNotExist(err) {
+			t.Errorf("%s stays: %v", path, err)
+		}
 	}
 }

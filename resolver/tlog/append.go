@@ -1,0 +1,199 @@
+package tlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	logformat "github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api/layout"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openpith/evidence/internal/atomicfile"
+	"github.com/openpith/evidence/resolver"
+)
+
+// An appender adds to the log. It does one thing after the other: entries are
+// where the store has them, since nothing is under way beside. What it publishes
+// is on the disk before the checkpoint that covers it. Where it fails the log is as
+// it was and the appender is of no more use: the next one writes the same files.
+type appender struct {
+	*Log
+	tree    *tree  // of what is written
+	entries []byte // of the last file of entries, while it is not full
+	signed  int64  // the size of the largest checkpoint, below which none is signed
+}
+
+// pageSize is how many events are published at once at most.
+const pageSize = 8192
+
+// open returns the appender of a log that has the history of its store.
+func (l *Log) open(ctx context.Context) (*appender, error) {
+	published, err := l.Checkpoint(ctx)
+	fresh := errors.Is(err, resolver.ErrNotFound)
+	if fresh {
+		published, err = &Checkpoint{Root: resolver.Digest(rfc6962.DefaultHasher.EmptyRoot())}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	seen, err := l.seen(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.removeLeftovers(); err != nil {
+		return nil, fmt.Errorf("log: %w", err)
+	}
+	a := &appender{Log: l, tree: newTree(), signed: published.Size}
+	a.tree.full = forget
+	roots := map[int64][]byte{published.Size: nil}
+	if seen != nil && seen.Size < published.Size { // a crash came before the store was told
+		roots[seen.Size] = nil
+	}
+	if err := l.derive(ctx, a.tree, roots); err != nil {
+		return nil, err
+	}
+	if seen != nil && seen.Size > published.Size { // the log is gone, or comes from a backup: it is written again
+		roots[seen.Size] = nil
+		if err := l.derive(ctx, &tree{all: ranges.NewEmptyRange(0), full: forget}, roots); err != nil {
+			return nil, err
+		}
+	}
+	for _, cp := range []*Checkpoint{published, seen} {
+		if cp != nil && !bytes.Equal(roots[cp.Size], cp.Root[:]) {
+			return nil, fmt.Errorf("log: a checkpoint of %d entries was signed, the store has other events: %w", cp.Size, ErrHistory)
+		}
+	}
+	if seen != nil {
+		a.signed = max(a.signed, seen.Size)
+	} else if fresh {
+		if err := l.sign(ctx, a.tree); err != nil {
+			return nil, fmt.Errorf("log: %w", err)
+		}
+	}
+	return a, a.resume(ctx)
+}
+
+// resume reads the entries of the last file, which is not full.
+func (a *appender) resume(ctx context.Context) error {
+	n := int(a.tree.size % layout.EntryBundleWidth)
+	if n == 0 {
+		return nil
+	}
+	events, err := a.store.EventsFrom(ctx, a.tree.size-int64(n), n)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		a.entries = appendEntry(a.entries, resolver.Leaf(e))
+	}
+	return nil
+}
+
+// appendEntry writes an entry as files of entries hold it (c2sp.org/tlog-tiles).
+func appendEntry(to, leaf []byte) []byte {
+	return append(binary.BigEndian.AppendUint16(to, uint16(len(leaf))), leaf...)
+}
+
+// follow publishes what the store has beyond the log.
+func (a *appender) follow(ctx context.Context) error {
+	for {
+		events, err := a.store.EventsFrom(ctx, a.tree.size, pageSize)
+		if err != nil || len(events) == 0 {
+			return err
+		}
+		if err := a.publish(context.WithoutCancel(ctx), events); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+	}
+}
+
+// publish adds events and signs a checkpoint that covers them.
+func (a *appender) publish(ctx context.Context, events []resolver.Event) error {
+	files := map[string][]byte{}
+	var parts []string // directories with files of less, of what is full now
+	before := a.tree.size
+	a.tree.full = func(level int, index int64, hashes [][]byte) {
+		path := layout.TilePath(uint64(level), uint64(index), 0)
+		files[path], parts = bytes.Join(hashes, nil), append(parts, path+".p")
+	}
+	for _, e := range events {
+		if e.Seq != a.tree.size {
+			return fmt.Errorf("the store has no event %d: %w", a.tree.size, ErrHistory)
+		}
+		leaf := resolver.Leaf(e)
+		a.entries = appendEntry(a.entries, leaf)
+		if err := a.tree.append(rfc6962.DefaultHasher.HashLeaf(leaf)); err != nil {
+			return err
+		}
+		if a.tree.size%layout.EntryBundleWidth == 0 {
+			path := layout.EntriesPath(uint64(a.tree.size/layout.EntryBundleWidth-1), 0)
+			files[path], parts = a.entries, append(parts, path+".p")
+			a.entries = nil
+		}
+	}
+	if n := uint8(a.tree.size % layout.EntryBundleWidth); n > 0 {
+		files[layout.EntriesPath(uint64(a.tree.size/layout.EntryBundleWidth), n)] = a.entries
+	}
+	for level, hashes := range a.tree.levels {
+		if len(hashes) > 0 && a.tree.size>>(8*level) != before>>(8*level) { // else it is there
+			index := a.tree.size >> (8 * (level + 1))
+			files[layout.TilePath(uint64(level), uint64(index), uint8(len(hashes)))] = bytes.Join(hashes, nil)
+		}
+	}
+	if err := writeAll(a.dir, files); err != nil {
+		return err
+	}
+	if a.tree.size >= a.signed { // else a lost log is being written again
+		if err := a.sign(ctx, a.tree); err != nil {
+			return err
+		}
+		a.signed = a.tree.size
+	}
+	for _, dir := range parts { // who asks for one of them is sent to the full file
+		if err := os.RemoveAll(filepath.Join(a.dir, filepath.FromSlash(dir))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeAll writes files below a directory, several at once: each waits for the disk.
+func writeAll(dir string, files map[string][]byte) error {
+	var group errgroup.Group
+	group.SetLimit(8)
+	for name, data := range files {
+		group.Go(func() error {
+			path := filepath.Join(dir, filepath.FromSlash(name))
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				return err
+			}
+			return atomicfile.Write(path, data, 0o644)
+		})
+	}
+	return group.Wait()
+}
+
+// sign publishes a checkpoint over a tree, and has the store remember it, so that
+// a log that is cut off or exchanged is noticed.
+func (l *Log) sign(ctx context.Context, t *tree) error {
+	root, err := t.root()
+	if err != nil {
+		return err
+	}
+	body := logformat.Checkpoint{Origin: l.signer.Name(), Size: uint64(t.size), Hash: root}
+	text, err := note.Sign(&note.Note{Text: string(body.Marshal())}, l.signer)
+	if err != nil {
+		return err
+	}
+	if err := atomicfile.Write(filepath.Join(l.dir, layout.CheckpointPath), text, 0o644); err != nil {
+		return err
+	}
+	return l.store.SetMeta(ctx, seenKey, text)
+}
