@@ -8,17 +8,19 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/internal/httpserve"
@@ -39,21 +41,76 @@ func (s *serving) observed(ctx context.Context, n *node, clientIP func(*http.Req
 	if err != nil {
 		return nil, nil, cli.Hint(err, "--trace names a collector, like http://localhost:4318")
 	}
+	// The variables of OpenTelemetry name other attributes, such as those that tell
+	// several processes from each other.
+	from, err := resource.New(ctx, resource.WithAttributes(semconv.ServiceName("pith"), semconv.ServiceVersion(cli.Version())), resource.WithFromEnv())
+	if err != nil {
+		return nil, nil, cli.Hint(err, "look at the environment variables that begin with OTEL_")
+	}
 	provider := sdktrace.NewTracerProvider(
-		sdktrace.WithBatcher(exporter),
+		sdktrace.WithBatcher(&delivery{SpanExporter: exporter, log: n.log}), // holds 2,048 spans, and drops what comes while it is full
 		// A trace that a caller began is followed if the caller wants so; of our own one
 		// in a hundred, as a busy mirror would drown its collector otherwise.
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.01))),
-		sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName("pith"), semconv.ServiceVersion(cli.Version()))),
+		sdktrace.WithResource(from),
 	)
-	h = otelhttp.NewHandler(h, "pith", otelhttp.WithTracerProvider(provider), otelhttp.WithPropagators(propagation.TraceContext{}))
-	return h, func() {
+	return traced(h, provider), func() {
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
 		if err := provider.Shutdown(end); err != nil {
 			n.log.Warn("the last traces were not delivered", "error", err)
 		}
 	}, nil
+}
+
+// A delivery says once that the collector does not take traces, and once that it
+// does again.
+type delivery struct {
+	sdktrace.SpanExporter
+	log  *slog.Logger
+	fail atomic.Bool
+}
+
+func (d *delivery) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
+	err := d.SpanExporter.ExportSpans(ctx, spans)
+	if failed := err != nil; d.fail.Swap(failed) != failed {
+		if failed {
+			d.log.Warn("traces are not delivered", "error", err)
+		} else {
+			d.log.Info("traces are delivered again")
+		}
+	}
+	return nil // it is said
+}
+
+// traced makes a span of each request, if it is sampled. Spans hold nothing that
+// says who asked, or what was searched for: a collector keeps what it gets.
+func traced(next http.Handler, provider trace.TracerProvider) http.Handler {
+	tracer := provider.Tracer("github.com/openpith/evidence/cmd/pith")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := tracer.Start(ctx, method(r.Method), trace.WithSpanKind(trace.SpanKindServer))
+		if !span.IsRecording() {
+			next.ServeHTTP(w, r)
+			return
+		}
+		r = r.WithContext(ctx)
+		sent := &sentAnswer{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			if r.Pattern != "" { // set by the mux on the way
+				route := r.Pattern[strings.Index(r.Pattern, "/"):] // without the method
+				span.SetName(method(r.Method) + " " + route)
+				span.SetAttributes(semconv.HTTPRoute(route))
+			}
+			span.SetAttributes(semconv.HTTPRequestMethodKey.String(method(r.Method)), semconv.URLPath(r.URL.Path),
+				semconv.HTTPResponseStatusCode(sent.status), semconv.HTTPResponseBodySize(int(sent.bytes)))
+			if sent.status >= 500 {
+				span.SetStatus(codes.Error, "")
+			}
+			span.End()
+		}()
+		next.ServeHTTP(sent, r)
+	})
 }
 
 // requests are the metrics of HTTP. Routes are patterns, never paths: strangers

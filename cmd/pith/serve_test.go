@@ -4,18 +4,28 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/openpith/evidence/internal/cli"
 )
@@ -231,14 +241,24 @@ func TestTrustedProxies(t *testing.T) {
 	}
 }
 
-// TestTraces sends what it saw to a collector.
+// TestTraces sends what it saw to a collector: routes, and nothing that tells who
+// asked or what for.
 func TestTraces(t *testing.T) {
 	var mu sync.Mutex
-	var paths []string
+	var got []*tracepb.ResourceSpans
+	var raw []byte
 	collector := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		defer mu.Unlock()
-		paths = append(paths, r.URL.Path)
+		data, err := io.ReadAll(r.Body)
+		var m collectorpb.ExportTraceServiceRequest
+		if err == nil {
+			err = proto.Unmarshal(data, &m)
+		}
+		if err != nil || r.URL.Path != "/v1/traces" || r.Header.Get("Api-Key") != "seven" {
+			t.Errorf("%s: %v, key %q", r.URL.Path, err, r.Header.Get("Api-Key"))
+		}
+		got, raw = append(got, m.ResourceSpans...), append(raw, data...)
 	}))
 	defer collector.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -246,8 +266,11 @@ func TestTraces(t *testing.T) {
 	s := &serving{listening: func(address, _ string) { ready <- address }}
 	done := make(chan string, 1)
 	t.Setenv("PITH_DATA", t.TempDir())
+	t.Setenv("PITH_MODERATOR", "the-token-of-moderators")
+	t.Setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key=seven")
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=seven")
 	go func() {
-		_, _, errs := runServe(t, ctx, s, "--demo", "--listen", "localhost:0", "--trace", collector.URL)
+		_, _, errs := runServe(t, ctx, s, "--demo", "--listen", "localhost:0", "--trace", collector.URL+"/")
 		done <- errs
 	}()
 	var address string
@@ -256,21 +279,86 @@ func TestTraces(t *testing.T) {
 	case errs := <-done:
 		t.Fatal(errs)
 	}
-	r, err := http.NewRequest("GET", "http://"+address+"/_health", nil)
-	if err != nil {
-		t.Fatal(err)
+	for _, ask := range []string{"GET /pith/CWPYLZDW7AWAX7TQ5ZRNS3OHEM?from=secret", "GET /search?q=secret", "GET /moderation", "POST /events", "BREW /about"} {
+		verb, path, _ := strings.Cut(ask, " ")
+		r, err := http.NewRequest(verb, "http://"+address+path, strings.NewReader("secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") // the caller wants it traced
+		r.Header.Set("Authorization", "Bearer the-token-of-moderators")
+		r.Header.Set("User-Agent", "secret")
+		r.Header.Set("Cookie", "secret")
+		r.Header.Set("X-Forwarded-For", "198.51.100.7")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
 	}
-	r.Header.Set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01") // the caller wants it traced
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp.Body.Close()
 	cancel()
 	errs := <-done
 	mu.Lock()
 	defer mu.Unlock()
-	if len(paths) == 0 || paths[0] != "/v1/traces" {
-		t.Errorf("the collector was asked for %q, want /v1/traces; log: %s", paths, errs)
+	for _, secret := range []string{"secret", "the-token", "198.51.100.7", "127.0.0.1", "::1"} {
+		if bytes.Contains(raw, []byte(secret)) {
+			t.Errorf("the collector was told %q", secret)
+		}
+	}
+	spans := map[string]string{} // attributes by name
+	for _, from := range got {
+		if text := fmt.Sprint(from.Resource); !strings.Contains(text, "seven") || !strings.Contains(text, `"pith"`) {
+			t.Errorf("traces of %s", text)
+		}
+		for _, scope := range from.ScopeSpans {
+			for _, span := range scope.Spans {
+				var attributes []string
+				for _, a := range span.Attributes {
+					if n, ok := a.Value.Value.(*commonpb.AnyValue_IntValue); a.Key != "http.response.body.size" {
+						attributes = append(attributes, a.Key+"="+a.Value.GetStringValue())
+						if ok {
+							attributes[len(attributes)-1] += strconv.FormatInt(n.IntValue, 10)
+						}
+					}
+				}
+				spans[span.Name] = strings.Join(attributes, " ")
+				if hex.EncodeToString(span.TraceId) != "0af7651916cd43dd8448eb211c80319c" || span.Kind != tracepb.Span_SPAN_KIND_SERVER {
+					t.Errorf("span %s of trace %x, %s", span.Name, span.TraceId, span.Kind)
+				}
+			}
+		}
+	}
+	want := map[string]string{
+		"GET /pith/{id}":  "http.route=/pith/{id} http.request.method=GET url.path=/pith/CWPYLZDW7AWAX7TQ5ZRNS3OHEM http.response.status_code=200",
+		"GET /search":     "http.route=/search http.request.method=GET url.path=/search http.response.status_code=200",
+		"GET /moderation": "http.route=/moderation http.request.method=GET url.path=/moderation http.response.status_code=200",
+		"POST /events":    "http.route=/events http.request.method=POST url.path=/events http.response.status_code=422",
+		"other /":         "http.route=/ http.request.method=other url.path=/about http.response.status_code=405",
+	}
+	if d := cmp.Diff(want, spans); d != "" {
+		t.Errorf("spans (-want +got):\n%s\nlog: %s", d, errs)
 	}
 }
+
+// TestDelivery: a collector that is away is one line of the log, and so is its return.
+func TestDelivery(t *testing.T) {
+	var log bytes.Buffer
+	e := &awayExporter{err: errors.New("away")}
+	d := &delivery{SpanExporter: e, log: slog.New(slog.NewTextHandler(&log, nil))}
+	for _, err := range []error{nil, e.err, e.err, e.err, nil, nil} {
+		e.err = err
+		if err := d.ExportSpans(t.Context(), nil); err != nil {
+			t.Errorf("%v is for the log alone: OpenTelemetry prints what is returned", err)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 2 || !strings.Contains(log.String(), `level=WARN msg="traces are not delivered" error=away`) {
+		t.Errorf("%d lines:\n%s", n, &log)
+	}
+}
+
+type awayExporter struct {
+	sdktrace.SpanExporter
+	err error
+}
+
+func (e *awayExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return e.err }
