@@ -212,8 +212,12 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 		}
 		skim := up.Records == 0
 		for up.Next < cp.Size {
+			before := up.Next
 			if skim, err = s.page(ctx, client, up, cp.Size-up.Next, skim); err != nil {
 				return err
+			}
+			if up.Next == before { // else it could be asked for ever
+				return fmt.Errorf("%w: its checkpoint covers %d events, its export ends before event %d", ErrOmitted, cp.Size, before)
 			}
 		}
 		return s.hold(ctx, up, cp)

@@ -268,6 +268,12 @@ func TestLyingMirror(t *testing.T) {
 		{"it sends a bundle nobody asked for", lines(func(n int, l [][]byte) [][]byte {
 			return append([][]byte{fmt.Appendf(nil, `{"bundle":%s}`+"\n", another(t, 99))}, l...)
 		}), ErrProtocol},
+		{"it gives fewer events than its log has", func(path string, body []byte) []byte {
+			if path != "/export" {
+				return body
+			}
+			return []byte(`{"next":0,"head":6}` + "\n")
+		}, ErrOmitted},
 		{"it talks nonsense", lines(func(n int, l [][]byte) [][]byte { return [][]byte{[]byte("{}\n")} }), ErrProtocol},
 		{"it names another record", edit(`"suffix":"`, `"suffix":"a`), ErrProtocol},
 		{"its checkpoint is not signed", func(path string, body []byte) []byte {
