@@ -18,8 +18,10 @@ import (
 // Fsck derives everything that a store holds again from its bundles: that they
 // verify, that rows of records and events are what the bundles say, that
 // look-ups find them, that keys and held submissions are whole. It reports what
-// differs and changes nothing. What the mirror alone can know, the times at
-// which something arrived, it cannot check. progress may be nil.
+// differs and changes nothing. What the mirror alone can know it cannot check: the
+// times at which something arrived, whether it united a bundle itself, what a key's
+// holder declared to be called, and why and from whom a submission was held.
+// progress may be nil.
 func Fsck(ctx context.Context, s Store, report func(Problem), progress func(records int)) error {
 	f := &fsck{ctx: ctx, store: s, out: report}
 	if err := s.Check(ctx, f.report); err != nil {
@@ -148,10 +150,8 @@ func (f *fsck) recordEvents(where string, result *pith.Result, contents *pith.Co
 		}
 		delete(bySum, e.SHA256)
 		want := eventOf(st, contents, i)
-		// Whether an event is valid can change with its neighbours; its row
-		// tells how it was when it came.
-		if e.Invalid != want.Invalid && (e.Invalid != "" && explain(pith.Code(e.Invalid)) == "") {
-			f.problem(where, "event_row", "event %d: %q is no reason", e.Seq, e.Invalid)
+		if !mayBecome(e.Invalid, want.Invalid) {
+			f.problem(where, "event_row", "event %d: the row says that it was %s when it came, it is %s", e.Seq, cmp.Or(e.Invalid, "valid"), cmp.Or(want.Invalid, "valid"))
 		}
 		want.Invalid, want.Seq, want.ReceivedAt = e.Invalid, e.Seq, e.ReceivedAt
 		if want.CreatedAt, e.CreatedAt = want.CreatedAt.UTC(), e.CreatedAt.UTC(); e != want {
@@ -174,6 +174,14 @@ func (f *fsck) recordEvents(where string, result *pith.Result, contents *pith.Co
 		}
 	}
 	return nil
+}
+
+// mayBecome reports whether an event that was not valid for a reason, "" for a valid
+// one, when it came can be what it is now: its links depend on its neighbours, all
+// else on the event alone, once its key is there.
+func mayBecome(then, now string) bool {
+	linked := []pith.Code{"", pith.CodeEventDuplicate, pith.CodeSupersedesTarget, pith.CodeSupersedesSigner, pith.CodePrevSigner, pith.CodeLinkCycle}
+	return then == now || pith.Code(then) == pith.CodeSignatureKey || slices.Contains(linked, pith.Code(then)) && slices.Contains(linked, pith.Code(now))
 }
 
 // events asks whether the order of events is without gaps, and their number is
@@ -257,6 +265,8 @@ func (f *fsck) heldOne(h Held) {
 		f.problem(where, "held_damaged", "%d bytes are left of what is %s", len(data), h.Status)
 	case !h.Truncated && sha256.Sum256(data) != h.Digest:
 		f.problem(where, "held_damaged", "its data has another digest")
+	case h.Status != Rejected && h.Status != Refused && (h.Code == CodeKeyDocument) != (kindOf(data) == "document_type"):
+		f.problem(where, "held_row", "it is held as %s, which its data is not", h.Code)
 	case h.Suffix != "" && !h.Truncated && subjectOf(data) != h.Suffix:
 		f.problem(where, "held_row", "its data is not about the record %s", short(h.Suffix))
 	}

@@ -25,6 +25,15 @@ func FoldAlias(kind, value string) Alias {
 	return Alias{kind, value}
 }
 
+// FoldAliases folds a list of aliases, of which several can become one.
+func FoldAliases(list []Alias) map[Alias]bool {
+	folded := map[Alias]bool{}
+	for _, a := range list {
+		folded[FoldAlias(a.Kind, a.Value)] = true
+	}
+	return folded
+}
+
 // maxWords bounds the work that one search can ask for.
 const maxWords = 16
 

@@ -65,12 +65,8 @@ func commit(ctx context.Context, tx pgx.Tx, c *resolver.Counts, updates []resolv
 			list(r.Aliases), pack(r.Source), pack(r.Title), pack(r.Authors), categories, pack(r.Abstract), r.Submitted, r.BuiltAt)
 		bundles.add(old.id, notNil(u.Bundle))
 		searches.add(old.id, words(r))
-		names := map[resolver.Alias]bool{}
-		for _, a := range r.Aliases {
-			if a = resolver.FoldAlias(a.Kind, a.Value); !names[a] {
-				names[a] = true
-				aliases.add(old.id, pack(a.Kind), pack(a.Value))
-			}
+		for a := range resolver.FoldAliases(r.Aliases) {
+			aliases.add(old.id, pack(a.Kind), pack(a.Value))
 		}
 		seqs := map[string]int64{}
 		for _, e := range u.Events {

@@ -79,6 +79,14 @@ func testFsck(t *testing.T, server *pgtest.Server) {
 		`DELETE FROM search`,
 		`UPDATE search SET words = words || 'more'`,
 		`INSERT INTO meta VALUES ('policy/key-document/00', 'x')`,
+		`INSERT INTO alias VALUES (1, 'doi', '10.1/somebody-elses')`,
+		`INSERT INTO citation SELECT seq, record, kind, '2601.00002', event_id, relation FROM citation`,
+		`INSERT INTO citation SELECT 0, record, kind, '2601.00002', event_id, relation FROM citation`,
+		`UPDATE citation SET relation = 'refutes'`,
+		`UPDATE key SET used = false`,
+		`UPDATE event SET invalid = 'signature' WHERE seq = 2`,
+		`UPDATE counter SET revision = revision + 1`,
+		`WITH moved AS (UPDATE held SET status = 'queued', code = 'key_document') UPDATE counter SET refused = 0, queued = 1`,
 	} {
 		t.Run(damage, func(t *testing.T) {
 			name := fmt.Sprintf("damaged%d", i)
