@@ -14,6 +14,7 @@ import (
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/mirror"
 	"github.com/openpith/evidence/resolver/tlog"
 )
 
@@ -75,6 +76,9 @@ func (s *checking) run(cmd *cobra.Command) error {
 	bar, started := newCounter(cmd.ErrOrStderr(), "records"), time.Now()
 	err = resolver.Fsck(ctx, store, report, func(records int) { bar.show(int64(records), counts.Records) })
 	bar.close()
+	if err == nil {
+		err = mirror.Check(ctx, store, report)
+	}
 	if err != nil {
 		return cli.Hint(err, "the database could not be read to its end; restore a backup")
 	}

@@ -386,7 +386,9 @@ func (t *storeTarget) Convict(ctx context.Context, e Evidence) error {
 	return keepEvidence(ctx, t.known.Store(), e)
 }
 
-// maxEvidence is how much is kept about one mirror: one is enough.
+// maxEvidence is how much is kept about one mirror: one is enough. What is no proof
+// by itself, which somebody on the way can cause again and again, keeps room for
+// proofs.
 const maxEvidence = 64
 
 func keepEvidence(ctx context.Context, store resolver.Store, e Evidence) error {
@@ -394,12 +396,19 @@ func keepEvidence(ctx context.Context, store resolver.Store, e Evidence) error {
 	if err != nil {
 		return err
 	}
-	key := evidenceKey + e.URL + " " + digestOf([]byte(e.Before+"\n"+e.Now)).String()
-	if len(have) >= maxEvidence || slices.Contains(have, key) {
+	most := maxEvidence
+	if !e.Proof {
+		most /= 2
+	}
+	key := evidenceKey + e.URL + " " + e.digest()
+	if len(have) >= most || slices.Contains(have, key) {
 		return nil
 	}
 	return save(ctx, store, key, e)
 }
+
+// digest names evidence by its checkpoints.
+func (e Evidence) digest() string { return digestOf([]byte(e.Before + "\n" + e.Now)).String() }
 
 // EvidenceAgainst returns what was found against a mirror, the oldest first.
 func EvidenceAgainst(ctx context.Context, store resolver.Store, url string) ([]Evidence, error) {

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -233,6 +235,76 @@ func TestUpstreamsAreKept(t *testing.T) {
 	}
 	if err := RemoveUpstream(ctx, a.store, "https://b.example"); !errors.Is(err, resolver.ErrNotFound) {
 		t.Errorf("error %v, want ErrNotFound", err)
+	}
+}
+
+// TestEvidenceKeepsRoomForProofs: what somebody on the way can cause does not crowd
+// out two checkpoints of one size with two roots.
+func TestEvidenceKeepsRoomForProofs(t *testing.T) {
+	a := newReal(t, "alpha")
+	ctx := context.Background()
+	const url = "https://b.example"
+	for i := range 2 * maxEvidence {
+		if err := keepEvidence(ctx, a.store, Evidence{URL: url, Now: fmt.Sprint(i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := keepEvidence(ctx, a.store, Evidence{URL: url, Now: "a", Before: "b", Proof: true}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := EvidenceAgainst(ctx, a.store, url)
+	if err != nil || len(list) > maxEvidence || !slices.ContainsFunc(list, func(e Evidence) bool { return e.Proof }) {
+		t.Errorf("%d are kept, none of them a proof, or too many; %v", len(list), err)
+	}
+}
+
+// TestCheck: what is kept about a mirror cannot be changed unnoticed.
+func TestCheck(t *testing.T) {
+	a, b := newLab(t, "alpha"), newReal(t, "beta")
+	for i := range 5 {
+		a.give(another(t, i))
+	}
+	ctx, url := context.Background(), a.server.URL
+	if err := AddUpstream(ctx, b.store, Upstream{URL: url, LogKey: a.vkey, All: true}); err != nil {
+		t.Fatal(err)
+	}
+	s := &Sync{Target: NewTarget(b.known, b.all), Leaf: leaf}
+	if err := s.Once(ctx, url); err != nil {
+		t.Fatal(err)
+	}
+	e := Evidence{URL: url, Before: "before", Now: "now"}
+	if err := keepEvidence(ctx, b.store, e); err != nil {
+		t.Fatal(err)
+	}
+	evidence := evidenceKey + url + " " + e.digest()
+	for _, tt := range []struct{ key, old, new, code string }{
+		{upstreamKey + url, ``, ``, ""},
+		{upstreamKey + url, `{`, `[`, "mirror_settings"},
+		{upstreamKey + url, `"url":"http`, `"url":"HTTP`, "mirror_settings"},
+		{upstreamKey + url, `"log_key":"alpha`, `"log_key":"beta`, "mirror_progress"},
+		{progressKey + url, `{`, `[`, "mirror_progress"},
+		{progressKey + url, `"next":10`, `"next":11`, "mirror_progress"},
+		{progressKey + url, `"proven":10`, `"proven":12`, "mirror_progress"},
+		{progressKey + url, `"base":["`, `"base":["AAAA`, "mirror_progress"},
+		{progressKey + url, `"checkpoint":"a`, `"checkpoint":"b`, "mirror_progress"},
+		{evidence, `:"before"`, `:"Before"`, "mirror_evidence"},
+		{evidence, `{`, `[`, "mirror_evidence"},
+	} {
+		text, err := b.store.Meta(ctx, tt.key)
+		if err != nil || !strings.Contains(string(text), tt.old) {
+			t.Fatalf("%s: %s, %v", tt.key, text, err)
+		}
+		changed := strings.Replace(string(text), tt.old, tt.new, 1)
+		if err := b.store.SetMeta(ctx, tt.key, []byte(changed)); err != nil {
+			t.Fatal(err)
+		}
+		code := ""
+		if err := Check(ctx, b.store, func(p resolver.Problem) { code = p.Code }); err != nil || code != tt.code {
+			t.Errorf("%s for %s in %s: found %q, %v; want %q", tt.new, tt.old, tt.key, code, err, tt.code)
+		}
+		if err := b.store.SetMeta(ctx, tt.key, text); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -295,12 +295,9 @@ func (s *Sync) hold(ctx context.Context, up *Upstream, cp *tlog.Checkpoint) erro
 	if err != nil {
 		return err
 	}
-	root, err := r.GetRootHash(nil)
+	root, err := rootOf(r)
 	if err != nil {
 		return err
-	}
-	if r.End() == 0 {
-		root = rfc6962.DefaultHasher.EmptyRoot()
 	}
 	if !bytes.Equal(root, cp.Root[:]) {
 		// Back to what was proven: if it was somebody on the way who changed a page, the
@@ -312,7 +309,10 @@ func (s *Sync) hold(ctx context.Context, up *Upstream, cp *tlog.Checkpoint) erro
 	return nil
 }
 
-var ranges = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+var (
+	ranges    = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
+	emptyRoot = rfc6962.DefaultHasher.EmptyRoot()
+)
 
 // leaves is the compact range of what was seen.
 func (up *Upstream) leaves() (*compact.Range, error) {
