@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -82,41 +83,56 @@ func (s *checking) run(cmd *cobra.Command) error {
 	if err != nil {
 		return cli.Hint(err, "the database could not be read to its end; restore a backup")
 	}
-	dir := filepath.Join(s.data, "log")
-	logged := "no log"
-	if _, err := os.Stat(dir); err == nil {
-		key, err := s.mirrorKey(cmd, slog.New(slog.DiscardHandler))
-		if err != nil {
-			return err
-		}
-		l, err := tlog.Open(dir, store, key)
-		if err != nil {
-			return err
-		}
-		var known []*tlog.Checkpoint
-		for _, path := range s.checkpoints {
-			text, err := cli.ReadFile(path, 64<<10)
-			if err != nil {
-				return cli.Hint(err, "name a file with a checkpoint, as GET /log/checkpoint gave it")
-			}
-			cp, err := tlog.ParseCheckpoint(text, l.VerifierKey())
-			if err != nil {
-				return cli.Hint(fmt.Errorf("%s: %w", path, err), "it must be a checkpoint that this mirror signed")
-			}
-			known = append(known, cp)
-		}
-		if err := l.Check(ctx, known, report); err != nil {
-			return cli.Hint(err, "the log could not be read to its end")
-		}
-		logged = fmt.Sprintf("%d in the signed log", l.Size(ctx))
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return cli.Hint(err, "name the directory of the mirror with --data")
-	} else if len(s.checkpoints) > 0 {
-		return cli.Hint(fmt.Errorf("%s: no log", dir), "name the directory of the mirror with --data")
+	logged, err := s.checkLog(cmd, store, report)
+	if err != nil {
+		return err
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%d records, %d events, %s: %d problems, in %.1f s\n", counts.Records, counts.Events, logged, found, time.Since(started).Seconds())
 	if found > 0 {
 		return cli.Exit(cli.ExitRejected)
 	}
 	return nil
+}
+
+// checkLog compares the log, and the checkpoints that are known, with the events. A
+// log that is not there, as after a restore, will be written again: then only what
+// was signed is compared. It returns what there is, in words.
+func (s *checking) checkLog(cmd *cobra.Command, store resolver.Store, report func(resolver.Problem)) (string, error) {
+	ctx, dir := cmd.Context(), filepath.Join(s.data, "log")
+	logged := ""
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		logged = "no log"
+	} else if err != nil {
+		return "", cli.Hint(err, "name the directory of the mirror with --data")
+	}
+	if !s.hasKey() { // mirrorKey would make one, and nothing here is signed by that
+		if logged != "" && len(s.checkpoints) == 0 {
+			return logged, nil
+		}
+		return "", cli.Hint(fmt.Errorf("%s: the mirror's key, under which its log is checked, is not there", s.data), "name its directory with --data, or its key with --key")
+	}
+	key, err := s.mirrorKey(cmd, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return "", err
+	}
+	l, err := tlog.Open(dir, store, key)
+	if err != nil {
+		return "", err
+	}
+	var known []*tlog.Checkpoint
+	for _, path := range s.checkpoints {
+		text, err := cli.ReadFile(path, 64<<10)
+		if err != nil {
+			return "", cli.Hint(err, "name a file with a checkpoint, as GET /log/checkpoint gave it")
+		}
+		cp, err := tlog.ParseCheckpoint(text, l.VerifierKey())
+		if err != nil {
+			return "", cli.Hint(fmt.Errorf("%s: %w", path, err), "it must be a checkpoint that this mirror signed")
+		}
+		known = append(known, cp)
+	}
+	if err := l.Check(ctx, known, report); err != nil {
+		return "", cli.Hint(err, "the log could not be read to its end")
+	}
+	return cmp.Or(logged, fmt.Sprintf("%d in the signed log", l.Size(ctx))), nil
 }

@@ -122,7 +122,7 @@ func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey
 	if _, ok := os.LookupEnv("PITH_KEY"); h.key != "" || ok && !memory {
 		return loadKey(cmd, h.key)
 	}
-	path := filepath.Join(h.data, "mirror-key.json")
+	path := h.keyPath()
 	if !memory {
 		key, err := keyfile.Load(path, func() (string, error) { return askPassphrase(cmd, path) })
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -147,6 +147,18 @@ func (h *home) mirrorKey(cmd *cobra.Command, log *slog.Logger) (*pith.PrivateKey
 	}
 	log.Info("made a key for this mirror; keep a copy in a safe place", "file", path, "fingerprint", key.Public().Fingerprint())
 	return key, nil
+}
+
+// keyPath is where the key lies that is made when none is named.
+func (h *home) keyPath() string { return filepath.Join(h.data, "mirror-key.json") }
+
+// hasKey reports whether there is a key, so that mirrorKey makes none.
+func (h *home) hasKey() bool {
+	if _, ok := os.LookupEnv("PITH_KEY"); h.key != "" || ok {
+		return true
+	}
+	_, err := os.Stat(h.keyPath())
+	return err == nil
 }
 
 // signerName is the name under which a new key signs.

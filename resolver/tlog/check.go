@@ -27,16 +27,19 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	problem := func(where, code, format string, args ...any) {
 		report(resolver.Problem{Where: where, Code: code, Detail: fmt.Sprintf(format, args...)})
 	}
+	// In the order against that of writing: a mirror may run.
+	seen, err := l.seen(ctx)
+	if err != nil {
+		problem("remembered checkpoint", "log_checkpoint", "%v", err)
+	}
 	published, err := l.Checkpoint(ctx)
 	if errors.Is(err, resolver.ErrNotFound) {
 		published = nil
 	} else if err != nil {
 		problem("log checkpoint", "log_checkpoint", "%v", err)
 	}
-	seen, err := l.seen(ctx)
-	if err != nil {
-		problem("remembered checkpoint", "log_checkpoint", "%v", err)
-	}
+	_, err = os.Stat(l.dir)
+	lost := errors.Is(err, fs.ErrNotExist) // all of it, so it will be written again
 	type claim struct {
 		where string
 		*Checkpoint
@@ -47,7 +50,7 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	}
 	if seen != nil {
 		claims = append(claims, claim{"remembered checkpoint", seen})
-		if published == nil || published.Size < seen.Size {
+		if !lost && (published == nil || published.Size < seen.Size) {
 			problem("log", "log_truncated", "a checkpoint of %d entries was published, the log has none as large", seen.Size)
 		}
 	}

@@ -107,9 +107,20 @@ func TestFollowsTheStore(t *testing.T) {
 	if again := catchUp(t, l); !bytes.Equal(again.Text, newer.Text) {
 		t.Error("another checkpoint of the same log")
 	}
-	// A log that is lost is written again.
+	// A log that is lost is written again. What its checkpoint said holds until then.
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
+	}
+	if got := problems(t, l, older); got != nil {
+		t.Errorf("a lost log: %v", got)
+	}
+	forged := memstore.New()
+	fill(t, forged, 0, 1000, "y")
+	if err := forged.SetMeta(t.Context(), "log/checkpoint", newer.Text); err != nil {
+		t.Fatal(err)
+	}
+	if got := problems(t, open(t, dir, forged)); len(got) != 1 || got[0] != "log_root" {
+		t.Errorf("a lost log of other events: %v", got)
 	}
 	if again := catchUp(t, open(t, dir, s)); again.Root != newer.Root {
 		t.Error("the rewritten log has another root")
