@@ -2,6 +2,7 @@ package resolver_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -256,6 +257,65 @@ func TestCitationThatBecomesValid(t *testing.T) {
 			}
 			sound(t, s.Store())
 		})
+	}
+}
+
+// askedCitations counts the rows of citations that were read.
+type askedCitations struct {
+	resolver.Store
+	rows int
+}
+
+func (a *askedCitations) Citations(ctx context.Context, kind, id string, limit int) ([]resolver.Citation, error) {
+	rows, err := a.Store.Citations(ctx, kind, id, limit)
+	a.rows += len(rows)
+	return rows, err
+}
+
+// TestManyCitationsByOneWork: who fills a record with citations that become valid
+// later does not make each event about it cost the square of their number.
+func TestManyCitationsByOneWork(t *testing.T) {
+	const n = 40
+	cite := func(statement string, supersedes ...string) pith.Draft {
+		d, err := pith.NewDraft(pith.CitationSignature{Citing: pith.Work{Kind: "arxiv", ID: "2601.00001"}, Relation: "supports", Statement: statement}, day)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Supersedes = supersedes
+		return d
+	}
+	first, ids, err := pith.Append(seed.Bundle(), bob, day, cite("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drafts []pith.Draft
+	for i := range n {
+		drafts = append(drafts, cite(fmt.Sprint(i), ids...))
+	}
+	all, _, err := pith.Append(first, bob, day, drafts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(all, &b); err != nil {
+		t.Fatal(err)
+	}
+	var early [][]byte
+	for _, e := range b.Events[len(b.Events)-n:] {
+		early = append(early, e)
+	}
+	store := &askedCitations{Store: service(t).Store()}
+	s := service(t, func(c *resolver.Config) { c.Store, c.Unknown = store, resolver.Accepted })
+	more, _ := correction(t, ada, "more")
+	for _, data := range [][]byte{stuffed(t, bob, early...), first, more} {
+		submit(t, s, data)
+	}
+	if store.rows > 2*n {
+		t.Errorf("%d rows were read for one event", store.rows)
+	}
+	sound(t, store)
+	if store.rows > 4*n {
+		t.Errorf("%d rows were read by fsck", store.rows)
 	}
 }
 

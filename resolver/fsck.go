@@ -139,7 +139,7 @@ func (f *fsck) recordEvents(where string, result *pith.Result, contents *pith.Co
 	for _, e := range rows {
 		bySum[e.SHA256] = e
 	}
-	valid := map[string]bool{}
+	valid, cited := map[string]bool{}, map[Alias]map[Citation]bool{}
 	for i := range result.History {
 		st := &result.History[i]
 		valid[st.EventID] = valid[st.EventID] || st.Invalid == ""
@@ -158,12 +158,19 @@ func (f *fsck) recordEvents(where string, result *pith.Result, contents *pith.Co
 			f.problem(where, "event_row", "event %d: the row says %+v, the bundle %+v", e.Seq, e, want)
 		}
 		if c, ok := citationOf(st, contents.Suffix); ok {
-			found, err := f.store.Citations(f.ctx, c.Kind, c.ID, 1<<20)
-			if err != nil {
-				return err
+			work := Alias{c.Kind, c.ID}
+			if cited[work] == nil { // once: there may be thousands by one work
+				rows, err := f.store.Citations(f.ctx, c.Kind, c.ID, 1<<20)
+				if err != nil {
+					return err
+				}
+				cited[work] = map[Citation]bool{}
+				for _, row := range rows {
+					cited[work][row] = true
+				}
 			}
 			c.Seq = e.Seq
-			if !slices.Contains(found, c) {
+			if !cited[work][c] {
 				f.problem(where, "citation_missing", "the citation %s has no row", c.EventID)
 			}
 		}

@@ -368,6 +368,7 @@ type record struct {
 	fresh  []Event // those that the store does not have
 	keys   []Key
 	cites  []Citation
+	cited  map[Alias]map[string]bool // see citationsBy
 }
 
 // fresh is the revision of a record that changed: the store gives the number.
@@ -682,18 +683,37 @@ func (r *record) citesNow(st *pith.Statement, contents *pith.Contents, i int) er
 		r.cites = append(r.cites, c)
 		return nil
 	}
-	same := func(x Citation) bool {
-		return x.Kind == c.Kind && x.ID == c.ID && x.EventID == c.EventID && x.Suffix == c.Suffix
+	have, err := r.citationsBy(Alias{c.Kind, c.ID})
+	if err != nil || have[c.EventID] {
+		return err
 	}
-	if slices.ContainsFunc(r.cites, same) {
-		return nil
-	}
+	have[c.EventID] = true
 	c.Seq = r.events[at].Seq
-	have, err := r.service.store.Citations(r.ctx, c.Kind, c.ID, 1<<20)
-	if err == nil && !slices.ContainsFunc(have, same) {
-		r.cites = append(r.cites, c)
+	r.cites = append(r.cites, c)
+	return nil
+}
+
+// citationsBy are the events of the record that have rows as citations by a work. The
+// store is asked once: there may be thousands of one work.
+func (r *record) citationsBy(work Alias) (map[string]bool, error) {
+	if have := r.cited[work]; have != nil {
+		return have, nil
 	}
-	return err
+	rows, err := r.service.store.Citations(r.ctx, work.Kind, work.Value, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	have := map[string]bool{}
+	for _, c := range slices.Concat(rows, r.cites) {
+		if c.Suffix == r.suffix && c.Kind == work.Kind && c.ID == work.Value {
+			have[c.EventID] = true
+		}
+	}
+	if r.cited == nil {
+		r.cited = map[Alias]map[string]bool{}
+	}
+	r.cited[work] = have
+	return have, nil
 }
 
 // own copies a text out of the bundle that it was read from, which may go then.
