@@ -248,7 +248,11 @@ func (s *Site) citations(ctx context.Context, v *recordView) ([]citationView, er
 			}
 			seen[c.EventID] = true
 			if other == nil {
-				if other, err = s.verified(ctx, c.Suffix); err != nil {
+				other, err = s.verified(ctx, c.Suffix)
+				if errors.Is(err, errRejected) { // its own page says so; it speaks for nobody
+					other, err = &recordView{}, nil
+				}
+				if err != nil {
 					return nil, err
 				}
 				others[c.Suffix] = other

@@ -713,6 +713,36 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestDamageElsewhere: a record is shown although another one, which speaks about
+// what it does, is damaged.
+func TestDamageElsewhere(t *testing.T) {
+	l := newLab(t)
+	cites, err := l.store.Citations(context.Background(), "pith", strings.ToLower(seedSuffix), 10)
+	if err != nil || len(cites) == 0 {
+		t.Fatal(err)
+	}
+	other := cites[0].Suffix
+	l.use(damagedOne{l.store, other})
+	if r := get(t, l, "/pith/"+other, "Accept", "text/html"); r.StatusCode != http.StatusInternalServerError {
+		t.Errorf("the damaged one: %s", r.Status)
+	}
+	if r := get(t, l, "/pith/"+seedSuffix, "Accept", "text/html"); r.StatusCode != http.StatusOK {
+		t.Errorf("the other one: %s", r.Status)
+	}
+}
+
+type damagedOne struct {
+	resolver.Store
+	suffix string
+}
+
+func (s damagedOne) Bundle(ctx context.Context, suffix string) (resolver.Record, []byte, error) {
+	if suffix == s.suffix {
+		return damaged{s.Store}.Bundle(ctx, suffix)
+	}
+	return s.Store.Bundle(ctx, suffix)
+}
+
 type damaged struct{ resolver.Store }
 
 func (s damaged) Bundle(ctx context.Context, suffix string) (resolver.Record, []byte, error) {
