@@ -142,7 +142,8 @@ func (s *Store) put(u resolver.Update) {
 			}
 		}
 		w := work{c.Kind, c.ID}
-		s.cites[w] = append(s.cites[w], c)
+		at, _ := slices.BinarySearchFunc(s.cites[w], c.Seq+1, func(have resolver.Citation, seq int64) int { return cmp.Compare(have.Seq, seq) })
+		s.cites[w] = slices.Insert(s.cites[w], at, c)
 	}
 	for _, k := range u.Keys {
 		if _, ok := s.keys[k.Fingerprint]; !ok {

@@ -229,8 +229,9 @@ func acceptsZstd(r *http.Request) bool {
 	for _, value := range r.Header.Values("Accept-Encoding") {
 		for part := range strings.SplitSeq(value, ",") {
 			name, quality, _ := strings.Cut(strings.TrimSpace(part), ";")
-			if strings.EqualFold(strings.TrimSpace(name), "zstd") && strings.ReplaceAll(quality, " ", "") != "q=0" {
-				return true
+			if strings.EqualFold(strings.TrimSpace(name), "zstd") {
+				q, weighed := strings.CutPrefix(strings.ToLower(strings.ReplaceAll(quality, " ", "")), "q=")
+				return !weighed || strings.Trim(q, "0.") != ""
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -347,10 +348,14 @@ func testEvents(t *testing.T, s resolver.Store) {
 	same(t, "citations", []any{cites, err}, []any{[]resolver.Citation{want}, nil})
 	later := update(1, 3) // one of an event that is there, whose number the caller knows
 	later.Base, later.Events = 2, nil
-	later.Cites = []resolver.Citation{{Kind: "arxiv", ID: "2001.00001", Suffix: u.Suffix, EventID: "sha256:later", Relation: "extends", Seq: 3}}
-	commit(t, s, later)
+	all := []resolver.Citation{want}
+	for _, seq := range []int64{4, 3} {
+		c := resolver.Citation{Kind: "arxiv", ID: "2001.00001", Suffix: u.Suffix, EventID: "sha256:later", Relation: "extends", Seq: seq}
+		all, later.Cites = slices.Insert(all, 1, c), []resolver.Citation{c}
+		later.Base = commit(t, s, later)[0].Revision
+	}
 	cites, err = s.Citations(ctx, "arxiv", "2001.00001", 9)
-	same(t, "citations", []any{cites, err}, []any{[]resolver.Citation{want, later.Cites[0]}, nil})
+	same(t, "citations", []any{cites, err}, []any{all, nil})
 	if past, err := s.EventsFrom(ctx, 99, 9); err != nil || len(past) != 0 {
 		t.Errorf("events past the end: %v %v", past, err)
 	}
