@@ -260,6 +260,28 @@ func TestCitationThatBecomesValid(t *testing.T) {
 	}
 }
 
+// TestQueueIsSmall: what strangers queue takes little room, however much they send.
+func TestQueueIsSmall(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	large, _, err := pith.Append(seed.Bundle(), bob, day, pith.Draft{Type: "some_type", Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"x":"` + strings.Repeat("x", resolver.MaxQueued) + `"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	small, _ := correction(t, bob, strings.Repeat("x", 1000))
+	r := refused(t, s, large, resolver.Refused, resolver.CodeSize)
+	if h, err := s.Store().HeldByID(t.Context(), r.ID); err != nil || !h.Truncated || h.Status != resolver.Refused {
+		t.Errorf("it is kept as %s, truncated %t, %v", h.Status, h.Truncated, err)
+	}
+	refused(t, s, small, resolver.Queued, "trust_key")
+	// A mirror that the operator named is no stranger.
+	_, err = s.Submit(t.Context(), resolver.Submission{Data: large, From: "mirror", Unlimited: true})
+	if errors.As(err, &r); r.Status != resolver.Queued {
+		t.Errorf("from a mirror: %v", err)
+	}
+	sound(t, s.Store())
+}
+
 // askedCitations counts the rows of citations that were read.
 type askedCitations struct {
 	resolver.Store

@@ -288,6 +288,10 @@ type Held struct {
 // MaxHeld is how many bytes of a refused submission are kept.
 const MaxHeld = 64 << 10
 
+// MaxQueued is how many bytes a submission may have that waits for a moderator, when
+// a stranger sent it: who queues as much as there is room for does not fill the disk.
+const MaxQueued = 256 << 10
+
 // Counts tells how much a store holds.
 type Counts struct {
 	Records  int64

@@ -851,6 +851,9 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	if err != nil {
 		return err
 	}
+	if r.Status == Queued && !j.Unlimited && len(j.Data) > MaxQueued {
+		*r = Refusal{Status: Refused, Code: CodeSize, Detail: fmt.Sprintf("%d bytes, what waits for a moderator has %d at most: send the new events one by one; it waits because %s", len(j.Data), MaxQueued, r.Detail), signer: r.signer}
+	}
 	room := s.limits.Queued
 	if j.Unlimited { // from whom the operator named: strangers cannot take that room
 		room *= namedRoom
