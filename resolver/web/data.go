@@ -152,10 +152,10 @@ func (s *Site) recentEvents(ctx context.Context, before int64, limit int) ([]rec
 			if err == nil {
 				err = s.superseded(ctx, e.Suffix, replaced)
 			}
-			if err != nil {
+			if err != nil && !errors.Is(err, resolver.ErrNotFound) { // for a store that is damaged, its own page says so
 				return nil, err
 			}
-			title = hitOf(rec).Title
+			title = firstNonEmpty(hitOf(rec).Title, e.Suffix)
 			titles[e.Suffix] = title
 		}
 		list = append(list, recentEvent{e.Suffix, title, eventLabel(e.Type), e.SignerID, e.Seq, e.ReceivedAt, pith.Code(e.Invalid), replaced[e.ID]})
@@ -163,26 +163,39 @@ func (s *Site) recentEvents(ctx context.Context, before int64, limit int) ([]rec
 	return list, nil
 }
 
-// superseded adds the events of a record that were replaced since. Most records
-// have none, which is seen without verifying them.
+// superseded adds the events of a record that were replaced since, which are the
+// same as long as its bundle is. Most records have none, which is seen without
+// verifying them.
 func (s *Site) superseded(ctx context.Context, suffix string, replaced map[string]bool) error {
 	tag, packed, err := s.quick.Packed(ctx, suffix)
 	if err != nil {
 		return err
 	}
-	bundle, err := unpack(suffix, tag, packed)
-	if err == nil && bytes.Contains(bundle, []byte(`"supersedes":["`)) {
-		var v *recordView
-		if v, err = s.verified(ctx, suffix); err == nil {
-			for _, st := range v.result.History {
-				replaced[st.EventID] = replaced[st.EventID] || st.Superseded
+	ids, known := s.replaced.Get(tag)
+	if !known {
+		bundle, err := unpack(suffix, tag, packed)
+		if err == nil && bytes.Contains(bundle, []byte(`"supersedes":["`)) {
+			var v *recordView
+			if v, err = s.verified(ctx, suffix); err == nil {
+				for _, st := range v.result.History {
+					if st.Superseded {
+						ids = append(ids, st.EventID)
+					}
+				}
 			}
 		}
+		if errors.Is(err, errRejected) { // its own page says so; the list is about others, too
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		s.replaced.Put(tag, ids, int64(1+len(ids)), nil)
 	}
-	if errors.Is(err, errRejected) { // its own page says so; the list is about others, too
-		return nil
+	for _, id := range ids {
+		replaced[id] = true
 	}
-	return err
+	return nil
 }
 
 // surroundings adds what other records say: where this work speaks about others,

@@ -83,17 +83,18 @@ func MirrorAt(name, baseURL, status string, key *pith.PublicKey) Mirror {
 
 // A Site answers everybody who reads.
 type Site struct {
-	cfg     Config
-	store   resolver.Store
-	quick   resolver.Quick
-	trust   func() *pith.Trust
-	started time.Time
-	mcp     http.Handler
-	schemas []string
-	views   *lru.Cache[viewKey, *recordView]
-	flights singleflight.Group          // one verification of each at a time
-	memory  *semaphore.Weighted         // bytes that views take while they are made
-	policy  atomic.Pointer[namedPolicy] // the newest
+	cfg      Config
+	store    resolver.Store
+	quick    resolver.Quick
+	trust    func() *pith.Trust
+	started  time.Time
+	mcp      http.Handler
+	schemas  []string
+	views    *lru.Cache[viewKey, *recordView]
+	replaced *lru.Cache[resolver.Digest, []string] // events that were, by the bundle that says so
+	flights  singleflight.Group                    // one verification of each at a time
+	memory   *semaphore.Weighted                   // bytes that views take while they are made
+	policy   atomic.Pointer[namedPolicy]           // the newest
 }
 
 // New returns a site. It fails when the configuration contradicts itself.
@@ -118,7 +119,7 @@ func New(cfg Config) (*Site, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now(),
-		views: lru.NewUneven[viewKey, *recordView](viewBytes, viewBytes/2), memory: semaphore.NewWeighted(makingBytes)}
+		views: lru.NewUneven[viewKey, *recordView](viewBytes, viewBytes/2), replaced: lru.New[resolver.Digest, []string](1 << 14), memory: semaphore.NewWeighted(makingBytes)}
 	if err := s.listSchemas(); err != nil {
 		return nil, err
 	}

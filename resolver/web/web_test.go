@@ -743,6 +743,34 @@ func (s damagedOne) Bundle(ctx context.Context, suffix string) (resolver.Record,
 	return s.Store.Bundle(ctx, suffix)
 }
 
+// TestDamageInLists: one record that is damaged or gone does not take the others
+// out of the lists.
+func TestDamageInLists(t *testing.T) {
+	for name, store := range map[string]func(resolver.Store) resolver.Store{
+		"damaged": func(s resolver.Store) resolver.Store { return damaged{s} },
+		"gone":    func(s resolver.Store) resolver.Store { return gone{s} },
+	} {
+		l := newLab(t)
+		l.use(store(l.store))
+		if r := get(t, l, "/"); r.StatusCode != http.StatusOK {
+			t.Errorf("%s: the front page: %s", name, r.Status)
+		}
+		if r := get(t, l, "/recent"); r.StatusCode != http.StatusOK || !bytes.Contains(body(t, r), []byte("/pith/"+seedSuffix)) {
+			t.Errorf("%s: recent events: %s", name, r.Status)
+		}
+	}
+}
+
+type gone struct{ resolver.Store }
+
+func (gone) Record(context.Context, string) (resolver.Record, error) {
+	return resolver.Record{}, resolver.ErrNotFound
+}
+
+func (gone) Bundle(context.Context, string) (resolver.Record, []byte, error) {
+	return resolver.Record{}, nil, resolver.ErrNotFound
+}
+
 type damaged struct{ resolver.Store }
 
 func (s damaged) Bundle(ctx context.Context, suffix string) (resolver.Record, []byte, error) {
