@@ -6,14 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/openpith/evidence/internal/cli"
+	"github.com/openpith/evidence/internal/httpserve"
 )
 
 // notConfigured are flags that only the command line has. PITH_KEY holds a key
@@ -39,21 +43,27 @@ func configure(cmd *cobra.Command, file string, asked bool, getenv func(string) 
 			}
 			return
 		}
-		if f = cmd.Flags().Lookup(f.Name); f == nil || f.Changed || failed != nil {
+		if f = cmd.Flags().Lookup(f.Name); f == nil || failed != nil {
 			return
 		}
-		if name := envName(f.Name); name != "" && getenv(name) != "" {
-			if err := setFlag(cmd, f, envValues(f, getenv(name))); err != nil {
-				failed = cli.Hint(fmt.Errorf("environment variable %s: %w", name, err), "see pith serve --help for what --%s takes", f.Name)
-			}
+		where, err := "--"+f.Name, error(nil)
+		if name := envName(f.Name); f.Changed {
+		} else if name != "" && getenv(name) != "" {
+			where, err = "environment variable "+name, setFlag(cmd, f, envValues(f, getenv(name)))
 		} else if inFile {
-			texts, err := configTexts(value)
-			if err == nil {
+			var texts []string
+			if texts, err = configTexts(value); err == nil {
 				err = setFlag(cmd, f, texts)
 			}
-			if err != nil {
-				failed = cli.Hint(fmt.Errorf("%s: %q: %w", file, f.Name, err), "see pith serve --help for what --%s takes", f.Name)
-			}
+			where = fmt.Sprintf("%s: %q", file, f.Name)
+		} else {
+			return
+		}
+		if err == nil {
+			err = checkFlag(f)
+		}
+		if err != nil {
+			failed = cli.Hint(fmt.Errorf("%s: %w", where, err), "see pith serve --help for what --%s takes", f.Name)
 		}
 	})
 	if failed == nil {
@@ -62,6 +72,84 @@ func configure(cmd *cobra.Command, file string, asked bool, getenv func(string) 
 		}
 	}
 	return failed
+}
+
+// takes tells what flags take beyond their type. It is asked before anything is
+// opened, so that the error can say where the value stands.
+var takes = map[string]func(text string) error{
+	"acme-directory": isURL,
+	"autocert": func(text string) error {
+		_, err := httpserve.HostName(text)
+		return err
+	},
+	"grace": func(text string) error {
+		if strings.HasPrefix(text, "-") {
+			return fmt.Errorf("%s is no time to wait", text)
+		}
+		return nil
+	},
+	"listen":     isAddress,
+	"log-format": oneOf("text", "json"),
+	"log-level":  oneOf("debug", "info", "warn", "error"),
+	"max-connections": func(text string) error {
+		if n, err := strconv.Atoi(text); err != nil || n < 1 || n > 1<<20 {
+			return fmt.Errorf("%s is not between 1 and %d", text, 1<<20)
+		}
+		return nil
+	},
+	"metrics": isAddress,
+	"trace":   isURL,
+	"trusted-proxies": func(text string) error {
+		_, err := network(text)
+		return err
+	},
+	"unknown": oneOf("queued", "accepted", "refused"),
+	"url":     isURL,
+}
+
+// checkFlag checks the values of a flag. None is as good as the default.
+func checkFlag(f *pflag.Flag) error {
+	check, texts := takes[f.Name], []string{f.Value.String()}
+	if check == nil || f.Value.String() == f.DefValue {
+		return nil
+	}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		texts = list.GetSlice()
+	}
+	for _, text := range texts {
+		if err := check(text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func oneOf(words ...string) func(string) error {
+	return func(text string) error {
+		if !slices.Contains(words, text) {
+			return fmt.Errorf("%q is none of %s", text, strings.Join(words, ", "))
+		}
+		return nil
+	}
+}
+
+func isURL(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("%q is no address like https://example.org", text)
+	}
+	return nil
+}
+
+func isAddress(text string) error {
+	_, port, err := net.SplitHostPort(text)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is no address like localhost:8017 or :8017", text)
+	}
+	return nil
 }
 
 // envName is the variable for a flag, PITH_MAX_CONNECTIONS for --max-connections.

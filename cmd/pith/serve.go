@@ -135,27 +135,19 @@ func (s *serving) moderatorToken() (string, error) {
 const leastToken = 16
 
 // logger writes to standard error, as the settings say.
-func (s *serving) logger(cmd *cobra.Command) (*slog.Logger, error) {
+func (s *serving) logger(cmd *cobra.Command) *slog.Logger {
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(s.logLevel)); err != nil {
-		return nil, cli.Hint(fmt.Errorf("--log-level %q", s.logLevel), "one of debug, info, warn, error")
-	}
+	_ = level.UnmarshalText([]byte(s.logLevel)) // configure knows the words
 	o := &slog.HandlerOptions{Level: level}
-	switch s.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o)), nil
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(cmd.ErrOrStderr(), o))
 	}
-	return nil, cli.Hint(fmt.Errorf("--log-format %q", s.logFormat), "text or json")
+	return slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), o))
 }
 
 // run serves until the context of the command ends.
 func (s *serving) run(cmd *cobra.Command) error {
-	log, err := s.logger(cmd)
-	if err != nil {
-		return err
-	}
+	log := s.logger(cmd)
 	clientIP, err := trustedProxies(s.proxies)
 	if err != nil {
 		return err
@@ -354,13 +346,9 @@ func (n *node) awaitOtherUpstreams(ctx context.Context, before []mirror.Upstream
 func trustedProxies(networks []string) (func(*http.Request) netip.Addr, error) {
 	var trusted []netip.Prefix
 	for _, text := range networks {
-		p, err := netip.ParsePrefix(text)
+		p, err := network(text)
 		if err != nil {
-			a, bad := netip.ParseAddr(text)
-			if bad != nil {
-				return nil, cli.Hint(fmt.Errorf("--trusted-proxies: %w", err), "write a network like 10.0.0.0/8 or an address")
-			}
-			p = netip.PrefixFrom(a, a.BitLen())
+			return nil, err
 		}
 		trusted = append(trusted, p)
 	}
@@ -381,7 +369,11 @@ func trustedProxies(networks []string) (func(*http.Request) netip.Addr, error) {
 		client = client.Unmap().WithZone("")
 		hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 		for i := len(hops) - 1; i >= 0 && isTrusted(client); i-- {
-			hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+			text := strings.TrimSpace(hops[i])
+			hop, err := netip.ParseAddr(text)
+			if withPort, bad := netip.ParseAddrPort(text); bad == nil { // as some proxies write it
+				hop, err = withPort.Addr(), nil
+			}
 			if err != nil {
 				break
 			}
@@ -389,4 +381,16 @@ func trustedProxies(networks []string) (func(*http.Request) netip.Addr, error) {
 		}
 		return client
 	}, nil
+}
+
+// network reads a network like 10.0.0.0/8, or an address.
+func network(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(text)
+	if err != nil {
+		return p, fmt.Errorf("%q is no network like 10.0.0.0/8, and no address", text)
+	}
+	return p, nil
 }

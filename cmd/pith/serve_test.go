@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	collectorpb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	commonpb "go.opentelemetry.io/proto/otlp/common/v1"
@@ -79,6 +81,113 @@ func TestConfigOrder(t *testing.T) {
 	if _, second, errs := runServe(t, t.Context(), &serving{}, "--config", again, "--print-config"); second != out {
 		t.Errorf("the printed file gives something else:\n%s\n%s%s", out, second, errs)
 	}
+}
+
+// settings are a good value for each, and a bad one where not every text will do.
+var settings = map[string]struct{ good, bad string }{
+	"acme-directory":  {"https://ca.example/acme", "ca.example"},
+	"archive":         {"/srv/archive", ""},
+	"autocert":        {"a.example,b.example", "a.example,localhost"},
+	"copy":            {"false", "perhaps"},
+	"data":            {"/srv/pith", ""},
+	"db":              {"sqlite:/srv/pith.db", ""},
+	"grace":           {"3s", "-3s"},
+	"key":             {"/srv/key.json", ""},
+	"listen":          {"192.0.2.1:80", "80"},
+	"log-format":      {"json", "xml"},
+	"log-level":       {"warn", "loud"},
+	"max-connections": {"7", "-7"},
+	"metrics":         {"localhost:9017", "localhost:metrics?"},
+	"moderator-file":  {"/srv/token", ""},
+	"name":            {"a.example", ""},
+	"operator":        {"Ada", ""},
+	"trace":           {"http://localhost:4318", "localhost:4318"},
+	"trust":           {"a.json,b.json", ""},
+	"trusted-proxies": {"10.0.0.0/8,192.0.2.1", "10.0.0.0/99"},
+	"unknown":         {"accepted", "ignored"},
+	"url":             {"https://a.example", "a.example"},
+}
+
+// TestEverySetting: each can stand in each of three places, and what is wrong is
+// said with the place.
+func TestEverySetting(t *testing.T) {
+	places := map[string]func(t *testing.T, name, value string) (args []string, where string){
+		"command line": func(_ *testing.T, name, value string) ([]string, string) {
+			return []string{"--" + name + "=" + value}, "--" + name
+		},
+		"environment": func(t *testing.T, name, value string) ([]string, string) {
+			t.Setenv(envName(name), value)
+			return nil, envName(name)
+		},
+		"file": func(t *testing.T, name, value string) ([]string, string) {
+			file := filepath.Join(t.TempDir(), "serve.json")
+			text, err := json.Marshal(map[string]any{name: strings.Split(value, ",")})
+			if err == nil {
+				err = os.WriteFile(file, text, 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []string{"--config", file}, file + ": \"" + name + "\""
+		},
+	}
+	serveCommand().Flags().VisitAll(func(f *pflag.Flag) {
+		if slices.Contains(notConfigured, f.Name) {
+			return
+		}
+		example, ok := settings[f.Name]
+		if !ok {
+			t.Errorf("--%s has no examples here", f.Name)
+		}
+		for place, put := range places {
+			if place == "environment" && envName(f.Name) == "" {
+				continue
+			}
+			t.Run(f.Name+" "+place, func(t *testing.T) {
+				args, _ := put(t, f.Name, example.good)
+				code, out, errs := runServe(t, t.Context(), &serving{}, append(args, "--print-config")...)
+				var got map[string]any
+				if err := json.Unmarshal([]byte(out), &got); code != 0 || err != nil {
+					t.Fatalf("exit code %d, %v: %s", code, err, errs)
+				}
+				want := example.good
+				if _, list := f.Value.(pflag.SliceValue); list {
+					want = "[" + strings.ReplaceAll(want, ",", " ") + "]"
+				}
+				if fmt.Sprint(got[f.Name]) != want {
+					t.Errorf("%v, want %s", got[f.Name], want)
+				}
+				if example.bad == "" {
+					return
+				}
+				args, where := put(t, f.Name, example.bad)
+				// The command line says it in cobra's words where a value is none of its type.
+				if code, _, errs := runServe(t, t.Context(), &serving{}, append(args, "--print-config")...); code != cli.ExitNotChecked || !strings.Contains(errs, where) || !strings.Contains(errs, "hint:") {
+					t.Errorf("exit code %d, %q; want 2, %q and a hint", code, errs, where)
+				}
+			})
+		}
+	})
+}
+
+// TestSettingsMeanTheSame: a command that reads the settings of pith serve takes
+// those alone that it shares with it, and no flag of its own that is called alike.
+func TestSettingsMeanTheSame(t *testing.T) {
+	shared := []string{"data", "db", "key", "trust", "unknown"}
+	var visit func(*cobra.Command)
+	visit = func(cmd *cobra.Command) {
+		if cmd.Name() != "serve" && cmd.Flags().Lookup("config") != nil {
+			cmd.Flags().VisitAll(func(f *pflag.Flag) {
+				if serveCommand().Flags().Lookup(f.Name) != nil && !slices.Contains(shared, f.Name) && !slices.Contains(notConfigured, f.Name) {
+					t.Errorf("%s --%s would be set by the setting of pith serve", cmd.CommandPath(), f.Name)
+				}
+			})
+		}
+		for _, sub := range cmd.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root())
 }
 
 func TestConfigRefuses(t *testing.T) {
@@ -213,6 +322,10 @@ func TestTrustedProxies(t *testing.T) {
 		{"a client that invents hops before", "10.0.0.0/8", "10.1.2.3:1", "198.51.100.9, 192.0.2.7", "192.0.2.7"},
 		{"two proxies", "10.0.0.0/8", "10.1.2.3:1", "192.0.2.7, 10.9.9.9", "192.0.2.7"},
 		{"nonsense", "10.0.0.0/8", "10.1.2.3:1", "unknown", "10.1.2.3"},
+		{"nonsense before the client", "10.0.0.0/8", "10.1.2.3:1", "unknown, 192.0.2.7", "192.0.2.7"},
+		{"nonsense that a proxy passes on", "10.0.0.0/8", "10.1.2.3:1", "192.0.2.7, unknown", "10.1.2.3"},
+		{"a proxy that writes ports", "10.0.0.0/8", "10.1.2.3:1", "198.51.100.9, 192.0.2.7:4711", "192.0.2.7"},
+		{"a zone that is invented", "fe80::/10", "[fe80::1%eth0]:1", "fe80::2%a, fe80::3%b", "fe80::2"},
 		{"nothing", "10.0.0.0/8", "10.1.2.3:1", "", "10.1.2.3"},
 		{"one address", "10.1.2.3", "10.1.2.3:1", "192.0.2.7", "192.0.2.7"},
 		{"IPv6", "::1", "[::1]:1", "2001:db8::1", "2001:db8::1"},

@@ -3,7 +3,6 @@ package main
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -102,11 +101,6 @@ func dataDir() (string, error) {
 // config is that of a service on the store.
 func (h *home) config(cmd *cobra.Command, store resolver.Store, log *slog.Logger) (resolver.Config, error) {
 	c := resolver.Config{Store: store, Unknown: resolver.Status(h.unknown), Log: log}
-	switch c.Unknown {
-	case resolver.Queued, resolver.Accepted, resolver.Refused:
-	default:
-		return c, cli.Hint(fmt.Errorf("--unknown %q", h.unknown), "one of queued, accepted, refused")
-	}
 	var err error
 	if c.Trust, err = loadTrust(cmd, h.trust); err != nil {
 		return c, err

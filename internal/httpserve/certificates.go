@@ -33,10 +33,9 @@ func newCertificates(o Options) (*certificates, error) {
 	c := &certificates{log: o.Log, ready: map[string]*atomic.Bool{}}
 	var hosts []string
 	for _, text := range o.Hosts {
-		host, err := idna.Lookup.ToASCII(text)
-		_, notAddress := netip.ParseAddr(text)
-		if err != nil || notAddress == nil || !strings.Contains(strings.Trim(host, "."), ".") {
-			return nil, fmt.Errorf("no certificate can be had for %q: write the whole name of a host, like pith.example.org", text)
+		host, err := HostName(text)
+		if err != nil {
+			return nil, err
 		}
 		c.ready[host] = new(atomic.Bool)
 		hosts = append(hosts, host)
@@ -55,6 +54,17 @@ func newCertificates(o Options) (*certificates, error) {
 		Client:     &acme.Client{DirectoryURL: authority},
 	}
 	return c, nil
+}
+
+// HostName is a host as certificates name it, if they can: a whole name, not an
+// address or a pattern.
+func HostName(text string) (string, error) {
+	host, err := idna.Lookup.ToASCII(text)
+	_, notAddress := netip.ParseAddr(text)
+	if err != nil || notAddress == nil || !strings.Contains(strings.Trim(host, "."), ".") {
+		return "", fmt.Errorf("no certificate can be had for %q: write the whole name of a host, like pith.example.org", text)
+	}
+	return host, nil
 }
 
 // config is that of a server. The challenge is answered on its own port
