@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -180,6 +181,32 @@ func TestKeyDocumentsThatExcludeEachOther(t *testing.T) {
 	// Sent again, the accepted one does not wait.
 	if err := send(t, one, "test", documents[0]); err != nil {
 		t.Errorf("the accepted document again: %v", err)
+	}
+}
+
+// TestPolicyIsThatOfModerators: a document that is taken out of the policy, or put
+// into it, behind the back of moderators, is found.
+func TestPolicyIsThatOfModerators(t *testing.T) {
+	s := service(t)
+	revocation, err := pith.Revoke(ada, day, day, "lost")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Accept(t.Context(), refused(t, s, revocation, resolver.Queued, resolver.CodeKeyDocument).ID); err != nil {
+		t.Fatal(err)
+	}
+	sound(t, s.Store())
+	set := func(document, value []byte) {
+		if err := s.Store().SetMeta(t.Context(), fmt.Sprintf("policy/key-document/%x", sha256.Sum256(document)), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(revocation, nil)
+	eves := pith.TrustFor(keyOf("eve").Public(), []string{"*"}, true).JSON()
+	set(eves, eves)
+	var codes []string
+	if err := resolver.Fsck(t.Context(), s.Store(), func(p resolver.Problem) { codes = append(codes, p.Code) }, nil); err != nil || fmt.Sprint(codes) != "[policy_missing policy_unknown]" {
+		t.Errorf("found %v, %v", codes, err)
 	}
 }
 

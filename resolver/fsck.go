@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ import (
 // holder declared to be called, and why and from whom a submission was held.
 // progress may be nil.
 func Fsck(ctx context.Context, s Store, report func(Problem), progress func(records int)) error {
-	f := &fsck{ctx: ctx, store: s, out: report}
+	f := &fsck{ctx: ctx, store: s, out: report, documents: map[string]Status{}}
 	if err := s.Check(ctx, f.report); err != nil {
 		return err
 	}
@@ -64,6 +65,8 @@ type fsck struct {
 	store Store
 	mu    sync.Mutex
 	out   func(Problem)
+
+	documents map[string]Status // key documents that wait or were accepted, by where the policy has them
 }
 
 func (f *fsck) report(p Problem) {
@@ -263,6 +266,9 @@ func (f *fsck) held() error {
 }
 
 func (f *fsck) heldOne(h Held) {
+	if h.Code == CodeKeyDocument && (h.Status == Queued || h.Status == Accepted) {
+		f.documents[policyKey(h.Digest)] = h.Status
+	}
 	where := fmt.Sprintf("held submission %d", h.ID)
 	data, err := Gunzip(h.Data)
 	switch {
@@ -292,11 +298,18 @@ func subjectOf(data []byte) string {
 	return suffix
 }
 
-// policy asks whether the key documents that moderators accepted are whole.
+// policy asks whether the key documents that moderators accepted are whole, and
+// whether they are those that were accepted: a revocation that is gone would let a
+// thief speak again.
 func (f *fsck) policy() error {
 	keys, err := f.store.MetaKeys(f.ctx, policyPrefix)
 	if err != nil {
 		return err
+	}
+	for _, key := range slices.Sorted(maps.Keys(f.documents)) {
+		if f.documents[key] == Accepted && !slices.Contains(keys, key) {
+			f.problem("policy "+key, "policy_missing", "a moderator accepted this key document, and it is not part of the policy: reject it if it was taken back, else name its text with --trust")
+		}
 	}
 	together := pith.PinnedTrust()
 	for _, key := range keys {
@@ -306,6 +319,8 @@ func (f *fsck) policy() error {
 		}
 		if sum := sha256.Sum256(data); hex.EncodeToString(sum[:]) != strings.TrimPrefix(key, policyPrefix) {
 			f.problem("policy "+key, "policy_damaged", "the key document has another digest")
+		} else if f.documents[key] == "" { // a crash may leave it waiting and part of the policy
+			f.problem("policy "+key, "policy_unknown", "no moderator let this document in")
 		} else if document, err := pith.ParseTrust(data); err != nil {
 			f.problem("policy "+key, "policy_damaged", "%v", err)
 		} else if all, err := together.Merge(document); err != nil {
