@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -129,5 +130,32 @@ func TestSettingsOfTheMirror(t *testing.T) {
 	}
 	if _, errs, code := done(t, dir, "fsck", "--config", write("bad.json", []byte(`{"lisen":"x"}`))); code != 2 || !strings.Contains(errs, `nothing is called "lisen"`) {
 		t.Errorf("a setting that is none: exit code %d, %s", code, errs)
+	}
+}
+
+// TestIngestNamesTheMirror: the key that the first command makes signs under the
+// name that pith serve would give it.
+func TestIngestNamesTheMirror(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "pith"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"pith/serve.json": []byte(`{"name":"mirror.example.org"}`), "bundle.json": seed.Bundle()} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(t, 0, dir, "ingest", filepath.Join(dir, "bundle.json"))
+	var keys []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Name() == "mirror-key.json" {
+			var data []byte
+			data, err = os.ReadFile(path)
+			keys = append(keys, string(data))
+		}
+		return err
+	})
+	if err != nil || len(keys) != 1 || !strings.Contains(keys[0], `"mirror.example.org"`) {
+		t.Errorf("keys %q, %v", keys, err)
 	}
 }

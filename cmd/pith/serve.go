@@ -81,7 +81,6 @@ the network show a token, see --moderator-file.`,
 	s.serviceFlags(cmd)
 	f.StringVar(&s.listen, "listen", "localhost:8017", "answer at `ADDRESS`")
 	f.StringVar(&s.metrics, "metrics", "", "answer Prometheus at another `ADDRESS` (default not at all)")
-	f.StringVar(&s.name, "name", "", "the `NAME` of this mirror on its pages and in its log (default its host)")
 	f.StringVar(&s.url, "url", "", "the `URL` under which the world sees this mirror (default that of each request)")
 	f.StringVar(&s.operator, "operator", "", "`WHO` runs this mirror, for the page about it")
 	f.StringVar(&s.archive, "archive", "", "offer the archive in `DIR` at /archive, for pith archive clone")

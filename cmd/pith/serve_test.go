@@ -173,7 +173,7 @@ func TestEverySetting(t *testing.T) {
 // TestSettingsMeanTheSame: a command that reads the settings of pith serve takes
 // those alone that it shares with it, and no flag of its own that is called alike.
 func TestSettingsMeanTheSame(t *testing.T) {
-	shared := []string{"data", "db", "key", "trust", "unknown"}
+	shared := []string{"data", "db", "key", "name", "trust", "unknown"}
 	var visit func(*cobra.Command)
 	visit = func(cmd *cobra.Command) {
 		if cmd.Name() != "serve" && cmd.Flags().Lookup("config") != nil {

@@ -37,6 +37,7 @@ func (h *home) storeFlags(cmd *cobra.Command) {
 func (h *home) serviceFlags(cmd *cobra.Command) {
 	h.storeFlags(cmd)
 	cmd.Flags().StringVar(&h.key, "key", "", "sign unions and checkpoints with the key in `FILE` (default $PITH_KEY, then one that is made in the data directory)")
+	cmd.Flags().StringVar(&h.name, "name", "", "the `NAME` of this mirror on its pages and in its log, under which a key that is made signs (default its host)")
 	cmd.Flags().StringSliceVar(&h.trust, "trust", nil, "let in what the signers in `FILE` say, beside pith.science (repeatable)")
 	cmd.Flags().StringVar(&h.unknown, "unknown", "queued", "`WHAT` becomes of valid events by signers that no trust file names: queued, accepted or refused")
 }
