@@ -8,8 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
+	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/export"
@@ -127,9 +131,27 @@ func (s *Site) find(ctx context.Context, n name, limit int) ([]hit, bool, error)
 	return s.hits(ctx, suffixes, limit)
 }
 
+// A search reads at the will of strangers: sixteen single letters among a million
+// records take half a minute. So it ends after searchTime, waiting included, and half
+// of the cores search at once at most: all else that readers ask for has the rest.
+const searchTime = 3 * time.Second
+
+func newSearching() *semaphore.Weighted {
+	return semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2)))
+}
+
 func (s *Site) searchText(ctx context.Context, query string, limit, offset int) (list []hit, total int, err error) {
-	found, total, err := s.store.Search(ctx, query, limit, offset)
+	timed, cancel := context.WithTimeout(ctx, s.searchTime)
+	defer cancel()
+	var found []resolver.Record
+	if err = s.searching.Acquire(timed, 1); err == nil {
+		found, total, err = s.store.Search(timed, query, limit, offset)
+		s.searching.Release(1)
+	}
 	if err != nil {
+		if timed.Err() != nil && ctx.Err() == nil {
+			err = &problem{status: http.StatusServiceUnavailable, heading: "That search takes too long", text: "This mirror gave up. Longer and rarer words are found faster; or many are searching, and it works in a moment."}
+		}
 		return nil, 0, err
 	}
 	for _, r := range found {

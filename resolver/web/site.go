@@ -95,6 +95,9 @@ type Site struct {
 	flights  singleflight.Group                    // one verification of each at a time
 	memory   *semaphore.Weighted                   // bytes that views take while they are made
 	policy   atomic.Pointer[namedPolicy]           // the newest
+
+	searching  *semaphore.Weighted // searches at once
+	searchTime time.Duration
 }
 
 // New returns a site. It fails when the configuration contradicts itself.
@@ -119,7 +122,8 @@ func New(cfg Config) (*Site, error) {
 		cfg.Log = slog.Default()
 	}
 	s := &Site{cfg: cfg, store: cfg.Store, quick: resolver.QuickOf(cfg.Store), trust: cfg.Trust, started: time.Now(),
-		views: lru.NewUneven[viewKey, *recordView](viewBytes, viewBytes/2), replaced: lru.New[resolver.Digest, []string](1 << 14), memory: semaphore.NewWeighted(makingBytes)}
+		views: lru.NewUneven[viewKey, *recordView](viewBytes, viewBytes/2), replaced: lru.New[resolver.Digest, []string](1 << 14), memory: semaphore.NewWeighted(makingBytes),
+		searching: newSearching(), searchTime: searchTime}
 	if err := s.listSchemas(); err != nil {
 		return nil, err
 	}

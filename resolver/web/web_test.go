@@ -19,6 +19,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -711,6 +712,42 @@ func TestDamage(t *testing.T) {
 			t.Errorf("%s: %s", path, r.Status)
 		}
 	}
+}
+
+// TestSearchIsBounded: searches that take long end with the reason, and few of them
+// read from the store at once, however many are asked for.
+func TestSearchIsBounded(t *testing.T) {
+	l := newLab(t)
+	store := &slowSearch{Store: l.store}
+	l.use(store)
+	l.site.searchTime = 20 * time.Millisecond
+	var group sync.WaitGroup
+	for range 16 {
+		group.Go(func() {
+			r := get(t, l, "/search?q=a+b+c", "Accept", "text/html")
+			if r.StatusCode != http.StatusServiceUnavailable || !bytes.Contains(body(t, r), []byte("takes too long")) {
+				t.Errorf("a search that takes long: %s", r.Status)
+			}
+		})
+	}
+	group.Wait()
+	if most := store.most.Load(); most < 1 || most > int64(max(1, runtime.GOMAXPROCS(0)/2)) {
+		t.Errorf("%d searches at once", most)
+	}
+}
+
+type slowSearch struct {
+	resolver.Store
+	now, most atomic.Int64
+}
+
+func (s *slowSearch) Search(ctx context.Context, _ string, _, _ int) ([]resolver.Record, int, error) {
+	n := s.now.Add(1)
+	defer s.now.Add(-1)
+	for most := s.most.Load(); n > most && !s.most.CompareAndSwap(most, n); most = s.most.Load() {
+	}
+	<-ctx.Done()
+	return nil, 0, ctx.Err()
 }
 
 // TestDamageElsewhere: a record is shown although another one, which speaks about
