@@ -1,6 +1,7 @@
 package httpserve
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -26,6 +27,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 )
 
 // An authority issues certificates by ACME to whoever answers its challenge at an
@@ -194,35 +198,42 @@ func (l lines) await(t *testing.T, text string) {
 	}
 }
 
+// serveTLS is serve with certificates of the authority.
+func serveTLS(t *testing.T, a *authority, h http.Handler, o Options) (address string, log lines, end func()) {
+	t.Helper()
+	log = make(lines, 100)
+	o.Authority, o.Log, o.Listen = a.URL+"/directory", slog.New(slog.NewTextHandler(log, nil)), "127.0.0.1:0"
+	l, err := Listen(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.mu.Lock()
+	a.server = l.Addr().String()
+	a.mu.Unlock()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- Serve(ctx, l, h, o) }()
+	end = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serving ended with %v", err)
+		}
+	})
+	t.Cleanup(end)
+	return l.Addr().String(), log, end
+}
+
 // TestCertificates: a certificate is ordered at the start and kept, nobody who
 // connects causes another order, and what goes wrong is logged.
 func TestCertificates(t *testing.T) {
 	authority := newAuthority(t)
 	dir := t.TempDir()
 	start := func(hosts ...string) (connect func(string, *tls.Config) error, log lines, end func()) {
-		log = make(lines, 100)
-		o := Options{Hosts: hosts, Authority: authority.URL + "/directory", CertDir: dir, Log: slog.New(slog.NewTextHandler(log, nil)), Listen: "127.0.0.1:0"}
-		l, err := Listen(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		authority.mu.Lock()
-		authority.server = l.Addr().String()
-		authority.mu.Unlock()
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- Serve(ctx, l, hello, o) }()
-		end = sync.OnceFunc(func() {
-			cancel()
-			if err := <-done; err != nil {
-				t.Errorf("serving ended with %v", err)
-			}
-		})
-		t.Cleanup(end)
+		address, log, end := serveTLS(t, authority, hello, Options{Hosts: hosts, CertDir: dir})
 		return func(host string, c *tls.Config) error {
 			c.ServerName, c.RootCAs = host, authority.roots
 			client := http.Client{Transport: &http.Transport{TLSClientConfig: c, DisableKeepAlives: true}}
-			resp, err := client.Get("https://" + l.Addr().String())
+			resp, err := client.Get("https://" + address)
 			if err != nil {
 				return err
 			}
@@ -287,6 +298,46 @@ func TestCertificates(t *testing.T) {
 		t.Error("a certificate was kept where nothing can be")
 	}
 	log.await(t, "cannot be kept")
+}
+
+// TestSlowReaderOfHTTP2: who opens all windows of HTTP/2 and takes nothing is cut
+// off, too: the answer waits below them, where its own deadline is not seen.
+func TestSlowReaderOfHTTP2(t *testing.T) {
+	authority, cut := newAuthority(t), make(chan error, 1)
+	address, log, _ := serveTLS(t, authority, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chunk := make([]byte, 1<<20)
+		for {
+			if _, err := w.Write(chunk); err != nil {
+				cut <- err
+				return
+			}
+		}
+	}), Options{Hosts: []string{"pith.example.org"}, CertDir: t.TempDir(), WriteTimeout: 200 * time.Millisecond})
+	log.await(t, "msg=certificate host=pith.example.org")
+	conn, err := tls.Dial("tcp", address, &tls.Config{ServerName: "pith.example.org", RootCAs: authority.roots, NextProtos: []string{"h2"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var header bytes.Buffer
+	fields := hpack.NewEncoder(&header)
+	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "https"}, {":authority", "pith.example.org"}, {":path", "/"}} {
+		if err := fields.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const most = 1<<31 - 1
+	_, err = io.WriteString(conn, http2.ClientPreface)
+	frames := http2.NewFramer(conn, nil)
+	err = errors.Join(err, frames.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: most}),
+		frames.WriteWindowUpdate(0, most-65535),
+		frames.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: header.Bytes(), EndHeaders: true, EndStream: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-cut; err == nil {
+		t.Error("all was taken")
+	}
 }
 
 // TestCertificateOptions: what can never have a certificate is refused at once.

@@ -60,6 +60,8 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler, o Options) error
 		WriteTimeout:      orDefault(o.WriteTimeout, time.Minute),
 		IdleTimeout:       orDefault(o.IdleTimeout, 2*time.Minute),
 		MaxHeaderBytes:    orDefault(o.MaxHeader, 32<<10),
+		// Deadlines of answers do not reach a connection of HTTP/2 that is not read.
+		HTTP2: &http.HTTP2Config{WriteByteTimeout: orDefault(o.WriteTimeout, time.Minute)},
 		// What strangers do wrong, such as a broken handshake, is theirs.
 		ErrorLog: slog.NewLogLogger(o.Log.Handler(), slog.LevelDebug),
 	}
