@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,5 +159,35 @@ func TestIngestNamesTheMirror(t *testing.T) {
 	})
 	if err != nil || len(keys) != 1 || !strings.Contains(keys[0], `"mirror.example.org"`) {
 		t.Errorf("keys %q, %v", keys, err)
+	}
+}
+
+// TestBareEnvironment: a mirror lives with what a container of deploy/Containerfile
+// has: a directory for data, and no home, no place for temporary files, no settings.
+func TestBareEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	bare := func(args ...string) *exec.Cmd {
+		cmd := pithIn(t, dir, args...)
+		cmd.Dir, cmd.Env = "/", []string{"PITH_DATA=" + dir, "PITH_LISTEN=:0", "TMPDIR=/does/not/exist"}
+		return cmd
+	}
+	d := startDaemon(t, bare("serve"))
+	resp, err := http.Post(d.url+"/events", "application/json", bytes.NewReader(seed.Bundle()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusCreated {
+		t.Errorf("a bundle: %s", resp.Status)
+	}
+	d.logged(t)
+	for _, args := range [][]string{{"fsck"}, {"mirror", "list"}, {"backup", filepath.Join(dir, "backup.db")}, {"archive", "write", filepath.Join(dir, "archive")}} {
+		if out, err := bare(args...).CombinedOutput(); err != nil {
+			t.Errorf("pith %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	d.kill()
+	if out, err := bare("fsck").CombinedOutput(); err != nil {
+		t.Errorf("after a kill: %v\n%s", err, out)
 	}
 }

@@ -63,7 +63,12 @@ type daemon struct {
 
 func startServe(t testing.TB, dir string, args ...string) *daemon {
 	t.Helper()
-	d := &daemon{cmd: pithIn(t, dir, append([]string{"serve", "--listen", "localhost:0"}, args...)...)}
+	return startDaemon(t, pithIn(t, dir, append([]string{"serve", "--listen", "localhost:0"}, args...)...))
+}
+
+func startDaemon(t testing.TB, cmd *exec.Cmd) *daemon {
+	t.Helper()
+	d := &daemon{cmd: cmd}
 	var errs bytes.Buffer
 	d.cmd.Stderr = &errs
 	out, err := d.cmd.StdoutPipe()
