@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -68,7 +69,7 @@ func (s *checking) run(cmd *cobra.Command) error {
 			}{p.Where, p.Code, p.Detail})
 			return
 		}
-		fmt.Fprintln(cmd.OutOrStdout(), p)
+		fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(strings.ToValidUTF8(p.String(), "\ufffd")))
 	}
 	counts, err := store.Counts(ctx)
 	if err != nil {
