@@ -228,13 +228,24 @@ func (s *Site) surroundings(ctx context.Context, v *recordView) error {
 	if err != nil {
 		return err
 	}
-	seq := map[string]int64{}
+	// An event that is not valid may claim the id of one that is. One that was not
+	// when it came may be by now.
+	type claim struct {
+		id    string
+		valid bool
+	}
+	seq := map[claim]int64{}
 	for _, e := range events {
-		seq[e.ID] = e.Seq
+		seq[claim{e.ID, e.Invalid == ""}] = e.Seq
 	}
 	for i := range v.History {
-		if n, ok := seq[v.History[i].EventID]; ok {
-			v.History[i].Seq = strconv.FormatInt(n, 10)
+		h := &v.History[i]
+		n, ok := seq[claim{h.EventID, h.Invalid == ""}]
+		if !ok {
+			n, ok = seq[claim{h.EventID, h.Invalid != ""}]
+		}
+		if ok {
+			h.Seq = strconv.FormatInt(n, 10)
 		}
 	}
 	cites, err := s.citations(ctx, v)

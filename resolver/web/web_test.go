@@ -750,6 +750,34 @@ func (s *slowSearch) Search(ctx context.Context, _ string, _, _ int) ([]resolver
 	return nil, 0, ctx.Err()
 }
 
+// TestPlacesInTheLog: an event that is not valid and claims the id of another does
+// not take its place.
+func TestPlacesInTheLog(t *testing.T) {
+	bundle := say(t, seed.Bundle(), ada, 0, pith.Correction{Kind: "erratum", Text: "Table 2"})
+	var b struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(bundle, &b); err != nil {
+		t.Fatal(err)
+	}
+	forged, err := pith.Adopt(bundle, bytes.Replace(b.Events[len(b.Events)-1], []byte("Table 2"), []byte("Table 3"), 1), nil)
+	if err == nil {
+		forged, err = pith.Sign(forged, ada, day)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLab(t)
+	l.use(fill(t, bundle, forged))
+	v, err := l.site.view(context.Background(), seedSuffix)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range v.History {
+		if (h.Invalid != "") != (h.Seq == "3") {
+			t.Errorf("the event %s, invalid %q, is said to be the one at %s", h.EventID, h.Invalid, h.Seq)
+		}
+	}
+}
+
 // TestDamageElsewhere: a record is shown although another one, which speaks about
 // what it does, is damaged.
 func TestDamageElsewhere(t *testing.T) {
