@@ -372,6 +372,12 @@ func TestTraces(t *testing.T) {
 			t.Errorf("%s: %v, key %q", r.URL.Path, err, r.Header.Get("Api-Key"))
 		}
 		got, raw = append(got, m.ResourceSpans...), append(raw, data...)
+		answer, err := proto.Marshal(&collectorpb.ExportTraceServiceResponse{PartialSuccess: &collectorpb.ExportTracePartialSuccess{RejectedSpans: 1, ErrorMessage: "too many"}})
+		if err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		w.Write(answer)
 	}))
 	defer collector.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -417,6 +423,14 @@ func TestTraces(t *testing.T) {
 		if bytes.Contains(raw, []byte(secret)) {
 			t.Errorf("the collector was told %q", secret)
 		}
+	}
+	for line := range strings.Lines(errs) {
+		if !strings.HasPrefix(line, "time=") {
+			t.Errorf("a line that is none of the log: %s", line)
+		}
+	}
+	if strings.Count(errs, "too many") != 1 {
+		t.Errorf("what the collector said is not in the log, or more than once: %s", errs)
 	}
 	spans := map[string]string{} // attributes by name
 	for _, from := range got {
