@@ -112,8 +112,8 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	logged := s.beside(ctx, stop, store, config.Key)
 	err = in.files(ctx, cmd, paths)
 	in.bar.close()
-	if failed := logged(); failed != nil && (err == nil || errors.Is(err, context.Canceled)) {
-		err = failed // which stopped the loading, perhaps
+	if failed := logged(); failed != nil && cmd.Context().Err() == nil {
+		err = failed // which stopped the loading, or has the same reason
 	}
 	r := &in.result
 	r.Seconds = time.Since(started).Seconds()

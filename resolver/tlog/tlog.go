@@ -209,6 +209,14 @@ func (l *Log) Follow(ctx context.Context, loaded <-chan struct{}, wait time.Dura
 			return nil
 		}
 		a, err := l.open(ctx)
+		if errors.Is(err, ErrHistory) { // a store that is loaded anew has what the log has in the end
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-loaded:
+			}
+			a, err = l.open(ctx)
+		}
 		if err != nil {
 			return err
 		}

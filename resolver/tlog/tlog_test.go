@@ -474,6 +474,25 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// A store that is loaded anew is behind its log for a while.
+func TestLoadedAnew(t *testing.T) {
+	lost, again, dir := memstore.New(), memstore.New(), t.TempDir()
+	fill(t, lost, 0, 300, "x")
+	before := catchUp(t, open(t, dir, lost))
+	l := open(t, dir, again)
+	loaded, done := make(chan struct{}), make(chan error, 1)
+	go func() { done <- l.Follow(t.Context(), loaded, time.Minute) }()
+	time.Sleep(50 * time.Millisecond) // most likely it has seen the empty store
+	fill(t, again, 0, 301, "x")
+	close(loaded)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if found := problems(t, l, before); found != nil || l.Size(t.Context()) != 301 {
+		t.Errorf("%d entries, problems %q", l.Size(t.Context()), found)
+	}
+}
+
 // slow is a store that takes longer than the log waits for its turn.
 type slow struct{ resolver.Store }
 
