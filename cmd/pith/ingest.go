@@ -82,8 +82,8 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	}
 	// Loading makes much garbage and keeps little: this trades some memory for time.
 	defer debug.SetGCPercent(debug.SetGCPercent(200))
-	ctx, stop := context.WithCancel(cmd.Context())
-	defer stop()
+	ctx, stop := context.WithCancelCause(cmd.Context())
+	defer stop(nil)
 	store, err := s.open(cmd)
 	if err != nil {
 		return err
@@ -112,8 +112,11 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	logged := s.beside(ctx, stop, store, config.Key)
 	err = in.files(ctx, cmd, paths)
 	in.bar.close()
-	if failed := logged(); failed != nil && cmd.Context().Err() == nil {
-		err = failed // which stopped the loading, or has the same reason
+	if stopped := context.Cause(ctx); stopped != nil && cmd.Context().Err() == nil {
+		err = stopped // what came of it says less
+	}
+	if failed := logged(); err == nil {
+		err = failed
 	}
 	r := &in.result
 	r.Seconds = time.Since(started).Seconds()
@@ -142,7 +145,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 // beside writes the transparency log while the store is loaded, and stops the
 // loading when it cannot. It returns what waits until all that was loaded is in
 // the log. A mirror that runs on the store holds the log's lock and does it itself.
-func (s *ingesting) beside(ctx context.Context, stop func(), store resolver.Store, key *pith.PrivateKey) (wait func() error) {
+func (s *ingesting) beside(ctx context.Context, stop func(error), store resolver.Store, key *pith.PrivateKey) (wait func() error) {
 	if s.db == "memory:" {
 		return func() error { return nil }
 	}
@@ -153,7 +156,7 @@ func (s *ingesting) beside(ctx context.Context, stop func(), store resolver.Stor
 			err = l.Follow(ctx, loaded, 5*time.Second)
 		}
 		if err != nil {
-			stop()
+			stop(err)
 		}
 		done <- err
 	}()

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,16 +15,27 @@ import (
 // migrate brings a database to the newest schema. A step that fails, or that a
 // crash interrupts, leaves the database as it was before the step.
 func migrate(ctx context.Context, conn *sqlite.Conn) error {
-	err := register(conn)
+	var version, app int32
+	read := func() error {
+		number := func(to *int32) func(*sqlite.Stmt) error {
+			return func(stmt *sqlite.Stmt) error { *to = stmt.ColumnInt32(0); return nil }
+		}
+		return errors.Join(run(conn, `PRAGMA user_version`, number(&version)), run(conn, `PRAGMA application_id`, number(&app)))
+	}
+	err := read()
 	if err == nil {
-		err = sqlitemigration.Migrate(ctx, conn, schema)
+		err = register(conn)
 	}
 	if err != nil {
 		return err
 	}
-	version := 0
-	err = run(conn, `PRAGMA user_version`, func(stmt *sqlite.Stmt) error { version = stmt.ColumnInt(0); return nil })
-	if err == nil && version > len(schema.Migrations) {
+	if int(version) != len(schema.Migrations) || app != schema.AppID { // to ask with the right to write needs room on the disk at times
+		err = sqlitemigration.Migrate(ctx, conn, schema)
+		if err == nil {
+			err = read()
+		}
+	}
+	if err == nil && int(version) > len(schema.Migrations) {
 		err = fmt.Errorf("%w: its schema is %d, this program knows %d", resolver.ErrNewer, version, len(schema.Migrations))
 	}
 	return err

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	logformat "github.com/transparency-dev/formats/log"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -108,7 +109,11 @@ func (a *appender) follow(ctx context.Context) error {
 		if err != nil || len(events) == 0 {
 			return err
 		}
-		if err := a.publish(context.WithoutCancel(ctx), events); err != nil {
+		err = a.publish(context.WithoutCancel(ctx), events)
+		if errors.Is(err, syscall.ENOSPC) {
+			err = fmt.Errorf("%w: %w", resolver.ErrFull, err)
+		}
+		if err != nil {
 			return fmt.Errorf("log: %w", err)
 		}
 	}
