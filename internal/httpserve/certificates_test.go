@@ -203,6 +203,7 @@ func serveTLS(t *testing.T, a *authority, h http.Handler, o Options) (address st
 	t.Helper()
 	log = make(lines, 100)
 	o.Authority, o.Log, o.Listen = a.URL+"/directory", slog.New(slog.NewTextHandler(log, nil)), "127.0.0.1:0"
+	o.MaxConns = 100
 	l, err := Listen(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -17,7 +17,7 @@ import (
 // Options say how to serve. The zero value of each but Listen is a good default.
 type Options struct {
 	Listen   string // host:port
-	MaxConns int    // open at once, default 20,000; more wait to be accepted
+	MaxConns int    // open at once, default 20,000, fewer where files are; more wait to be accepted
 
 	Hosts     []string // serve TLS under these names, which the world must find at port 443
 	Authority string   // URL of the ACME directory of who certifies them, default Let's Encrypt
@@ -43,7 +43,21 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return netutil.LimitListener(l, orDefault(o.MaxConns, 20_000)), nil
+	wanted := orDefault(o.MaxConns, 20_000)
+	most := connections(wanted, maxFiles())
+	if most < wanted && o.Log != nil {
+		o.Log.Warn("fewer connections than wanted: each is an open file", "connections", most, "wanted", wanted, "files", maxFiles(), "hint", "raise the limit: LimitNOFILE= of a service, ulimit -n")
+	}
+	return netutil.LimitListener(l, most), nil
+}
+
+// ownFiles are left to the process itself when all connections are taken: without
+// one it could not even read what it is asked for.
+const ownFiles = 256
+
+// connections is how many of those wanted leave enough of the files.
+func connections(wanted, files int) int {
+	return min(wanted, max(files-ownFiles, files/2, 1))
 }
 
 // Serve answers on l until ctx ends, then lets answers in progress finish. The

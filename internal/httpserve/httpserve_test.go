@@ -178,6 +178,26 @@ func TestEndComes(t *testing.T) {
 	}
 }
 
+// TestConnections: however many are open, files are left.
+func TestConnections(t *testing.T) {
+	for _, tt := range []struct{ wanted, files, want int }{
+		{20_000, 1 << 20, 20_000},
+		{20_000, 20_256, 20_000},
+		{20_000, 20_000, 19_744},
+		{20_000, 1024, 768},
+		{100, 1024, 100},
+		{20_000, 300, 150},
+		{20_000, 0, 1},
+	} {
+		if got := connections(tt.wanted, tt.files); got != tt.want {
+			t.Errorf("%d connections of %d files, want %d of %d wanted", got, tt.files, tt.want, tt.wanted)
+		}
+	}
+	if n := maxFiles(); n < 16 {
+		t.Errorf("this test has %d files", n)
+	}
+}
+
 func TestMaxConns(t *testing.T) {
 	address, _ := serve(t, Options{MaxConns: 1, IdleTimeout: time.Hour}, hello)
 	first, err := net.Dial("tcp", address)
