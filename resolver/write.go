@@ -185,6 +185,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		writeProblem(w, statusOf(refusal), refusal)
 		return
 	}
+	if r.Context().Err() != nil && !errors.Is(err, ErrFull) {
+		return // who sent it has gone
+	}
 	status := http.StatusInternalServerError
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrConflict) {
 		status = http.StatusServiceUnavailable

@@ -488,6 +488,9 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	}
 	status := http.StatusOK
 	if err != nil {
+		if r.Context().Err() != nil {
+			return // who asked has gone
+		}
 		s.Log.Error("health check failed", "error", err)
 		h.Status, h.Detail, status = "failing", "the store cannot be read", http.StatusServiceUnavailable
 	}

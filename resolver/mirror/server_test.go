@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -432,6 +433,29 @@ func TestStoreFails(t *testing.T) {
 		if resp.StatusCode != status || bytes.Contains(body, []byte("secret")) {
 			t.Errorf("%s: status %d %q, want %d without the details", path, resp.StatusCode, body, status)
 		}
+	}
+}
+
+// TestGone: that a client goes is no trouble of the store, and not in the log as one.
+func TestGone(t *testing.T) {
+	l := newLab(t, "alpha")
+	l.give(another(t, 0))
+	var log bytes.Buffer
+	mux := http.NewServeMux()
+	s := &Server{Source: broken{l}, Health: func(context.Context) (Health, error) { return Health{}, errDisk }, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	s.Routes(mux)
+	for _, path := range []string{"/_health", "/ranges", "/objects/sha256/" + strings.Repeat("0", 64)} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil).WithContext(ctx))
+		if log.Len() > 0 {
+			t.Errorf("%s: %s", path, &log)
+			log.Reset()
+		}
+	}
+	mux.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/_health", nil))
+	if !strings.Contains(log.String(), "health check failed") {
+		t.Errorf("a store that fails is not in the log: %s", &log)
 	}
 }
 
