@@ -3,11 +3,13 @@ package tlog
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	logformat "github.com/transparency-dev/formats/log"
@@ -51,13 +53,106 @@ func (l *Log) open(ctx context.Context) (*appender, error) {
 	if err := l.removeLeftovers(); err != nil {
 		return nil, fmt.Errorf("log: %w", err)
 	}
-	a := &appender{Log: l, tree: newTree(), signed: published.Size}
-	a.tree.full = forget
+	a := &appender{Log: l, signed: published.Size}
+	if seen != nil && seen.Size == published.Size && seen.Root == published.Root {
+		if a.tree, err = l.continued(ctx, published); err != nil {
+			return nil, err
+		}
+	}
+	if a.tree == nil {
+		if a.tree, err = l.derived(ctx, published, seen); err != nil {
+			return nil, err
+		}
+	}
+	if seen != nil {
+		a.signed = max(a.signed, seen.Size)
+	} else if fresh {
+		if err := l.sign(ctx, a.tree); err != nil {
+			return nil, fmt.Errorf("log: %w", err)
+		}
+	}
+	return a, a.resume(ctx)
+}
+
+// continued takes the end of the tree from the tiles. It returns nil where they
+// have not the root of the checkpoint, or where the newest events of the store, up to
+// 65,536 of them, are not theirs: derived finds out why. To compare all events takes
+// minutes in a log of millions; Check does it.
+func (l *Log) continued(ctx context.Context, published *Checkpoint) (*tree, error) {
+	t := &tree{size: published.Size, full: forget}
+	var nodes [][]byte // the complete subtrees, from the largest to the smallest
+	for level := 0; t.size>>(8*level) > 0; level++ {
+		n, index := int(t.size>>(8*level)%layout.TileWidth), t.size>>(8*(level+1))
+		var hashes [][]byte
+		if n > 0 {
+			data, err := l.files.ReadTile(ctx, uint64(level), uint64(index), uint8(n))
+			if err != nil || len(data) < n*sha256.Size {
+				return nil, nil // derived does without them
+			}
+			hashes = slices.Collect(slices.Chunk(data[:n*sha256.Size], sha256.Size))
+		}
+		t.levels = append(t.levels, hashes)
+		part, err := subtrees(hashes)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(part, nodes...)
+	}
+	var err error
+	if t.all, err = ranges.NewRange(0, uint64(t.size), nodes); err != nil {
+		return nil, err
+	}
+	if root, err := t.root(); err != nil || !bytes.Equal(root, published.Root[:]) {
+		return nil, err
+	}
+	const span = layout.TileWidth * layout.TileWidth
+	newest := &tree{all: ranges.NewEmptyRange(0), full: forget}
+	start := max(t.size-1, 0) / span * span
+	for at := start; at < t.size; {
+		events, err := l.store.EventsFrom(ctx, at, int(min(pageSize, t.size-at)))
+		if err != nil {
+			return nil, err
+		}
+		if len(events) == 0 || events[0].Seq != at {
+			return nil, nil
+		}
+		for _, e := range events {
+			if err := newest.append(rfc6962.DefaultHasher.HashLeaf(resolver.Leaf(e))); err != nil {
+				return nil, err
+			}
+		}
+		at += int64(len(events))
+	}
+	for level, hashes := range newest.levels {
+		before := len(t.levels[level]) - len(hashes)
+		if before < 0 || !slices.EqualFunc(hashes, t.levels[level][before:], bytes.Equal) {
+			return nil, nil
+		}
+	}
+	return t, nil
+}
+
+// subtrees returns the roots of the complete subtrees over less than 256 hashes, from
+// the largest to the smallest.
+func subtrees(hashes [][]byte) ([][]byte, error) {
+	r := ranges.NewEmptyRange(0)
+	for _, h := range hashes {
+		if err := r.Append(h, nil); err != nil {
+			return nil, err
+		}
+	}
+	return r.Hashes(), nil
+}
+
+// derived makes the tree of the published checkpoint from the store, which must have
+// the roots of that and of the one that it remembers.
+func (l *Log) derived(ctx context.Context, published, seen *Checkpoint) (*tree, error) {
+	t := &tree{all: ranges.NewEmptyRange(0), full: forget}
 	roots := map[int64][]byte{published.Size: nil}
 	if seen != nil && seen.Size < published.Size { // a crash came before the store was told
 		roots[seen.Size] = nil
 	}
-	if err := l.derive(ctx, a.tree, roots); err != nil {
+	if err := l.derive(ctx, t, roots); err != nil {
 		return nil, err
 	}
 	if seen != nil && seen.Size > published.Size { // the log is gone, or comes from a backup: it is written again
@@ -71,14 +166,7 @@ func (l *Log) open(ctx context.Context) (*appender, error) {
 			return nil, fmt.Errorf("log: a checkpoint of %d entries was signed, the store has other events: %w", cp.Size, ErrHistory)
 		}
 	}
-	if seen != nil {
-		a.signed = max(a.signed, seen.Size)
-	} else if fresh {
-		if err := l.sign(ctx, a.tree); err != nil {
-			return nil, fmt.Errorf("log: %w", err)
-		}
-	}
-	return a, a.resume(ctx)
+	return t, nil
 }
 
 // resume reads the entries of the last file, which is not full.

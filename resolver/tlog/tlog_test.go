@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/client"
 
 	"github.com/openpith/evidence/pith"
@@ -244,6 +245,49 @@ func TestLostLog(t *testing.T) {
 			t.Errorf("%s: problems %q", what, found)
 		}
 	}
+}
+
+// A large log is continued from its own end: not all of the store is read again.
+func TestContinued(t *testing.T) {
+	for _, size := range []int{65_536 - 1, 65_536 + 300} {
+		s, dir := memstore.New(), t.TempDir()
+		fill(t, s, 0, size, "x")
+		catchUp(t, open(t, dir, s))
+		fill(t, s, size, 3, "x")
+		read := &counting{Store: s}
+		l := open(t, dir, read)
+		if cp := catchUp(t, l); cp.Size != int64(size+3) || read.events > 65_536+256+3 {
+			t.Errorf("%d entries: %d then, %d events read", size, cp.Size, read.events)
+		}
+		if found := problems(t, l); found != nil {
+			t.Errorf("%d entries: problems %q", size, found)
+		}
+		// Without the tiles of its end it is derived from the store.
+		if err := os.Remove(filepath.Join(dir, filepath.FromSlash(layout.TilePath(0, uint64(size+3)/256, uint8((size+3)%256))))); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, s, size+3, 1, "x")
+		read = &counting{Store: s}
+		l = open(t, dir, read)
+		if catchUp(t, l); read.events < int64(size) {
+			t.Errorf("%d entries: %d events read of a log with a tile that is gone", size, read.events)
+		}
+		if found := problems(t, l); found != nil {
+			t.Errorf("%d entries, with a tile that was gone: problems %q", size, found)
+		}
+	}
+}
+
+// counting is a store that counts the events that are read.
+type counting struct {
+	resolver.Store
+	events int64
+}
+
+func (c *counting) EventsFrom(ctx context.Context, seq int64, limit int) ([]resolver.Event, error) {
+	events, err := c.Store.EventsFrom(ctx, seq, limit)
+	c.events += int64(len(events))
+	return events, err
 }
 
 // watching is a store that notes the shortest log that is published over it.
