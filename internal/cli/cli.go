@@ -99,7 +99,8 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	cmd, err := root.ExecuteContextC(ctx)
 	// Whatever was found out, nobody was told. Who interrupts a command may take the
 	// reader of its output away as well: then that it was interrupted says more.
-	if interrupted := ctx.Err() != nil && errors.Is(err, ctx.Err()); out.err != nil && !interrupted {
+	interrupted := ctx.Err() != nil && errors.Is(err, ctx.Err())
+	if out.err != nil && !interrupted {
 		err = Hint(fmt.Errorf("standard output: %w", out.err), "the output is not complete; make room, or send it elsewhere")
 	}
 	if err == nil {
@@ -114,7 +115,11 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 		}
 	}
 	if e.Err != nil {
-		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), lines(strings.TrimSpace(err.Error())))
+		text := strings.TrimSpace(err.Error())
+		if interrupted { // in the words of who did it
+			text = "interrupted"
+		}
+		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), lines(text))
 	}
 	if e.Hint != "" {
 		fmt.Fprintf(stderr, "%s: hint: %s\n", root.Name(), lines(e.Hint))

@@ -179,6 +179,19 @@ func TestLostOutput(t *testing.T) {
 	}
 }
 
+// Who interrupts a command reads that, and not what the program calls it.
+func TestInterrupted(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
+		stop()
+		return Hint(fmt.Errorf("read x: %w", cmd.Context().Err()), "the same command goes on")
+	}}
+	var out, errs bytes.Buffer
+	if code := Run(ctx, root, nil, nil, &out, &errs); code != ExitNotChecked || errs.String() != "tool: error: interrupted\ntool: hint: the same command goes on\n" {
+		t.Errorf("exit code %d, %q", code, errs.String())
+	}
+}
+
 // Also when somebody interrupts the command, which did not notice.
 func TestLostOutputOfTheInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -198,7 +211,6 @@ func TestLostOutputOfTheInterrupted(t *testing.T) {
 		}
 	}
 }
-
 func TestVersion(t *testing.T) {
 	root := &cobra.Command{Use: "tool", RunE: func(*cobra.Command, []string) error { return nil }}
 	var out bytes.Buffer
