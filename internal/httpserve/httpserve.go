@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -17,7 +18,7 @@ import (
 // Options say how to serve. The zero value of each but Listen is a good default.
 type Options struct {
 	Listen   string // host:port
-	MaxConns int    // open at once, default 20,000, fewer where files are; more wait to be accepted
+	MaxConns int    // open at once, default 20,000, fewer where files are; more wait to be accepted, and of one address three quarters at most
 
 	Hosts     []string // serve TLS under these names, which the world must find at port 443
 	Authority string   // URL of the ACME directory of who certifies them, default Let's Encrypt
@@ -48,7 +49,8 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	if most < wanted && o.Log != nil {
 		o.Log.Warn("fewer connections than wanted: each is an open file", "connections", most, "wanted", wanted, "files", maxFiles(), "hint", "raise the limit: LimitNOFILE= of a service, ulimit -n")
 	}
-	return netutil.LimitListener(l, most), nil
+	fair := &fairListener{Listener: l, most: share(most), log: o.Log, held: map[netip.Prefix]int{}}
+	return netutil.LimitListener(fair, most), nil
 }
 
 // ownFiles are left to the process itself when all connections are taken: without

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -223,6 +225,72 @@ func TestMaxConns(t *testing.T) {
 		t.Errorf("after the first has gone: %s", got)
 	}
 }
+
+// TestShare: one address keeps nobody else out, and may come back when it let go.
+func TestShare(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("a second address of this machine is needed, which Linux has")
+	}
+	address, _ := serve(t, Options{MaxConns: 4, IdleTimeout: time.Hour}, hello)
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(from string) (net.Conn, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 10 * time.Second}
+		conn, err := d.DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
+		if err != nil {
+			return nil, err
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			return nil, err
+		}
+		io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		_, err = bufio.NewReader(conn).ReadString('\n')
+		return conn, err
+	}
+	var held []net.Conn
+	for range 3 {
+		conn, err := ask("127.0.0.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, conn)
+	}
+	if _, err := ask("127.0.0.1"); err == nil {
+		t.Error("one address holds all connections")
+	}
+	other, err := ask("127.0.0.2")
+	if err != nil {
+		t.Fatalf("another address: %v", err)
+	}
+	other.Close()
+	held[0].Close()
+	for { // the server finds out in a moment
+		if _, err := ask("127.0.0.1"); err == nil {
+			break
+		}
+		if t.Context().Err() != nil {
+			t.Fatal("the first address is not let in again")
+		}
+	}
+}
+
+// Of IPv6 a network counts as one.
+func TestSender(t *testing.T) {
+	for text, want := range map[string]string{
+		"192.0.2.7:1": "192.0.2.7/32", "[2001:db8::1]:1": "2001:db8::/64", "[::ffff:192.0.2.7]:1": "192.0.2.7/32", "[fe80::1%eth0]:1": "fe80::/64",
+	} {
+		if got, ok := sender(addressed{net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))}); !ok || got.String() != want {
+			t.Errorf("%s is %s, want %s", text, got, want)
+		}
+	}
+}
+
+type addressed struct{ from *net.TCPAddr }
+
+func (a addressed) RemoteAddr() net.Addr { return a.from }
 
 // TestManyIdleConnections holds PITH_TEST_IDLE connections open and serves
 // another one meanwhile. The other ends are in a process of their own, since each
