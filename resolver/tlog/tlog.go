@@ -233,7 +233,7 @@ func (l *Log) Follow(ctx context.Context, loaded <-chan struct{}, wait time.Dura
 			}
 		}
 	})
-	if turn.Load() == theirs {
+	if turn.Load() == theirs && (err == nil || errors.Is(err, context.Canceled)) {
 		return ctx.Err()
 	}
 	return err
