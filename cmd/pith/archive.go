@@ -78,7 +78,7 @@ An interrupted write goes on with the next pack.`,
 				return cli.Hint(err, "the same command goes on with what is written")
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\n", m.Head)
-			fmt.Fprintf(cmd.ErrOrStderr(), "pith: wrote %d bundles in %d packs\n", m.Bundles, len(m.Packs))
+			fmt.Fprintf(cmd.ErrOrStderr(), "pith: %d bundles, %d packs\n", m.Bundles, len(m.Packs))
 			return nil
 		},
 	}

@@ -82,7 +82,7 @@ type appending struct {
 
 func (a *appending) flags(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&a.draft.Target, "target", "", "what the event is about within the record (default as the type has it)")
+	flags.StringVar(&a.draft.Target, "target", "", "`WHAT` the event is about within the record (default as the type has it)")
 	flags.StringArrayVar(&a.draft.Supersedes, "supersedes", nil, "replace your earlier event with this `ID` (repeatable)")
 	flags.StringVar(&a.keyFile, "key", "", keyUsage)
 	outFlags(cmd, &a.output, "write the new bundle to `FILE`")

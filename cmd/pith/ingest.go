@@ -252,6 +252,7 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 			return err
 		}
 		in.read.Add(c.Offset)
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d of %d bytes were loaded before\n", path, c.Offset, c.Size)
 	}
 	b := &batch{cursor: c, end: c.Offset, done: make(chan error, 1)}
 	send := func() error {

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -40,18 +41,45 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 	return cmd
 }
 
-// open opens a file named on the command line, where - is standard input.
+// open opens a file named on the command line, where - is standard input. What may
+// have to be waited for, like a pipe, ends with the command's context.
 func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
+	ctx := cmd.Context()
 	if path == "-" {
 		in := cmd.InOrStdin()
 		cmd.SetIn(spent{})
-		return io.NopCloser(in), nil
+		return io.NopCloser(until(ctx, in)), nil
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, cli.Hint(err, "check the name; - stands for standard input")
+	info, err := os.Stat(path)
+	waits := err == nil && !info.Mode().IsRegular() && !info.IsDir()
+	if !waits {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, cli.Hint(err, "check the name; - stands for standard input")
+		}
+		return f, nil
 	}
-	return f, nil
+	type opened struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.Open(path)
+		done <- opened{f, err}
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case o := <-done:
+		if o.err != nil {
+			return nil, cli.Hint(o.err, "check the name; - stands for standard input")
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{until(ctx, o.file), o.file}, nil
+	}
 }
 
 // spent stands where standard input was.
@@ -71,6 +99,8 @@ func read(cmd *cobra.Command, path string) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, pith.MaxSize+1))
 	switch {
+	case errors.Is(err, context.Canceled):
+		return nil, err
 	case errors.Is(err, syscall.EISDIR):
 		return nil, cli.Hint(err, "name a file, not a directory")
 	case err != nil: // which names the file

@@ -9,13 +9,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
 
+	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/pith/seed"
 )
 
@@ -146,5 +149,24 @@ func TestUntil(t *testing.T) {
 	}
 	if data, err := io.ReadAll(until(t.Context(), strings.NewReader("all of it"))); err != nil || string(data) != "all of it" {
 		t.Errorf("got %q, %v", data, err)
+	}
+}
+
+// Who waits for input can be interrupted.
+func TestInterruptedWhileWaiting(t *testing.T) {
+	silent, writer := io.Pipe()
+	defer writer.Close()
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	args := [][]string{{"verify", "-"}, {"show", "-"}, {"verify", "--lines", "-"}}
+	if exec.Command("mkfifo", fifo).Run() == nil {
+		args = append(args, []string{"verify", fifo}, []string{"merge", fifo, fifo})
+	}
+	for _, a := range args {
+		ctx, stop := context.WithCancel(t.Context())
+		time.AfterFunc(50*time.Millisecond, stop)
+		var out, errs bytes.Buffer
+		if code := cli.Run(ctx, root(), a, silent, &out, &errs); code != cli.ExitNotChecked || !strings.HasPrefix(errs.String(), "pith: error: interrupted\n") {
+			t.Errorf("pith %s: exit code %d, %q", strings.Join(a, " "), code, errs.String())
+		}
 	}
 }

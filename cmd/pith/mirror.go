@@ -192,7 +192,7 @@ func printUpstreams(w io.Writer, ups []accused, asJSON bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, u := range ups {
-		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Conflicts, cmp.Or(u.At(), "never"))
+		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d queued\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Queued, u.Conflicts, cmp.Or(u.At(), "never"))
 		if n := u.proofs(); n > 0 {
 			fmt.Fprintf(table, "  has contradicted what it signed, %d times: --json has the checkpoints\n", n)
 		}

@@ -278,7 +278,7 @@ func decodePayload(text []byte, payload pith.Payload) error {
 		return cli.Hint(fmt.Errorf("%s: want %s, got a %s", name, want, wrong.Value), "write it like --set %s", example)
 	}
 	if _, name, found := strings.Cut(err.Error(), "unknown field "); found { // the only words for it that encoding/json has
-		err = fmt.Errorf("a %s has no member %s", kind, name)
+		err = fmt.Errorf("%s has no member %s", kind, name)
 	} else {
 		err = fmt.Errorf("the payload: %w", err)
 	}

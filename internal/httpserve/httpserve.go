@@ -46,7 +46,7 @@ func Listen(ctx context.Context, o Options) (net.Listener, error) {
 	}
 	wanted := orDefault(o.MaxConns, 20_000)
 	most := connections(wanted, maxFiles())
-	if most < wanted && o.Log != nil {
+	if most < wanted/2 && o.Log != nil { // few less are not worth a word
 		o.Log.Warn("fewer connections than wanted: each is an open file", "connections", most, "wanted", wanted, "files", maxFiles(), "hint", "raise the limit: LimitNOFILE= of a service, ulimit -n")
 	}
 	fair := &fairListener{Listener: l, most: share(most), log: o.Log, held: map[netip.Prefix]int{}}

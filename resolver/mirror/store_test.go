@@ -145,8 +145,8 @@ func TestPolicyHolds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if up.Refused != 1 || counts.Records != 1 || counts.Queued != 1 {
-		t.Errorf("%d refused, %+v; want one record, one queued", up.Refused, counts)
+	if up.Queued != 1 || up.Refused != 0 || counts.Records != 1 || counts.Queued != 1 {
+		t.Errorf("%d queued, %d refused, %+v; want one record, one queued", up.Queued, up.Refused, counts)
 	}
 	found := a.differences(t, b)
 	if len(found) != 1 || found[0].B != nil {

@@ -65,6 +65,7 @@ type Upstream struct {
 	Head       int64     `json:"head"`                 // events it had when last asked
 	Records    int64     `json:"records"`              // bundles taken from it
 	Refused    int64     `json:"refused"`              // bundles that were refused here
+	Queued     int64     `json:"queued"`               // bundles that wait for a moderator, or did
 	Conflicts  int64     `json:"conflicts"`            // records with an equivocation after its bundle came
 	SyncedAt   time.Time `json:"synced_at,omitzero"`   // when it last answered all questions well
 	Error      string    `json:"error,omitempty"`      // what was wrong last time, for the operator; "" if nothing
@@ -513,9 +514,15 @@ func (p *page) submit(ctx context.Context) error {
 	for _, o := range outcomes {
 		p.up.Records++
 		p.news += o.New
-		if o.Refused != nil {
+		refusal := new(resolver.Refusal)
+		switch {
+		case o.Refused == nil:
+		case errors.As(o.Refused, &refusal) && refusal.Status == resolver.Queued:
+			p.up.Queued++
+			p.s.Log.Info("waits for a moderator", "upstream", p.up.URL, "id", refusal.ID, "reason", o.Refused)
+		default:
 			p.up.Refused++
-			p.s.Log.Warn("refused", "upstream", p.up.URL, "number", o.Number, "reason", o.Refused)
+			p.s.Log.Warn("refused", "upstream", p.up.URL, "reason", o.Refused)
 		}
 		if o.New > 0 && o.Equivocations > 0 {
 			p.up.Conflicts++
