@@ -116,7 +116,7 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdin io.Reade
 	}
 	if e.Err != nil {
 		text := strings.TrimSpace(err.Error())
-		if interrupted { // in the words of who did it
+		if interrupted && !strings.Contains(text, "interrupted") { // the command itself may say more
 			text = "interrupted"
 		}
 		fmt.Fprintf(stderr, "%s: error: %s\n", root.Name(), lines(text))

@@ -181,14 +181,16 @@ func TestLostOutput(t *testing.T) {
 
 // Who interrupts a command reads that, and not what the program calls it.
 func TestInterrupted(t *testing.T) {
-	ctx, stop := context.WithCancel(t.Context())
-	root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
-		stop()
-		return Hint(fmt.Errorf("read x: %w", cmd.Context().Err()), "the same command goes on")
-	}}
-	var out, errs bytes.Buffer
-	if code := Run(ctx, root, nil, nil, &out, &errs); code != ExitNotChecked || errs.String() != "tool: error: interrupted\ntool: hint: the same command goes on\n" {
-		t.Errorf("exit code %d, %q", code, errs.String())
+	for wrap, want := range map[string]string{"read x: %w": "interrupted", "training interrupted in epoch 3: %w": "training interrupted in epoch 3: context canceled"} {
+		ctx, stop := context.WithCancel(t.Context())
+		root := &cobra.Command{Use: "tool", RunE: func(cmd *cobra.Command, _ []string) error {
+			stop()
+			return Hint(fmt.Errorf(wrap, cmd.Context().Err()), "the same command goes on")
+		}}
+		var out, errs bytes.Buffer
+		if code := Run(ctx, root, nil, nil, &out, &errs); code != ExitNotChecked || errs.String() != "tool: error: "+want+"\ntool: hint: the same command goes on\n" {
+			t.Errorf("exit code %d, %q", code, errs.String())
+		}
 	}
 }
 
