@@ -282,7 +282,7 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 		return send()
 	}
 	n := 0
-	err = eachLine(f, &in.read, func(line []byte, size int) error {
+	err = eachLine(ctx, f, &in.read, func(line []byte, size int) error {
 		n++
 		b.end += int64(size)
 		if line == nil {

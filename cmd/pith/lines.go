@@ -83,7 +83,7 @@ func verifyLines(cmd *cobra.Command, paths []string, trust *pith.Trust, resume s
 				readErr = err
 				return
 			}
-			readErr = eachLine(until(ctx, f), &read, func(line []byte, _ int) error {
+			readErr = eachLine(ctx, f, &read, func(line []byte, _ int) error {
 				if line == nil || ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -276,8 +276,7 @@ func (e *earlier) check(n int, line []byte, trust *pith.Trust, policy string) er
 	return nil
 }
 
-// until is r until ctx ends, also while r waits for a pipe, which nothing wakes, or
-// a line goes on forever.
+// until is r until ctx ends, also while r waits for a pipe, which nothing wakes.
 func until(ctx context.Context, r io.Reader) io.Reader {
 	out, in := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
@@ -292,12 +291,15 @@ func until(ctx context.Context, r io.Reader) io.Reader {
 // eachLine calls visit with a copy of every line, nil for blank ones, and the bytes
 // that it took, which it counts. Of a line that is longer than the format allows it
 // keeps a byte or two too many, so that the reader refuses it, and drops the rest.
-func eachLine(r io.Reader, read *atomic.Int64, visit func(line []byte, size int) error) error {
+func eachLine(ctx context.Context, r io.Reader, read *atomic.Int64, visit func(line []byte, size int) error) error {
 	in := bufio.NewReaderSize(r, 256<<10)
 	for {
 		var line []byte
 		size, err := 0, bufio.ErrBufferFull
 		for errors.Is(err, bufio.ErrBufferFull) {
+			if ctx.Err() != nil { // a line can go on forever
+				return ctx.Err()
+			}
 			var part []byte
 			part, err = in.ReadSlice('\n')
 			size += len(part)

@@ -50,36 +50,31 @@ func open(cmd *cobra.Command, path string) (io.ReadCloser, error) {
 		cmd.SetIn(spent{})
 		return io.NopCloser(until(ctx, in)), nil
 	}
-	info, err := os.Stat(path)
-	waits := err == nil && !info.Mode().IsRegular() && !info.IsDir()
-	if !waits {
-		f, err := os.Open(path)
-		if err != nil {
-			return nil, cli.Hint(err, "check the name; - stands for standard input")
-		}
-		return f, nil
-	}
 	type opened struct {
 		file *os.File
 		err  error
 	}
 	done := make(chan opened, 1)
-	go func() {
+	go func() { // a pipe that nobody writes to is waited for
 		f, err := os.Open(path)
 		done <- opened{f, err}
 	}()
+	var file opened
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case o := <-done:
-		if o.err != nil {
-			return nil, cli.Hint(o.err, "check the name; - stands for standard input")
-		}
-		return struct {
-			io.Reader
-			io.Closer
-		}{until(ctx, o.file), o.file}, nil
+	case file = <-done:
 	}
+	if file.err != nil {
+		return nil, cli.Hint(file.err, "check the name; - stands for standard input")
+	}
+	if info, err := file.file.Stat(); err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+		return file.file, nil
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{until(ctx, file.file), file.file}, nil
 }
 
 // spent stands where standard input was.

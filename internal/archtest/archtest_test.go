@@ -48,7 +48,8 @@ var rules = map[string]rule{
 	"pith/internal/canon":    {may: []string{"jsontext"}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
 	"pith/internal/ed25519x": {may: []string{"edwards25519", "golang.org/x/sys/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute"}},
 
-	"pith/internal/ed25519x/asmgen": {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "pith"}},
+	"internal/asmfile":              {may: []string{"github.com/mmcloughlin/avo/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "pith"}},
+	"pith/internal/ed25519x/asmgen": {may: []string{"internal/asmfile", "github.com/mmcloughlin/avo/..."}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "pith"}},
 	"pith/ots":                      {may: []string{"golang.org/x/crypto/ripemd160", "golang.org/x/crypto/sha3"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/export":                   {may: []string{"pith", "golang.org/x/text/unicode/norm"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"pith/seed":                     {},
@@ -102,7 +103,7 @@ var rules = map[string]rule{
 	},
 	"cpu/internal/kernels":  {may: []string{"cpu/internal/winograd", "golang.org/x/sys/..."}, free: []string{"GoMLX", "compute"}},
 	"cpu/internal/winograd": {free: []string{"GoMLX", "compute"}},
-	"cpu/internal/asmgen":   {may: []string{"cpu/internal/winograd", "github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
+	"cpu/internal/asmgen":   {may: []string{"internal/asmfile", "cpu/internal/winograd", "github.com/mmcloughlin/avo/..."}, free: []string{"GoMLX", "compute"}},
 
 	"cmd/pith": {
 		may: []string{"pith", "pith/export", "pith/ots", "pith/seed", "cli", "cobra", "internal/keyfile", "internal/httpserve",

@@ -211,17 +211,7 @@ func serveTLS(t *testing.T, a *authority, h http.Handler, o Options) (address st
 	a.mu.Lock()
 	a.server = l.Addr().String()
 	a.mu.Unlock()
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, l, h, o) }()
-	end = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("serving ended with %v", err)
-		}
-	})
-	t.Cleanup(end)
-	return l.Addr().String(), log, end
+	return l.Addr().String(), log, serveOn(t, l, h, o)
 }
 
 // TestCertificates: a certificate is ordered at the start and kept, nobody who

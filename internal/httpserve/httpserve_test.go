@@ -28,6 +28,12 @@ func serve(t testing.TB, o Options, h http.Handler) (address string, end func())
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l.Addr().String(), serveOn(t, l, h, o)
+}
+
+// serveOn serves on l until the test or end ends it.
+func serveOn(t testing.TB, l net.Listener, h http.Handler, o Options) (end func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- Serve(ctx, l, h, o) }()
@@ -38,7 +44,7 @@ func serve(t testing.TB, o Options, h http.Handler) (address string, end func())
 		}
 	})
 	t.Cleanup(end)
-	return l.Addr().String(), end
+	return end
 }
 
 var hello = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -92,11 +92,11 @@ func (l *Log) continued(ctx context.Context, published *Checkpoint) (*tree, erro
 			hashes = slices.Collect(slices.Chunk(data[:n*sha256.Size], sha256.Size))
 		}
 		t.levels = append(t.levels, hashes)
-		part, err := subtrees(hashes)
+		part, err := rangeOf(hashes)
 		if err != nil {
 			return nil, err
 		}
-		nodes = append(part, nodes...)
+		nodes = append(part.Hashes(), nodes...)
 	}
 	var err error
 	if t.all, err = ranges.NewRange(0, uint64(t.size), nodes); err != nil {
@@ -106,7 +106,7 @@ func (l *Log) continued(ctx context.Context, published *Checkpoint) (*tree, erro
 		return nil, err
 	}
 	const span = layout.TileWidth * layout.TileWidth
-	newest := &tree{all: ranges.NewEmptyRange(0), full: forget}
+	newest := newTree(forget)
 	start := max(t.size-1, 0) / span * span
 	for at := start; at < t.size; {
 		events, err := l.store.EventsFrom(ctx, at, int(min(pageSize, t.size-at)))
@@ -132,22 +132,10 @@ func (l *Log) continued(ctx context.Context, published *Checkpoint) (*tree, erro
 	return t, nil
 }
 
-// subtrees returns the roots of the complete subtrees over less than 256 hashes, from
-// the largest to the smallest.
-func subtrees(hashes [][]byte) ([][]byte, error) {
-	r := ranges.NewEmptyRange(0)
-	for _, h := range hashes {
-		if err := r.Append(h, nil); err != nil {
-			return nil, err
-		}
-	}
-	return r.Hashes(), nil
-}
-
 // derived makes the tree of the published checkpoint from the store, which must have
 // the roots of that and of the one that it remembers.
 func (l *Log) derived(ctx context.Context, published, seen *Checkpoint) (*tree, error) {
-	t := &tree{all: ranges.NewEmptyRange(0), full: forget}
+	t := newTree(forget)
 	roots := map[int64][]byte{published.Size: nil}
 	if seen != nil && seen.Size < published.Size { // a crash came before the store was told
 		roots[seen.Size] = nil
@@ -157,7 +145,7 @@ func (l *Log) derived(ctx context.Context, published, seen *Checkpoint) (*tree, 
 	}
 	if seen != nil && seen.Size > published.Size { // the log is gone, or comes from a backup: it is written again
 		roots[seen.Size] = nil
-		if err := l.derive(ctx, &tree{all: ranges.NewEmptyRange(0), full: forget}, roots); err != nil {
+		if err := l.derive(ctx, newTree(forget), roots); err != nil {
 			return nil, err
 		}
 	}

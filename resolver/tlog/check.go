@@ -62,7 +62,7 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	for _, c := range claims {
 		roots[c.Size] = nil
 	}
-	tree := newTree()
+	tree := newTree(nil)
 	if err := l.derive(ctx, tree, roots); err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ type Checkpoint struct {
 	Text []byte // the signed note
 }
 
-// Open returns the log of a store in a directory, which Run and CatchUp make.
+// Open returns the log of a store in a directory, which Run and Follow make.
 // The key is the mirror's own.
 func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) {
 	secret, public := encodeKey(key)
@@ -172,15 +172,6 @@ func (l *Log) Run(ctx context.Context, changed func() <-chan struct{}) error {
 	return err
 }
 
-// CatchUp brings the log up with its store and publishes a checkpoint that
-// covers all of it. Where another process does that, it waits until it has done so,
-// but not longer than a while; then there is nothing left to do and no error.
-func (l *Log) CatchUp(ctx context.Context, wait time.Duration) error {
-	loaded := make(chan struct{})
-	close(loaded)
-	return l.Follow(ctx, loaded, wait)
-}
-
 // Whose turn it is to write the log.
 const (
 	undecided = iota
@@ -188,8 +179,10 @@ const (
 	theirs
 )
 
-// Follow is CatchUp for a store that is being loaded: it writes the log beside,
-// and returns when loaded is closed and all is in the log.
+// Follow writes the log beside a store that is being loaded, and returns when loaded
+// is closed and a checkpoint covers all of it. Where another process writes the log, it
+// waits then until that has done so, but not longer than a while; then there is
+// nothing left to do and no error.
 func (l *Log) Follow(ctx context.Context, loaded <-chan struct{}, wait time.Duration) error {
 	var turn atomic.Int32
 	waiting, giveUp := context.WithCancel(ctx)

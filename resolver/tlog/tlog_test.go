@@ -64,9 +64,17 @@ func open(t *testing.T, dir string, s resolver.Store) *tlog.Log {
 	return l
 }
 
+// follow brings the log up with a store that is loaded.
+func follow(t *testing.T, l *tlog.Log, wait time.Duration) error {
+	t.Helper()
+	loaded := make(chan struct{})
+	close(loaded)
+	return l.Follow(t.Context(), loaded, wait)
+}
+
 func catchUp(t *testing.T, l *tlog.Log) *tlog.Checkpoint {
 	t.Helper()
-	if err := l.CatchUp(t.Context(), time.Minute); err != nil {
+	if err := follow(t, l, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	cp, err := l.Checkpoint(t.Context())
@@ -150,7 +158,7 @@ func TestRewrittenHistory(t *testing.T) {
 		t.Errorf("a log that shrank: %v", err)
 	}
 	// The store beside another's log.
-	if err := open(t, dir, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+	if err := follow(t, open(t, dir, forged), time.Minute); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a log that is not the store's: %v", err)
 	}
 	if cp, err := open(t, dir, s).Checkpoint(t.Context()); err != nil || !bytes.Equal(cp.Text, honest.Text) {
@@ -161,7 +169,7 @@ func TestRewrittenHistory(t *testing.T) {
 		t.Fatal(err)
 	}
 	empty := t.TempDir()
-	if err := open(t, empty, forged).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+	if err := follow(t, open(t, empty, forged), time.Minute); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a log written anew with another history: %v", err)
 	}
 	if text, err := forged.Meta(t.Context(), "log/checkpoint"); err != nil || !bytes.Equal(text, honest.Text) {
@@ -169,7 +177,7 @@ func TestRewrittenHistory(t *testing.T) {
 	}
 	short := memstore.New()
 	fill(t, short, 0, 10, "x")
-	if err := open(t, dir, short).CatchUp(t.Context(), time.Minute); !errors.Is(err, tlog.ErrHistory) {
+	if err := follow(t, open(t, dir, short), time.Minute); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a store that lost events: %v", err)
 	}
 }
@@ -321,7 +329,7 @@ func TestNoRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	fill(t, s, 300, 100, "x")
-	if err := l.CatchUp(t.Context(), time.Minute); err == nil {
+	if err := follow(t, l, time.Minute); err == nil {
 		t.Fatal("written where nothing can be written")
 	}
 	if cp, err := l.Checkpoint(t.Context()); err != nil || !bytes.Equal(cp.Text, before.Text) {
@@ -482,7 +490,7 @@ func TestRun(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	// Another process waits for it no longer than until all is published.
-	if err := open(t, dir, s).CatchUp(t.Context(), time.Hour); err != nil {
+	if err := follow(t, open(t, dir, s), time.Hour); err != nil {
 		t.Error(err)
 	}
 	stop()
@@ -551,7 +559,7 @@ func TestSlowStore(t *testing.T) {
 	fill(t, s, 0, 10, "x")
 	fill(t, forged, 0, 10, "y")
 	catchUp(t, open(t, dir, s))
-	if err := open(t, dir, slow{forged}).CatchUp(t.Context(), 20*time.Millisecond); !errors.Is(err, tlog.ErrHistory) {
+	if err := follow(t, open(t, dir, slow{forged}), 20*time.Millisecond); !errors.Is(err, tlog.ErrHistory) {
 		t.Errorf("a log that is not the store's: %v", err)
 	}
 }

@@ -20,7 +20,9 @@ type tree struct {
 
 var ranges = compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
 
-func newTree() *tree { return &tree{all: ranges.NewEmptyRange(0)} }
+func newTree(full func(level int, index int64, hashes [][]byte)) *tree {
+	return &tree{all: ranges.NewEmptyRange(0), full: full}
+}
 
 // forget is for trees of which nothing but the roots is wanted.
 func forget(int, int64, [][]byte) {}
@@ -45,11 +47,9 @@ func (t *tree) add(level int, hash []byte) error {
 		return nil
 	}
 	tile := t.levels[level][n-layout.TileWidth:]
-	r := ranges.NewEmptyRange(0)
-	for _, h := range tile {
-		if err := r.Append(h, nil); err != nil {
-			return err
-		}
+	r, err := rangeOf(tile)
+	if err != nil {
+		return err
 	}
 	root, err := r.GetRootHash(nil)
 	if err != nil {
@@ -68,4 +68,15 @@ func (t *tree) root() ([]byte, error) {
 		return rfc6962.DefaultHasher.EmptyRoot(), nil
 	}
 	return t.all.GetRootHash(nil)
+}
+
+// rangeOf is the compact range over some hashes.
+func rangeOf(hashes [][]byte) (*compact.Range, error) {
+	r := ranges.NewEmptyRange(0)
+	for _, h := range hashes {
+		if err := r.Append(h, nil); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
 }

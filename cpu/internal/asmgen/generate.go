@@ -1,10 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"go/token"
-	"go/types"
 	"math"
 	"strings"
 
@@ -12,9 +9,9 @@ import (
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/gotypes"
 	"github.com/mmcloughlin/avo/operand"
-	"github.com/mmcloughlin/avo/pass"
-	"github.com/mmcloughlin/avo/printer"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/openpith/evidence/internal/asmfile"
 )
 
 // lanes is the granularity of all kernels: a length is a multiple of 16 floats,
@@ -22,8 +19,8 @@ import (
 const lanes = 16
 
 // generate returns the files of package kernels by name.
-func generate() (map[string][]byte, error) {
-	files := map[string][]byte{}
+func generate() (asmfile.Files, error) {
+	files := asmfile.Files{}
 	for _, isa := range []*generator{{name: "avx512", wide: true}, {name: "avx2"}} {
 		isa.Context = build.NewContext()
 		isa.constants = map[string]operand.Mem{}
@@ -34,42 +31,16 @@ func generate() (map[string][]byte, error) {
 		isa.transpose()
 		isa.random()
 		isa.winograd()
-		file, err := isa.Result()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", isa.name, err)
-		}
-		if err := pass.Compile.Execute(file); err != nil {
-			return nil, fmt.Errorf("%s: %w", isa.name, err)
-		}
-		config := printer.Config{Name: "asmgen", Pkg: "kernels"}
-		asm, err := printer.NewGoAsm(config).Print(file)
-		if err != nil {
+		if err := files.Add(isa.Context, "kernels", isa.name); err != nil {
 			return nil, err
 		}
-		stubs, err := printer.NewStubs(config).Print(file)
-		if err != nil {
-			return nil, err
-		}
-		if len(asm) == 0 || len(stubs) == 0 {
-			return nil, errors.New("nothing was generated")
-		}
-		files[isa.name+"_amd64.s"] = asm
-		files[isa.name+"_amd64.go"] = stubs
 	}
 	return files, nil
 }
 
 // kernelTypes stands for package kernels, which does not compile before its
 // assembly exists: it declares the types that signatures refer to.
-var kernelTypes = func() *types.Package {
-	pkg := types.NewPackage("github.com/openpith/evidence/cpu/internal/kernels", "kernels")
-	for _, t := range []string{"Tile", "Draw", "Span"} {
-		name := types.NewTypeName(token.NoPos, pkg, t, nil)
-		types.NewNamed(name, types.NewStruct(nil, nil), nil)
-		pkg.Scope().Insert(name)
-	}
-	return pkg
-}()
+var kernelTypes = asmfile.Types("github.com/openpith/evidence/cpu/internal/kernels", "kernels", "Tile", "Draw", "Span")
 
 // A generator writes the kernels for one instruction set. Its methods named
 // after arithmetic work on registers of that set, so that kernels are written

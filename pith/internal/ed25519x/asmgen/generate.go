@@ -1,51 +1,25 @@
 package main
 
 import (
-	"go/token"
-	"go/types"
-
 	"github.com/mmcloughlin/avo/build"
 	"github.com/mmcloughlin/avo/gotypes"
 	"github.com/mmcloughlin/avo/operand"
-	"github.com/mmcloughlin/avo/pass"
-	"github.com/mmcloughlin/avo/printer"
 	"github.com/mmcloughlin/avo/reg"
+
+	"github.com/openpith/evidence/internal/asmfile"
 )
 
 // generate returns the files of package ed25519x by name.
-func generate() (map[string][]byte, error) {
+func generate() (asmfile.Files, error) {
 	g := &generator{Context: build.NewContext()}
 	g.addLanes()
-	file, err := g.Result()
-	if err != nil {
-		return nil, err
-	}
-	if err := pass.Compile.Execute(file); err != nil {
-		return nil, err
-	}
-	config := printer.Config{Name: "asmgen", Pkg: "ed25519x"}
-	asm, err := printer.NewGoAsm(config).Print(file)
-	if err != nil {
-		return nil, err
-	}
-	stubs, err := printer.NewStubs(config).Print(file)
-	if err != nil {
-		return nil, err
-	}
-	return map[string][]byte{"ifma_amd64.s": asm, "ifma_amd64.go": stubs}, nil
+	files := asmfile.Files{}
+	return files, files.Add(g.Context, "ed25519x", "ifma")
 }
 
 // packageTypes stands for package ed25519x, which does not compile before its
 // assembly exists: it declares the types that signatures refer to.
-var packageTypes = func() *types.Package {
-	pkg := types.NewPackage("github.com/openpith/evidence/pith/internal/ed25519x", "ed25519x")
-	for _, t := range []string{"points", "affine"} {
-		name := types.NewTypeName(token.NoPos, pkg, t, nil)
-		types.NewNamed(name, types.NewStruct(nil, nil), nil)
-		pkg.Scope().Insert(name)
-	}
-	return pkg
-}()
+var packageTypes = asmfile.Types("github.com/openpith/evidence/pith/internal/ed25519x", "ed25519x", "points", "affine")
 
 // Eight elements of the field lie in five registers, each in one lane: register
 // k holds the limbs k, which stand for multiples of 2^(51k). An element is

@@ -3,26 +3,6 @@
 // it writes.
 package main
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-)
+import "github.com/openpith/evidence/internal/asmfile"
 
-func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: asmgen DIRECTORY")
-		os.Exit(2)
-	}
-	files, err := generate()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "asmgen:", err)
-		os.Exit(1)
-	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(os.Args[1], name), content, 0o644); err != nil {
-			fmt.Fprintln(os.Stderr, "asmgen:", err)
-			os.Exit(1)
-		}
-	}
-}
+func main() { asmfile.Main(generate) }
