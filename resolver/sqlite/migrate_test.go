@@ -83,6 +83,28 @@ INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_
 	}
 }
 
+// A record that was changed, so that its revision is not the number of its row, is
+// found by its digest after a step of the schema.
+func TestMigrateDigests(t *testing.T) {
+	text, err := os.ReadFile(fixture(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pith.db")
+	script(t, path, string(text)+`UPDATE record SET revision = 7; UPDATE counter SET revision = 7;`)
+	s := open(t, path)
+	all, err := s.Records(t.Context(), "", "", 9)
+	if err != nil || len(all) != 1 || all[0].Revision != 7 {
+		t.Fatalf("records: %v, %v", all, err)
+	}
+	if suffix, err := s.ByDigest(t.Context(), all[0].Digest); err != nil || suffix != all[0].Suffix {
+		t.Errorf("by digest: %q, %v", suffix, err)
+	}
+	if err := s.Check(t.Context(), func(p resolver.Problem) { t.Error(p) }); err != nil {
+		t.Error(err)
+	}
+}
+
 // A database that a newer program made is left alone.
 func TestNewer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pith.db")
@@ -179,6 +201,10 @@ func dump(t *testing.T, version int) string {
 		b.WriteString("INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;\n")
 	case version == 2:
 		b.WriteString("INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, title, authors, categories, abstract FROM record;\n")
+	}
+	if version >= 6 {
+		b.WriteString("INSERT INTO record_digest(rowid, term) SELECT revision, pith_term(digest) FROM record ORDER BY revision;\n")
+		b.WriteString("INSERT INTO event_id(rowid, term) SELECT seq, pith_term(event_id) FROM event ORDER BY seq;\n")
 	}
 	fmt.Fprintf(&b, "PRAGMA application_id = %d;\nPRAGMA user_version = %d;\n", schema.AppID, version)
 	return b.String()

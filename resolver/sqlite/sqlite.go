@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -86,19 +87,19 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 		path: path, vfs: vfs, writing: make(chan struct{}, 1), locks: map[string]chan struct{}{},
 		committed: make(chan struct{}, 1), closing: make(chan struct{}), moved: make(chan struct{}),
 	}
-	if s.writer, err = sqlite.OpenConn(uri, sqlite.OpenURI, sqlite.OpenReadWrite, sqlite.OpenCreate, sqlite.OpenWAL); err != nil {
+	if s.writer, err = sqlite.OpenConn(uri, sqlite.OpenURI, sqlite.OpenReadWrite, sqlite.OpenCreate); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
 	if err = prepare(s.writer); err == nil {
 		s.writer.SetInterrupt(ctx.Done())
-		err = migrate(ctx, s.writer)
+		err = pragmas(s.writer, "page_size="+strconv.Itoa(pageSize), "journal_mode=WAL")
+		if err == nil {
+			err = migrate(ctx, s.writer)
+		}
 		s.writer.SetInterrupt(nil)
 	}
 	if err == nil {
-		err = pragmas(s.writer,
-			"cache_size=-65536",                                        // what a large batch changes is written once
-			"wal_autocheckpoint=65536", "journal_size_limit=268435456", // where move does not keep up: 256 MiB
-		)
+		err = s.limitLog()
 	}
 	if err == nil {
 		if s.mover, err = sqlite.OpenConn(uri, sqlite.OpenURI, sqlite.OpenReadWrite, sqlite.OpenWAL); err == nil {
@@ -119,6 +120,25 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 	}
 	go s.move()
 	return s, nil
+}
+
+// pageSize is that of a new database: one that is there keeps its own. A record and
+// its bundle take some 5 kB together: on pages of 4 kB most of it lies beside the
+// page of its row, on a page of its own.
+const pageSize = 16 << 10
+
+// limitLog sets how the writer keeps what it changes.
+func (s *Store) limitLog() error {
+	const most = 256 << 20 // bytes of the write-ahead log, where move does not keep up
+	size := int64(pageSize)
+	err := run(s.writer, "PRAGMA page_size", func(stmt *sqlite.Stmt) error { size = stmt.ColumnInt64(0); return nil })
+	if err != nil {
+		return err
+	}
+	return pragmas(s.writer,
+		"cache_size=-65536", // what a large batch changes is written once
+		fmt.Sprintf("wal_autocheckpoint=%d", most/size), fmt.Sprintf("journal_size_limit=%d", most),
+	)
 }
 
 // moveEvery is how often what was committed moves from the write-ahead log into
@@ -353,8 +373,14 @@ func readEventID(stmt *sqlite.Stmt, col int) string {
 
 // Commit implements resolver.Store.
 func (s *Store) Commit(ctx context.Context, updates []resolver.Update) (out []resolver.Committed, err error) {
+	texts := make([][]any, len(updates)) // cut into words before others have to wait
+	for i := range updates {
+		for _, text := range updates[i].SearchTexts() {
+			texts[i] = append(texts[i], words(text))
+		}
+	}
 	err = s.write(ctx, func(conn *sqlite.Conn) error {
-		out, err = commit(conn, updates)
+		out, err = commit(conn, updates, texts)
 		return err
 	})
 	if err != nil {
@@ -363,7 +389,7 @@ func (s *Store) Commit(ctx context.Context, updates []resolver.Update) (out []re
 	return out, nil
 }
 
-func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed, error) {
+func commit(conn *sqlite.Conn, updates []resolver.Update, texts [][]any) ([]resolver.Committed, error) {
 	count, err := counts(conn)
 	if err != nil {
 		return nil, err
@@ -374,7 +400,7 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 		u := &updates[i]
 		count.Revision++
 		out[i] = resolver.Committed{Revision: count.Revision, FirstSeq: count.Events}
-		id, err := putRecord(conn, u, count.Revision)
+		id, err := putRecord(conn, u, texts[i], count.Revision)
 		if err != nil {
 			return nil, fmt.Errorf("record %s: %w", u.Suffix, err)
 		}
@@ -385,6 +411,9 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 			}
 			err := run(conn, `INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil,
 				count.Events, eventID(e.ID), id, e.SHA256, e.Type, e.SignerID, e.Fingerprint, e.CreatedAt, e.ReceivedAt, e.Invalid)
+			if err == nil {
+				err = run(conn, `INSERT INTO event_id(rowid, term) VALUES (?, ?)`, nil, count.Events, term(eventID(e.ID)))
+			}
 			if err != nil {
 				return nil, fmt.Errorf("event %s of %s: %w", e.ID, u.Suffix, err)
 			}
@@ -421,7 +450,7 @@ func commit(conn *sqlite.Conn, updates []resolver.Update) ([]resolver.Committed,
 	return out, setCounts(conn, count)
 }
 
-func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64, err error) {
+func putRecord(conn *sqlite.Conn, u *resolver.Update, texts []any, revision int64) (id int64, err error) {
 	var have int64
 	var old []resolver.Alias
 	err = run(conn, `SELECT id, revision, aliases FROM record WHERE suffix = ?`, func(stmt *sqlite.Stmt) error {
@@ -459,6 +488,9 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
+	if err := run(conn, `INSERT INTO record_digest(rowid, term) VALUES (?, ?)`, nil, revision, term(r.Digest[:])); err != nil {
+		return 0, err
+	}
 	if err := run(conn, `INSERT OR REPLACE INTO bundle VALUES (?, ?)`, nil, id, u.Bundle); err != nil {
 		return 0, err
 	}
@@ -468,11 +500,7 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, revision int64) (id int64,
 			return 0, err
 		}
 	}
-	row = []any{id}
-	for _, text := range r.SearchTexts() {
-		row = append(row, words(text))
-	}
-	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, row...)
+	return id, run(conn, `INSERT INTO search(rowid, title, authors, categories, abstract) VALUES (?, ?, ?, ?, ?)`, nil, append([]any{id}, texts...)...)
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
@@ -568,10 +596,10 @@ func (s *Store) ByAlias(ctx context.Context, kind, value string, limit int) ([]s
 
 // ByDigest implements resolver.Store.
 func (s *Store) ByDigest(ctx context.Context, digest resolver.Digest) (suffix string, err error) {
-	err = s.one(ctx, `SELECT suffix FROM record WHERE digest = ? LIMIT 1`, func(stmt *sqlite.Stmt) error {
+	err = s.one(ctx, `SELECT suffix FROM record WHERE revision IN (SELECT rowid FROM record_digest WHERE record_digest MATCH ?) AND digest = ? LIMIT 1`, func(stmt *sqlite.Stmt) error {
 		suffix = stmt.ColumnText(0)
 		return nil
-	}, digest)
+	}, term(digest[:]), digest)
 	return suffix, err
 }
 
@@ -655,10 +683,11 @@ func (s *Store) RecordEvents(ctx context.Context, suffix string) ([]resolver.Eve
 
 // Event implements resolver.Store.
 func (s *Store) Event(ctx context.Context, id string) (e resolver.Event, err error) {
-	err = s.one(ctx, fromEvents+`WHERE event_id = ? ORDER BY invalid <> '', seq LIMIT 1`, func(stmt *sqlite.Stmt) error {
+	column := eventID(id)
+	err = s.one(ctx, fromEvents+`WHERE seq IN (SELECT rowid FROM event_id WHERE event_id MATCH ?) AND event_id = ? ORDER BY invalid <> '', seq LIMIT 1`, func(stmt *sqlite.Stmt) error {
 		e, err = readEvent(stmt)
 		return err
-	}, eventID(id))
+	}, term(column), column)
 	return e, err
 }
 
