@@ -68,6 +68,9 @@ func SearchWords(text string) []string {
 		}
 	}
 	words := strings.FieldsFunc(strings.ToLower(text), func(r rune) bool {
+		if r < utf8.RuneSelf { // nearly all of them
+			return (r < 'a' || r > 'z') && (r < '0' || r > '9')
+		}
 		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r)
 	})
 	words = words[:min(len(words), maxIndexed)]

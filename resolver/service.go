@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/openpith/evidence/pith"
@@ -36,6 +37,8 @@ type Service struct {
 	limits  *limiter
 	now     func() time.Time
 	log     *slog.Logger
+
+	allNew atomic.Bool // whether the last batch of several brought nothing but new records
 
 	files *pith.Trust // the policy without key documents that moderators accepted
 

@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/openpith/evidence/bench/pith/plain"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
@@ -285,6 +287,91 @@ func TestManyAtOnce(t *testing.T) {
 	events, err := s.Store().EventsFrom(t.Context(), 0, 100)
 	if err != nil || len(events) != 14 {
 		t.Errorf("%d events, %v, want 14", len(events), err)
+	}
+}
+
+// asking counts how often its store is asked for bundles.
+type asking struct {
+	resolver.Store
+	asked int
+}
+
+func (a *asking) Bundles(ctx context.Context, suffixes []string) ([]resolver.Stored, error) {
+	a.asked++
+	return a.Store.Bundles(ctx, suffixes)
+}
+
+// While all that is loaded is new the store is not asked for it, and what is not new
+// has the same fate as ever.
+func TestAllNew(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	family, err := plain.NewFamily(seed.Bundle(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := trusting(t, ada).Merge(pith.TrustFor(pith.PublicKey{
+		Signer: pith.Signer{ID: "pith.science", Type: plain.SignerType, KeyID: "pith-v1-2026-05"}, Key: key.Public().(ed25519.PublicKey),
+	}, []string{"*"}, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := &asking{Store: memstore.New()}
+	s := service(t, func(c *resolver.Config) {
+		c.Store, c.Trust, c.Limits = store, trust, resolver.Limits{PerSigner: 2, Burst: 2}
+	})
+	corrected, event := correction(t, ada, "x")
+	_, later := correction(t, ada, "later")
+	strange, _ := correction(t, bob, "y")
+	record := func(i int) []byte { return family.Make(i) }
+	loaded := func(data ...[]byte) (subs []resolver.Submission) {
+		for _, d := range data {
+			subs = append(subs, resolver.Submission{Data: d, From: "test", Unlimited: true})
+		}
+		return subs
+	}
+	refused := map[resolver.Status]int{resolver.Queued: -1, resolver.Refused: -2}
+	for _, step := range []struct {
+		name  string
+		subs  []resolver.Submission
+		fates []int // new events, or the refusal
+		asked bool
+	}{
+		{"the first", loaded(seed.Bundle(), record(1)), []int{2, 2}, true},
+		{"all new", loaded(record(2), record(3)), []int{2, 2}, false},
+		{"all new again", loaded(record(4), record(5)), []int{2, 2}, false},
+		{"one is there", loaded(record(6), record(2)), []int{2, 0}, true},
+		{"after one that was there", loaded(record(7), record(8)), []int{2, 2}, true},
+		{"more of a record that is there", loaded(record(9), corrected), []int{2, 1}, true},
+		{"new", loaded(record(10), record(11)), []int{2, 2}, true},
+		{"an event of a record that is there", loaded(record(12), later), []int{2, 1}, true},
+		{"no bundles", loaded(event, []byte("[]")), []int{0, -2}, true},
+		{"new", loaded(record(13), record(14)), []int{2, 2}, true},
+		{"of a stranger, and there", loaded(record(15), strange, record(1)), []int{2, -1, 0}, true},
+		{"new", loaded(record(16), record(17)), []int{2, 2}, true},
+		{"not JSON", loaded(record(18), record(19), []byte("{")), []int{2, 2, -2}, false},
+		{"one record twice", loaded(record(20), record(21), record(20)), []int{2, 2, 0}, false},
+		// All of a known bundle would count, if the store were not asked for it.
+		{"under limits", []resolver.Submission{{Data: record(3), From: "test"}, {Data: record(4), From: "test"}}, []int{0, 0}, true},
+	} {
+		before := store.asked
+		out, err := s.SubmitAll(t.Context(), step.subs)
+		if err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		for i, o := range out {
+			var fate int
+			if r := new(resolver.Refusal); errors.As(o.Err, &r) {
+				fate = refused[r.Status]
+			} else {
+				fate = o.Receipt.New
+			}
+			if fate != step.fates[i] {
+				t.Errorf("%s: submission %d: %d, want %d (%v)", step.name, i, fate, step.fates[i], o.Err)
+			}
+		}
+		if asked := store.asked > before; asked != step.asked {
+			t.Errorf("%s: the store was asked: %v", step.name, asked)
+		}
 	}
 }
 

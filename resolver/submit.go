@@ -48,7 +48,10 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 		jobs[i] = &job{Submission: sub}
 	}
 	for try := 1; ; try++ {
-		err := s.let(ctx, jobs)
+		// Who loads what is all new need not ask the store for it: it says so when it
+		// is not. What is new counts against limits, so they must not apply.
+		asNew := try == 1 && s.allNew.Load() && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
+		err := s.let(ctx, jobs, asNew)
 		if err == nil {
 			break
 		}
@@ -254,8 +257,9 @@ func (j *job) refuseError(err error) {
 func short(s string) string { return s[:min(len(s), 64)] }
 
 // let unites what the jobs bring with what the store has, in one commit. When
-// it fails with ErrConflict it can be called again.
-func (s *Service) let(ctx context.Context, jobs []*job) error {
+// it fails with ErrConflict it can be called again. With asNew it takes the store to
+// have none of the records, and fails with ErrConflict where that would matter.
+func (s *Service) let(ctx context.Context, jobs []*job, asNew bool) error {
 	records := map[string]*record{}
 	var order []*record
 	for rest := jobs; len(rest) > 0; {
@@ -284,8 +288,10 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 			}
 			r.open = append(r.open, j)
 		}
-		if err := s.load(ctx, touched); err != nil {
-			return err
+		if !asNew {
+			if err := s.load(ctx, touched); err != nil {
+				return err
+			}
 		}
 		if err := parallel(len(touched), func(i int) error { return touched[i].unite() }); err != nil {
 			return err
@@ -296,14 +302,21 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 			}
 		}
 	}
+	if asNew && slices.ContainsFunc(jobs, func(j *job) bool { return j.refusal != nil && !j.settled }) {
+		return ErrConflict // with what the store has it may come in
+	}
 	var (
 		updates []Update
 		changed []*record
+		created = 0
 	)
 	for _, r := range order {
 		if r.now.Revision == fresh {
 			updates = append(updates, Update{Record: r.now, Base: r.base, Bundle: r.packed, Events: r.fresh, Keys: r.keys, Cites: r.cites})
 			changed = append(changed, r)
+			if r.base == 0 {
+				created++
+			}
 		}
 	}
 	if len(updates) > 0 {
@@ -316,6 +329,7 @@ func (s *Service) let(ctx context.Context, jobs []*job) error {
 		}
 		s.wake()
 	}
+	s.allNew.Store(created > 1 && created == len(order))
 	for _, r := range order {
 		r.receipts()
 	}
