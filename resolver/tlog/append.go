@@ -64,10 +64,15 @@ func (l *Log) open(ctx context.Context) (*appender, error) {
 			return nil, err
 		}
 	}
-	if seen != nil {
+	switch {
+	case seen != nil:
 		a.signed = max(a.signed, seen.Size)
-	} else if fresh {
+	case fresh:
 		if err := l.sign(ctx, a.tree); err != nil {
+			return nil, fmt.Errorf("log: %w", err)
+		}
+	default: // a crash came before the store was told of the first one
+		if err := l.store.SetMeta(ctx, seenKey, published.Text); err != nil {
 			return nil, fmt.Errorf("log: %w", err)
 		}
 	}

@@ -29,6 +29,7 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	}
 	// In the order against that of writing: a mirror may run.
 	seen, err := l.seen(ctx)
+	forgotten := seen == nil && err == nil
 	if err != nil {
 		problem("remembered checkpoint", "log_checkpoint", "%v", err)
 	}
@@ -47,6 +48,11 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	var claims []claim
 	if published != nil {
 		claims = append(claims, claim{"log checkpoint", published})
+		// A mirror that runs may have told it meanwhile. Of a log without entries a crash
+		// may come before that.
+		if now, err := l.seen(ctx); forgotten && now == nil && err == nil && published.Size > 0 {
+			problem("remembered checkpoint", "log_forgotten", "a checkpoint of %d entries was published, the database remembers none", published.Size)
+		}
 	}
 	if seen != nil {
 		claims = append(claims, claim{"remembered checkpoint", seen})

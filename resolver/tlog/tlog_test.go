@@ -182,6 +182,41 @@ func TestRewrittenHistory(t *testing.T) {
 	}
 }
 
+// A database that does not remember what was published would let the log be cut off,
+// so it is told apart from one whose first checkpoint a crash came upon.
+func TestForgotten(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	remembered := func() []byte {
+		text, err := s.Meta(t.Context(), "log/checkpoint")
+		if err != nil && !errors.Is(err, resolver.ErrNotFound) {
+			t.Fatal(err)
+		}
+		return text
+	}
+	forget := func() {
+		if err := s.SetMeta(t.Context(), "log/checkpoint", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := catchUp(t, open(t, dir, s))
+	forget()
+	if got := problems(t, open(t, dir, s)); first.Size != 0 || got != nil {
+		t.Errorf("a crash at the first checkpoint, of %d entries: %v", first.Size, got)
+	}
+	if catchUp(t, open(t, dir, s)); !bytes.Equal(remembered(), first.Text) {
+		t.Error("the first checkpoint is not remembered when the log is opened again")
+	}
+	fill(t, s, 0, 3, "x")
+	newest := catchUp(t, open(t, dir, s))
+	forget()
+	if got := problems(t, open(t, dir, s)); len(got) != 1 || got[0] != "log_forgotten" {
+		t.Errorf("a checkpoint that was forgotten: %v", got)
+	}
+	if catchUp(t, open(t, dir, s)); !bytes.Equal(remembered(), newest.Text) {
+		t.Error("it stays forgotten")
+	}
+}
+
 // Whatever comes at once and however often the log is opened again: its files are
 // those of the store, and each checkpoint continues the ones before.
 func TestGrowth(t *testing.T) {
