@@ -171,12 +171,26 @@ func (s *Site) Routes(mux *http.ServeMux) {
 	mux.Handle("/mcp", s.mcp)
 	// Without a method, so that it gives way to whatever else is mounted.
 	mux.Handle("/", s.handler(func(w http.ResponseWriter, r *http.Request) error {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			w.Header().Set("Allow", "GET, HEAD")
-			return &problem{status: http.StatusMethodNotAllowed, heading: "Nothing is taken here", text: "This address is not one that takes " + clip(r.Method, 20) + ". Events go to POST /events.", elsewhere: link{"Every address:", "/about#addresses"}}
+		if allow := methods(mux, r); allow != "" {
+			w.Header().Set("Allow", allow)
+			return &problem{status: http.StatusMethodNotAllowed, heading: "Nothing is taken here", text: "This address does not take " + clip(r.Method, 20) + ", but " + allow + ". Events go to POST /events.", elsewhere: link{"Every address:", "/about#addresses"}}
 		}
 		return &problem{status: http.StatusNotFound, heading: "There is no such page", text: "The address is not one that this mirror knows.", elsewhere: link{"Every address:", "/about#addresses"}}
 	}))
+}
+
+// methods are those by which something else than the last resort answers at the
+// address of a request, "" if there are none.
+func methods(mux *http.ServeMux, r *http.Request) string {
+	var allow []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut} {
+		other := *r
+		other.Method = method
+		if _, pattern := mux.Handler(&other); pattern != "/" {
+			allow = append(allow, method)
+		}
+	}
+	return strings.Join(allow, ", ")
 }
 
 // handler turns an error into an answer.

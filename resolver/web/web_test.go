@@ -243,8 +243,31 @@ func TestRedirects(t *testing.T) {
 			t.Errorf("%s: no security headers", path)
 		}
 	}
-	if r := do(t, l, "POST", "/about"); r.StatusCode != http.StatusMethodNotAllowed {
-		t.Errorf("POST /about: %s", r.Status)
+}
+
+// TestMethods: an address that takes other methods says which, whoever serves it.
+func TestMethods(t *testing.T) {
+	l := newLab(t)
+	mux := http.NewServeMux()
+	l.site.Routes(mux)
+	mux.HandleFunc("POST /events", func(http.ResponseWriter, *http.Request) {})
+	mux.HandleFunc("PUT /pith/{suffix}/bundle.json", func(http.ResponseWriter, *http.Request) {})
+	l.Handler = mux
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{"POST", "/about", 405, "GET, HEAD"},
+		{"GET", "/events", 405, "POST"},
+		{"DELETE", "/events", 405, "POST"},
+		{"DELETE", "/pith/" + suffixOf(t, l.cited) + "/bundle.json", 405, "GET, HEAD, PUT"},
+		{"DELETE", "/nothing", 404, ""},
+		{"GET", "/nothing", 404, ""},
+	} {
+		if r := do(t, l, tt.method, tt.path); r.StatusCode != tt.status || r.Header.Get("Allow") != tt.allow {
+			t.Errorf("%s %s: %s, Allow: %q, want %d, %q", tt.method, tt.path, r.Status, r.Header.Get("Allow"), tt.status, tt.allow)
+		}
 	}
 }
 
