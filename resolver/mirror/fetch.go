@@ -145,7 +145,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, accept 
 	resp, err := c.http.Do(r)
 	if err != nil {
 		cancel(nil)
-		return nil, err
+		return nil, unanswered{err}
 	}
 	body := &body{ctx: ctx, cancel: cancel, raw: resp.Body, rest: c.Limits.Answer, limits: c.Limits, wait: c.Limits.Stall}
 	if resp.StatusCode != http.StatusOK {
@@ -227,6 +227,19 @@ func (b *body) Close() error {
 	}
 	return b.raw.Close()
 }
+
+// unanswered is why a request got no answer. The *url.Error in it names the address,
+// which whoever asked does as well.
+type unanswered struct{ error }
+
+func (u unanswered) Error() string {
+	if e := new(url.Error); errors.As(u.error, &e) {
+		return e.Err.Error()
+	}
+	return u.error.Error()
+}
+
+func (u unanswered) Unwrap() error { return u.error }
 
 // Open asks for a file below the address of the mirror, to be read within the
 // limits of the client.

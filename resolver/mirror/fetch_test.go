@@ -155,6 +155,21 @@ func TestStatusError(t *testing.T) {
 	}
 }
 
+// TestAddressOnce: an error names the mirror once, and others know what it is.
+func TestAddressOnce(t *testing.T) {
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	l := newLab(t, "reader")
+	l.upstreams[gone.URL] = Upstream{URL: gone.URL}
+	err := l.sync().Run(t.Context(), []string{gone.URL}, false)
+	if err == nil || strings.Count(err.Error(), strings.TrimPrefix(gone.URL, "http://")) != 2 { // the second in "dial tcp"
+		t.Errorf("error %v", err)
+	}
+	if got := publicly(err); got != "the mirror cannot be reached" {
+		t.Errorf("publicly: %s", got)
+	}
+}
+
 func TestGetBytesLimit(t *testing.T) {
 	c := upstream(t, Limits{}, func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "12345") })
 	if got, err := c.getBytes(context.Background(), "/", nil, "*/*", 5); err != nil || string(got) != "12345" {

@@ -155,7 +155,9 @@ func (s *Sync) Run(ctx context.Context, urls []string, follow bool) error {
 			if follow {
 				s.follow(ctx, u)
 			} else if err := s.Once(ctx, u); err != nil {
-				failures[i] = fmt.Errorf("%s: %w", u, err)
+				if failures[i] = err; !strings.HasPrefix(err.Error(), u) {
+					failures[i] = fmt.Errorf("%s: %w", u, err)
+				}
 			}
 		})
 	}
