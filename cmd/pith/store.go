@@ -18,11 +18,8 @@ import (
 func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		s, err := sqlite.Open(ctx, path)
-		if errors.Is(err, resolver.ErrFull) {
-			return nil, cli.Hint(err, "make room on the disk; nothing is lost")
-		}
 		if err != nil {
-			return nil, cli.Hint(err, "name a file in a directory that you may write to: --db sqlite:FILE")
+			return nil, cli.Hint(err, "%s", openHint(err, "name a file in a directory that you may write to: --db sqlite:FILE"))
 		}
 		return s, nil
 	}
@@ -32,11 +29,22 @@ func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
 		s, err := postgres.Open(ctx, dsn)
 		if err != nil {
-			return nil, cli.Hint(err, "name a database that is there, of a role that may create a schema in it; its password belongs in PGPASSWORD or ~/.pgpass")
+			return nil, cli.Hint(err, "%s", openHint(err, "name a database that is there, of a role that may create a schema in it; its password belongs in PGPASSWORD or ~/.pgpass"))
 		}
 		return s, nil
 	}
 	return nil, cli.Hint(fmt.Errorf("--db %s: no such kind of database", shown(dsn)), "sqlite:FILE, postgres://USER@HOST/DATABASE or memory:")
+}
+
+// openHint says what helps when a database cannot be opened.
+func openHint(err error, otherwise string) string {
+	switch {
+	case errors.Is(err, resolver.ErrFull):
+		return "make room on the disk; nothing is lost"
+	case errors.Is(err, resolver.ErrNewer):
+		return "use the program that made it, or a newer one"
+	}
+	return otherwise
 }
 
 // shown is the name of a database without a password that stands in it.
