@@ -329,7 +329,9 @@ func (s *Service) let(ctx context.Context, jobs []*job, asNew bool) error {
 		}
 		s.wake()
 	}
-	s.allNew.Store(created > 1 && created == len(order))
+	if len(jobs) > 1 {
+		s.allNew.Store(created > 1 && created == len(order))
+	}
 	for _, r := range order {
 		r.receipts()
 	}

@@ -33,7 +33,7 @@ var checks = []struct{ code, query string }{
 
 // Check implements resolver.Store. All rows are read, which makes a server with
 // checksums (initdb --data-checksums) compare them; indexes are the matter of
-// PostgreSQL's own pg_amcheck.
+// PostgreSQL's own pg_amcheck, and of REINDEX for the one of digests, which is a hash.
 func (s *Store) Check(ctx context.Context, report func(resolver.Problem)) error {
 	return s.snapshot(ctx, func(tx pgx.Tx) error {
 		for _, c := range checks {

@@ -27,10 +27,10 @@ var checks = []struct{ code, query string }{
 	{"search_missing", `SELECT 'record ' || suffix FROM record WHERE id NOT IN (SELECT rowid FROM search)`},
 	{"search_orphan", `SELECT 'search ' || rowid FROM search WHERE rowid NOT IN (SELECT id FROM record)`},
 	{"held_status", `SELECT 'held submission ' || id FROM held WHERE status NOT IN ('refused', 'queued', 'accepted', 'rejected')`},
-	{"counter", `SELECT 'counters' FROM counter WHERE records <> (SELECT count(*) FROM record) OR events <> (SELECT count(*) FROM event) OR keys <> (SELECT count(*) FROM key)
+	{"counter", `SELECT 'counters' FROM counts WHERE records <> (SELECT count(*) FROM record) OR events <> (SELECT count(*) FROM event) OR keys <> (SELECT count(*) FROM key)
 		OR refused <> (SELECT count(*) FROM held WHERE status = 'refused') OR queued <> (SELECT count(*) FROM held WHERE status = 'queued')
 		OR revision <> (SELECT coalesce(max(revision), 0) FROM record)`},
-	{"counter_row", `SELECT 'counters' WHERE (SELECT count(*) FROM counter) <> 1`},
+	{"counter_row", `SELECT 'counters' WHERE (SELECT count(*) FROM counts) <> 1`},
 }
 
 // Check implements resolver.Store.

@@ -28,8 +28,8 @@ func TestFsck(t *testing.T) {
 		`UPDATE event SET signer_id = 'eve' WHERE seq = 0`,
 		`UPDATE key SET entry = '{}'`,
 		`UPDATE held SET data = zeroblob(9)`,
-		`UPDATE counter SET records = 7`,
-		`DELETE FROM counter`,
+		`UPDATE counts SET records = 7`,
+		`DELETE FROM counts`,
 		`DELETE FROM search`,
 		`DELETE FROM search WHERE rowid = 1; INSERT INTO search(rowid, title) VALUES (1, 'smoothout')`,
 		`UPDATE search_data SET block = zeroblob(length(block))`,
@@ -63,9 +63,9 @@ func TestFsck(t *testing.T) {
 		`INSERT INTO event_id(event_id, rowid, term) SELECT 'delete', seq, substr(lower(hex(event_id)), 1, 16) FROM event WHERE seq = 2`,
 		`INSERT INTO event_id(event_id) VALUES ('delete-all'); INSERT INTO event_id(rowid, term) SELECT seq, '0123456789abcdef' FROM event`,
 		`UPDATE event_id_data SET block = zeroblob(length(block))`,
-		`UPDATE counter SET revision = revision + 1`,
+		`UPDATE counts SET revision = revision + 1`,
 		`UPDATE held SET digest = zeroblob(32)`,
-		`UPDATE held SET status = 'queued', code = 'key_document'; UPDATE counter SET refused = 0, queued = 1`,
+		`UPDATE held SET status = 'queued', code = 'key_document'; UPDATE counts SET refused = 0, queued = 1`,
 	} {
 		t.Run(damage, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "pith.db")

@@ -105,6 +105,30 @@ func TestMigrateDigests(t *testing.T) {
 	}
 }
 
+// A process of a program that does not know the indexes of step 6 has its commits
+// refused, if it has the file open when the step is made: it would leave them behind.
+func TestMigrateBesideAnOlderProgram(t *testing.T) {
+	text, err := os.ReadFile(fixture(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "pith.db")
+	script(t, path, string(text))
+	old, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	const first = `SELECT records, events, keys, refused, queued, revision FROM counter` // what a commit begins with
+	if err := run(old, first, nil); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path)
+	if err := run(old, first, nil); err == nil {
+		t.Error("an older program goes on writing")
+	}
+}
+
 // A database that a newer program made is left alone.
 func TestNewer(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "pith.db")
@@ -172,9 +196,9 @@ func dump(t *testing.T, version int) string {
 	for _, step := range schema.Migrations[:version] {
 		b.WriteString(strings.TrimSpace(step) + "\n")
 	}
-	b.WriteString("DELETE FROM counter;\n")
+	b.WriteString("DELETE FROM counts;\n")
 	err := s.read(t.Context(), func(conn *sqlite.Conn) error {
-		for _, table := range []string{"record", "bundle", "alias", "event", "citation", "key", "held", "meta", "counter"} {
+		for _, table := range []string{"record", "bundle", "alias", "event", "citation", "key", "held", "meta", "counts"} {
 			var columns []string
 			err := run(conn, `SELECT name FROM pragma_table_info('`+table+`')`, func(stmt *sqlite.Stmt) error {
 				columns = append(columns, "quote("+stmt.ColumnText(0)+")")

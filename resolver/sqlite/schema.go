@@ -178,8 +178,11 @@ CREATE INDEX key_unused ON key(declared_at) WHERE used = 0;
 		// index of a full-text search is written in sorted runs, which are merged later.
 		// A term is the beginning of a digest, so who looks one up compares the row.
 		// Rows of events have their numbers, those of records the revision that had the
-		// digest: both only grow, and an old revision is nobody's now.
+		// digest: both only grow, and an old revision is nobody's now. A process of an
+		// older program that has the file open would not write them: the new name of
+		// counts ends its commits.
 		`
+ALTER TABLE counter RENAME TO counts;
 DROP INDEX record_digest;
 DROP INDEX event_id;
 CREATE VIRTUAL TABLE record_digest USING fts5(term, content='', columnsize=0, detail=none, tokenize="ascii");

@@ -504,7 +504,7 @@ func putRecord(conn *sqlite.Conn, u *resolver.Update, texts []any, revision int6
 }
 
 func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
-	err = run(conn, `SELECT records, events, keys, refused, queued, revision FROM counter`, func(stmt *sqlite.Stmt) error {
+	err = run(conn, `SELECT records, events, keys, refused, queued, revision FROM counts`, func(stmt *sqlite.Stmt) error {
 		c = resolver.Counts{
 			Records: stmt.ColumnInt64(0), Events: stmt.ColumnInt64(1), Keys: stmt.ColumnInt64(2),
 			Refused: stmt.ColumnInt64(3), Queued: stmt.ColumnInt64(4), Revision: stmt.ColumnInt64(5),
@@ -515,7 +515,7 @@ func counts(conn *sqlite.Conn) (c resolver.Counts, err error) {
 }
 
 func setCounts(conn *sqlite.Conn, c resolver.Counts) error {
-	return run(conn, `UPDATE counter SET (records, events, keys, refused, queued, revision) = (?, ?, ?, ?, ?, ?)`, nil,
+	return run(conn, `UPDATE counts SET (records, events, keys, refused, queued, revision) = (?, ?, ?, ?, ?, ?)`, nil,
 		c.Records, c.Events, c.Keys, c.Refused, c.Queued, c.Revision)
 }
 

@@ -48,11 +48,6 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	var claims []claim
 	if published != nil {
 		claims = append(claims, claim{"log checkpoint", published})
-		// A mirror that runs may have told it meanwhile. Of a log without entries a crash
-		// may come before that.
-		if now, err := l.seen(ctx); forgotten && now == nil && err == nil && published.Size > 0 {
-			problem("remembered checkpoint", "log_forgotten", "a checkpoint of %d entries was published, the database remembers none", published.Size)
-		}
 	}
 	if seen != nil {
 		claims = append(claims, claim{"remembered checkpoint", seen})
@@ -71,6 +66,13 @@ func (l *Log) Check(ctx context.Context, known []*Checkpoint, report func(resolv
 	tree := newTree(nil)
 	if err := l.derive(ctx, tree, roots); err != nil {
 		return err
+	}
+	if published != nil && forgotten && 0 < published.Size && published.Size < tree.size {
+		// Of a store that was loaded anew nothing is lost: it has what the log has. A
+		// mirror that runs may have told its store meanwhile.
+		if now, err := l.seen(ctx); now == nil && err == nil {
+			problem("remembered checkpoint", "log_forgotten", "the log covers %d of %d events and the database remembers no checkpoint: whether there was a larger one nobody knows", published.Size, tree.size)
+		}
 	}
 	for _, c := range claims {
 		switch root := roots[c.Size]; {
