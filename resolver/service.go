@@ -38,7 +38,7 @@ type Service struct {
 	now     func() time.Time
 	log     *slog.Logger
 
-	allNew atomic.Bool // whether the last batch of several brought nothing but new records
+	allNew atomic.Int64 // how many batches in a row brought nothing but new records
 
 	files *pith.Trust // the policy without key documents that moderators accepted
 

@@ -330,35 +330,45 @@ func TestAllNew(t *testing.T) {
 		return subs
 	}
 	refused := map[resolver.Status]int{resolver.Queued: -1, resolver.Refused: -2}
+	all := func(subs []resolver.Submission) []resolver.Outcome {
+		out, err := s.SubmitAll(t.Context(), subs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	last := 1000
+	fresh := func() (asked bool) { // one batch of new records
+		before := store.asked
+		last += 2
+		all(loaded(record(last), record(last+1)))
+		return store.asked > before
+	}
+	all(loaded(seed.Bundle(), record(1)))
 	for _, step := range []struct {
 		name  string
 		subs  []resolver.Submission
 		fates []int // new events, or the refusal
 		asked bool
 	}{
-		{"the first", loaded(seed.Bundle(), record(1)), []int{2, 2}, true},
 		{"all new", loaded(record(2), record(3)), []int{2, 2}, false},
-		{"all new again", loaded(record(4), record(5)), []int{2, 2}, false},
 		{"one is there", loaded(record(6), record(2)), []int{2, 0}, true},
-		{"after one that was there", loaded(record(7), record(8)), []int{2, 2}, true},
 		{"more of a record that is there", loaded(record(9), corrected), []int{2, 1}, true},
-		{"new", loaded(record(10), record(11)), []int{2, 2}, true},
 		{"an event of a record that is there", loaded(record(12), later), []int{2, 1}, true},
 		{"no bundles", loaded(event, []byte("[]")), []int{0, -2}, true},
-		{"new", loaded(record(13), record(14)), []int{2, 2}, true},
 		{"of a stranger, and there", loaded(record(15), strange, record(1)), []int{2, -1, 0}, true},
-		{"new", loaded(record(16), record(17)), []int{2, 2}, true},
 		{"not JSON", loaded(record(18), record(19), []byte("{")), []int{2, 2, -2}, false},
 		{"one record twice", loaded(record(20), record(21), record(20)), []int{2, 2, 0}, false},
 		// All of a known bundle would count, if the store were not asked for it.
-		{"under limits", []resolver.Submission{{Data: record(3), From: "test"}, {Data: record(4), From: "test"}}, []int{0, 0}, true},
+		{"under limits", []resolver.Submission{{Data: record(2), From: "test"}, {Data: record(3), From: "test"}}, []int{0, 0}, true},
 	} {
-		before := store.asked
-		out, err := s.SubmitAll(t.Context(), step.subs)
-		if err != nil {
-			t.Fatalf("%s: %v", step.name, err)
+		fresh()
+		fresh()
+		if fresh() {
+			t.Errorf("before %s: the store was asked for what is new", step.name)
 		}
-		for i, o := range out {
+		before := store.asked
+		for i, o := range all(step.subs) {
 			var fate int
 			if r := new(resolver.Refusal); errors.As(o.Err, &r) {
 				fate = refused[r.Status]
@@ -372,6 +382,10 @@ func TestAllNew(t *testing.T) {
 		if asked := store.asked > before; asked != step.asked {
 			t.Errorf("%s: the store was asked: %v", step.name, asked)
 		}
+	}
+	all(loaded(record(1), record(2)))
+	if first, second, third := fresh(), fresh(), fresh(); !first || !second || third {
+		t.Errorf("after what was there the store was asked: %v, %v, %v", first, second, third)
 	}
 }
 

@@ -48,9 +48,9 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 		jobs[i] = &job{Submission: sub}
 	}
 	for try := 1; ; try++ {
-		// Who loads what is all new need not ask the store for it: it says so when it
-		// is not. What is new counts against limits, so they must not apply.
-		asNew := try == 1 && s.allNew.Load() && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
+		// Who loads what is all new, batch after batch, need not ask the store for it: it
+		// says so when it is not, and all of the batch is read again. What is new counts against limits, so they must not apply.
+		asNew := try == 1 && s.allNew.Load() >= 2 && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
 		err := s.let(ctx, jobs, asNew)
 		if err == nil {
 			break
@@ -329,8 +329,12 @@ func (s *Service) let(ctx context.Context, jobs []*job, asNew bool) error {
 		}
 		s.wake()
 	}
-	if len(jobs) > 1 {
-		s.allNew.Store(created > 1 && created == len(order))
+	switch {
+	case len(jobs) == 1: // of a reader who sends something it says nothing
+	case created > 0 && created == len(order):
+		s.allNew.Add(1)
+	default:
+		s.allNew.Store(0)
 	}
 	for _, r := range order {
 		r.receipts()
