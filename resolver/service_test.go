@@ -383,7 +383,7 @@ func TestAllNew(t *testing.T) {
 			t.Errorf("%s: the store was asked: %v", step.name, asked)
 		}
 	}
-	all(loaded(record(1), record(2)))
+	all(loaded(record(900), record(2)))
 	if first, second, third := fresh(), fresh(), fresh(); !first || !second || third {
 		t.Errorf("after what was there the store was asked: %v, %v, %v", first, second, third)
 	}
