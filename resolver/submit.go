@@ -49,7 +49,8 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 	}
 	for try := 1; ; try++ {
 		// Who loads what is all new, batch after batch, need not ask the store for it: it
-		// says so when it is not, and all of the batch is read again. What is new counts against limits, so they must not apply.
+		// says so when it is not, and all of the batch is read again. What is new counts
+		// against limits, so they must not apply.
 		asNew := try == 1 && s.allNew.Load() >= 2 && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
 		err := s.let(ctx, jobs, asNew)
 		if err == nil {

@@ -44,13 +44,7 @@ func TestMigrate(t *testing.T) {
 	fresh := tables(t, open(t, filepath.Join(t.TempDir(), "fresh.db")))
 	for version := 1; version <= newest; version++ {
 		t.Run(fmt.Sprint(version), func(t *testing.T) {
-			text, err := os.ReadFile(fixture(version))
-			if err != nil {
-				t.Fatalf("no database of this schema is kept: %v", err)
-			}
-			path := filepath.Join(t.TempDir(), "pith.db")
-			script(t, path, string(text))
-			s := open(t, path)
+			s := open(t, made(t, version, ""))
 			if got := tables(t, s); got != fresh {
 				t.Errorf("its tables are\n%s\nthose of a new database\n%s", got, fresh)
 			}
@@ -62,12 +56,7 @@ func TestMigrate(t *testing.T) {
 // Categories whose JSON was indexed instead of themselves are found after a step
 // of the schema.
 func TestMigrateCategories(t *testing.T) {
-	text, err := os.ReadFile(fixture(3))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "pith.db")
-	script(t, path, string(text)+`
+	path := made(t, 3, `
 UPDATE record SET categories = '["q\u0026bio","x\"y"]';
 DELETE FROM search;
 INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_words(title), pith_words(authors), pith_words(categories), pith_words(abstract) FROM record;
@@ -86,12 +75,7 @@ INSERT INTO search(rowid, title, authors, categories, abstract) SELECT id, pith_
 // A record that was changed, so that its revision is not the number of its row, is
 // found by its digest after a step of the schema.
 func TestMigrateDigests(t *testing.T) {
-	text, err := os.ReadFile(fixture(5))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "pith.db")
-	script(t, path, string(text)+`UPDATE record SET revision = 7; UPDATE counter SET revision = 7;`)
+	path := made(t, 5, `UPDATE record SET revision = 7; UPDATE counter SET revision = 7;`)
 	s := open(t, path)
 	all, err := s.Records(t.Context(), "", "", 9)
 	if err != nil || len(all) != 1 || all[0].Revision != 7 {
@@ -108,12 +92,7 @@ func TestMigrateDigests(t *testing.T) {
 // A process of a program that does not know the indexes of step 6 has its commits
 // refused, if it has the file open when the step is made: it would leave them behind.
 func TestMigrateBesideAnOlderProgram(t *testing.T) {
-	text, err := os.ReadFile(fixture(5))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(t.TempDir(), "pith.db")
-	script(t, path, string(text))
+	path := made(t, 5, "")
 	old, err := sqlite.OpenConn(path, sqlite.OpenReadWrite)
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +132,18 @@ func open(t *testing.T, path string) *Store {
 	}
 	t.Cleanup(func() { _ = s.Close() })
 	return s
+}
+
+// made is the file of a database of a schema that was published, after some more SQL.
+func made(t *testing.T, version int, more string) string {
+	t.Helper()
+	text, err := os.ReadFile(fixture(version))
+	if err != nil {
+		t.Fatalf("no database of this schema is kept: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "pith.db")
+	script(t, path, string(text)+more)
+	return path
 }
 
 // script runs SQL on a file, which may be new.

@@ -122,9 +122,8 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 	return s, nil
 }
 
-// pageSize is that of a new database: one that is there keeps its own. A record and
-// its bundle take some 5 kB together: on pages of 4 kB most of it lies beside the
-// page of its row, on a page of its own.
+// pageSize is that of a new database: one that is there keeps its own. A bundle takes
+// some 3 kB as it is stored, so a page of 4 kB held one, and a quarter of it nothing.
 const pageSize = 16 << 10
 
 // limitLog sets how the writer keeps what it changes.
