@@ -88,9 +88,12 @@ func (c *Cache) MoveHeld(ctx context.Context, id int64, from, to Status, code, d
 func (c *Cache) Commit(ctx context.Context, updates []Update) ([]Committed, error) {
 	out, err := c.Store.Commit(ctx, updates)
 	c.wrote(ctx, err)
+	if errors.Is(err, ErrConflict) { // nothing was committed
+		return nil, err
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, u := range updates { // also after an error: perhaps it was committed after all
+	for _, u := range updates { // also after another error: perhaps it was committed after all
 		c.forget(u.Suffix)
 	}
 	for _, done := range out {

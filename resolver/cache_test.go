@@ -68,6 +68,9 @@ func TestCache(t *testing.T) {
 	put(t, c, suffix, 2)
 	check("version 2")
 	before := inner.bundles.Load()
+	if _, err := c.Commit(t.Context(), []resolver.Update{{Record: resolver.Record{Suffix: suffix}}}); !errors.Is(err, resolver.ErrConflict) {
+		t.Errorf("a record that is there as a new one: %v", err)
+	}
 	for range 10 {
 		check("version 2")
 	}

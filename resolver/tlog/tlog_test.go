@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,8 +19,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/merkle/rfc6962"
+	"github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/api/layout"
 	"github.com/transparency-dev/tessera/client"
+	"github.com/transparency-dev/tessera/fsck"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
@@ -267,6 +272,48 @@ func TestGrowth(t *testing.T) {
 	})
 	if err != nil {
 		t.Error(err)
+	}
+}
+
+// Tessera's own fsck reads what is served as a log of its own, at every size at which
+// files become full, and finds that it holds together.
+func TestTesseraAgrees(t *testing.T) {
+	s, dir := memstore.New(), t.TempDir()
+	mux := http.NewServeMux()
+	open(t, dir, s).Routes(mux)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	base, err := url.Parse(server.URL + "/log/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := client.NewHTTPFetcher(base, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := func(file []byte) (hashes [][]byte, err error) {
+		var entries api.EntryBundle
+		err = entries.UnmarshalText(file)
+		for _, e := range entries.Entries {
+			hashes = append(hashes, rfc6962.DefaultHasher.HashLeaf(e))
+		}
+		return hashes, err
+	}
+	had := 0
+	for _, size := range []int{1, 255, 256, 300, 513, 65_536, 65_537, 65_536 + 512 + 5} {
+		fill(t, s, had, size-had, "x")
+		had = size
+		l := open(t, dir, s)
+		if cp := catchUp(t, l); cp.Size != int64(size) {
+			t.Fatalf("a checkpoint of %d entries, of %d", cp.Size, size)
+		}
+		verifier, err := note.NewVerifier(l.VerifierKey())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fsck.New(verifier.Name(), verifier, served, leaves, fsck.Opts{}).Check(t.Context()); err != nil {
+			t.Errorf("%d entries: %v", size, err)
+		}
 	}
 }
 
