@@ -76,6 +76,10 @@ func testFsck(t *testing.T, server *pgtest.Server) {
 		`UPDATE held SET status = 'lost'`,
 		`UPDATE counter SET records = 7`,
 		`DELETE FROM counter`,
+		// Rows that change while an index is not ready are not in it.
+		`UPDATE pg_index SET indisready = false WHERE indexrelid = 'record_digest'::regclass;
+			UPDATE record SET revision = revision + 1000; UPDATE record SET revision = revision - 1000;
+			UPDATE pg_index SET indisready = true WHERE indexrelid = 'record_digest'::regclass`,
 		`DELETE FROM search`,
 		`UPDATE search SET words = words || 'more'`,
 		`INSERT INTO meta VALUES ('policy/key-document/00', 'x')`,
