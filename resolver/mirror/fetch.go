@@ -61,7 +61,7 @@ func said(answer []byte) string {
 
 // Limits bound what one upstream can cost. The zero value of each is its default.
 type Limits struct {
-	Answer   int64         // bytes of one answer after decompression, default 1 GiB; answers are never held whole
+	Answer   int64         // bytes of one answer, as it comes and after decompression, default 1 GiB; answers are never held whole
 	Line     int           // bytes of one line of an answer, default MaxSize of a bundle and 1 MiB
 	Stall    time.Duration // how long to wait in all for Progress bytes, default 30 s
 	Progress int64         // default 16 KiB
@@ -147,7 +147,7 @@ func (c *Client) get(ctx context.Context, path string, query url.Values, accept 
 		cancel(nil)
 		return nil, unanswered{err}
 	}
-	body := &body{ctx: ctx, cancel: cancel, raw: resp.Body, rest: c.Limits.Answer, limits: c.Limits, wait: c.Limits.Stall}
+	body := &body{ctx: ctx, cancel: cancel, raw: resp.Body, rest: c.Limits.Answer, come: c.Limits.Answer, limits: c.Limits, wait: c.Limits.Stall}
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(wire{body}, 4<<10))
 		body.Close()
@@ -182,6 +182,7 @@ type body struct {
 	r      io.Reader // decompressed
 	unpack *zstd.Decoder
 	rest   int64 // decompressed bytes that may still come
+	come   int64 // bytes that may still come of which they are made: a frame may be empty
 
 	limits Limits
 	wait   time.Duration // that may still be spent until progress is made
@@ -200,6 +201,10 @@ func (w wire) Read(p []byte) (int, error) {
 	start := time.Now()
 	n, err := b.raw.Read(p)
 	timer.Stop()
+	if b.come -= int64(n); b.come < 0 {
+		b.cancel(ErrTooLarge) // a decoder may give the error in other words
+		return 0, ErrTooLarge
+	}
 	b.wait -= time.Since(start)
 	if b.got += int64(n); b.got >= b.limits.Progress {
 		b.got, b.wait = 0, b.limits.Stall

@@ -83,6 +83,15 @@ func TestMaliciousUpstream(t *testing.T) {
 				}
 			})
 		}, ErrTooLarge},
+		{"endless frames that decoders skip", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Encoding", "zstd")
+			frame := append([]byte("\x50\x2a\x4d\x18\x00\x00\x01\x00"), make([]byte, 1<<16)...)
+			for {
+				if _, err := w.Write(frame); err != nil {
+					return
+				}
+			}
+		}, ErrTooLarge},
 		{"a window of half a gigabyte", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", "zstd")
 			pack(w, zeros(16<<20), zstd.WithWindowSize(512<<20))

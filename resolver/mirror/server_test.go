@@ -240,8 +240,10 @@ func TestStream(t *testing.T) {
 			t.Errorf("after the last message %q", got)
 		}
 	}
-	if resp, _ := fetch(t, l, "/stream?after=4"); resp.StatusCode != 409 {
-		t.Errorf("status %d for an event that does not exist, want 409", resp.StatusCode)
+	for _, after := range []string{"4", "9223372036854775807"} {
+		if resp, _ := fetch(t, l, "/stream?after="+after); resp.StatusCode != 409 {
+			t.Errorf("status %d after event %s, which does not exist, want 409", resp.StatusCode, after)
+		}
 	}
 }
 

@@ -34,13 +34,13 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		s.failed(w, r, err)
 		return
 	}
+	if after >= head { // before 1 is added: the largest number has none behind it
+		refuse(w, http.StatusConflict, "this mirror has %d events, so none has the number %d: was its database replaced?", head, after)
+		return
+	}
 	next := after + 1
 	if text == "" {
 		next = head // from now on
-	}
-	if next > head {
-		refuse(w, http.StatusConflict, "this mirror has %d events, so none has the number %d: was its database replaced?", head, after)
-		return
 	}
 	s.Stats.Streams.Add(1)
 	defer s.Stats.Streams.Add(-1)

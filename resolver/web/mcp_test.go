@@ -170,3 +170,24 @@ func TestAgentsAreToldTheAddressTheyAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestOneCallAtATime: a small body does not ask for hundreds of answers.
+func TestOneCallAtATime(t *testing.T) {
+	l := newLab(t)
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"history","arguments":{"name":"1805.07898v3"}}}`
+	for body, want := range map[string]int{
+		call:                                  http.StatusOK,
+		"\n [" + call + "," + call + "]":      http.StatusBadRequest,
+		call + strings.Repeat(" ", 64<<10):    http.StatusRequestEntityTooLarge,
+		"[" + strings.Repeat(call+",", 1<<10): http.StatusBadRequest,
+	} {
+		r := httptest.NewRequest("POST", "/mcp", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Accept", "application/json, text/event-stream")
+		w := httptest.NewRecorder()
+		l.ServeHTTP(w, r)
+		if w.Code != want {
+			t.Errorf("%.40q: status %d, want %d: %.80s", body, w.Code, want, w.Body)
+		}
+	}
+}
