@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -345,6 +346,10 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 // bareEvents is how many times more events an export has without bundles.
 const bareEvents = 10
 
+// maxOpen is of how many records the bundle may be due at a time: when an export has
+// to end, those still come, however large they are.
+const maxOpen = 32
+
 // exportEvents writes events, the bundles of their records unless it is bare, and
 // the last line.
 func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next, head int64, bare bool) error {
@@ -352,10 +357,14 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 	for _, e := range events {
 		last[e.Suffix] = e.Seq
 	}
-	var open []string // records whose events were written, in order, but not their bundle
+	var open []string // records of which an event was written, in order, but not their bundle
 	full, written, started := false, 0, time.Now()
 	defer func() { s.Stats.ExportedEvents.Add(int64(written)) }()
 	for _, e := range events {
+		opens := !bare && last[e.Suffix] != e.Seq && !slices.Contains(open, e.Suffix)
+		if opens && len(open) == maxOpen {
+			break
+		}
 		line := Line{Seq: &e.Seq, Event: e.ID, Suffix: e.Suffix, SHA256: e.SHA256.String()}
 		if err := writeLine(o, line); err != nil {
 			return err
@@ -365,14 +374,16 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 		if bare {
 			continue
 		}
-		if last[e.Suffix] != e.Seq {
+		if opens {
 			open = append(open, e.Suffix)
+		}
+		if last[e.Suffix] != e.Seq {
 			continue
 		}
 		if err := s.exportBundle(ctx, o, e.Suffix); err != nil {
 			return err
 		}
-		last[e.Suffix] = -1
+		open = slices.DeleteFunc(open, func(suffix string) bool { return suffix == e.Suffix })
 		select {
 		case <-s.closing:
 			full = true
@@ -383,12 +394,9 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 			break
 		}
 	}
-	for _, suffix := range open {
-		if last[suffix] >= next { // its last event is not in this answer, so its bundle is due now
-			last[suffix] = -1
-			if err := s.exportBundle(ctx, o, suffix); err != nil {
-				return err
-			}
+	for _, suffix := range open { // its last event is not in this answer, so its bundle is due now
+		if err := s.exportBundle(ctx, o, suffix); err != nil {
+			return err
 		}
 	}
 	return writeLine(o, Line{Next: &next, Head: &head})

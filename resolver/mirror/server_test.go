@@ -144,6 +144,39 @@ func TestExportIsBounded(t *testing.T) {
 	}
 }
 
+// TestExportOfRecordsThatComeAgain: an export that ends has few bundles left to
+// send, also where the events of many records take turns.
+func TestExportOfRecordsThatComeAgain(t *testing.T) {
+	const records = maxOpen + 8
+	l := newLab(t, "alpha")
+	for i := range records {
+		l.give(another(t, i)) // two events
+	}
+	for i := range records {
+		l.give(says(t, another(t, i), testKey("eve"), "a slip", ""))
+	}
+	l.mirror.PageBytes = 1
+	for _, tt := range []struct {
+		query         string
+		bundles, next int
+	}{
+		{"", maxOpen, 2 * maxOpen},
+		{"?after=70", 1 + (records - 35), 2*records + 1}, // from the second event of record 35 on, until the bundle of record 0
+		{"?bundles=no", 0, 3 * records},
+	} {
+		_, body := fetch(t, l, "/export"+tt.query)
+		if tt.bundles == 0 {
+			if !bytes.Contains(body, fmt.Appendf(nil, `{"next":%d,`, tt.next)) {
+				t.Errorf("%s does not go to event %d", tt.query, tt.next)
+			}
+			continue
+		}
+		if _, bundles, next, _ := exported(t, body); len(bundles) != tt.bundles || next != int64(tt.next) {
+			t.Errorf("%q: %d bundles, next %d; want %d, %d", tt.query, len(bundles), next, tt.bundles, tt.next)
+		}
+	}
+}
+
 // TestExportsAtOnce: one too many is refused with a hint to come back.
 func TestExportsAtOnce(t *testing.T) {
 	l := newLab(t, "alpha")

@@ -473,10 +473,8 @@ func (p *page) bundle(ctx context.Context, data []byte) error {
 	if !ok {
 		return fmt.Errorf("%w: the bundle of %.40q, of which no event is in this export", ErrProtocol, number)
 	}
-	for _, e := range wanted {
-		if !slices.ContainsFunc(entries, e.is) {
-			return fmt.Errorf("%w: event %d, %s of %s", ErrOmitted, e.Seq, e.ID, suffix)
-		}
+	if e, missing := omitted(wanted, entries); missing {
+		return fmt.Errorf("%w: event %d, %s of %s", ErrOmitted, e.Seq, e.ID, suffix)
 	}
 	delete(p.open, suffix)
 	p.batch = append(p.batch, data)
@@ -486,20 +484,43 @@ func (p *page) bundle(ctx context.Context, data []byte) error {
 	return nil
 }
 
-// is reports whether an entry of a bundle is the event: the same bytes, or the
-// same content under another signature of its author, of which merging keeps
-// one (spec §5.1).
+// omitted returns the first of the wanted events that no entry of a bundle is. An
+// entry is an event if it has its bytes, or its content under another signature of
+// its author, of which merging keeps one (spec §5.1). An invalid event may go by no
+// id here, whatever it claims.
 //
-// An invalid event may go by no id here, whatever it claims.
-func (e Event) is(x entry) bool {
-	if digestOf(x.data) == e.SHA256 {
-		return e.ID == "" || e.ID == x.id
+// Both lists are a stranger's choice, and long ones fit into a page: each entry is
+// hashed once and read once at most, however many events are wanted.
+func omitted(wanted []Event, entries []entry) (first Event, missing bool) {
+	exact := map[compare.Digest]*entry{} // nil where none has those bytes
+	for _, e := range wanted {
+		exact[e.SHA256] = nil
 	}
-	if e.ID != x.id {
-		return false
+	for i := range entries {
+		digest := digestOf(entries[i].data)
+		if _, asked := exact[digest]; asked {
+			exact[digest] = &entries[i]
+		}
 	}
-	signed, err := pith.SignedBytes(x.data)
-	return err == nil && "sha256:"+digestOf(signed).String() == e.ID
+	is := func(e Event) bool { x := exact[e.SHA256]; return x != nil && (e.ID == "" || e.ID == x.id) }
+	content := map[string]bool{} // by id, whether an entry has what it is the digest of
+	for _, e := range wanted {
+		if !is(e) {
+			content[e.ID] = false
+		}
+	}
+	for _, x := range entries {
+		if found, asked := content[x.id]; asked && !found {
+			signed, err := pith.SignedBytes(x.data)
+			content[x.id] = err == nil && "sha256:"+digestOf(signed).String() == x.id
+		}
+	}
+	for _, e := range wanted {
+		if !is(e) && !content[e.ID] {
+			return e, true
+		}
+	}
+	return Event{}, false
 }
 
 func digestOf(data []byte) compare.Digest { return sha256.Sum256(data) }

@@ -11,6 +11,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -686,4 +687,52 @@ func (r renumbered) Events(ctx context.Context, from int64, limit int) ([]Event,
 	}
 	from = min(from, int64(len(events)))
 	return events[from:min(int(from)+limit, len(events))], err
+}
+
+// TestOmitted: what is looked for in a bundle and how, and that a bundle which is full
+// of something else, with what is wanted at its end, takes no hours.
+func TestOmitted(t *testing.T) {
+	_, events, err := contents(another(t, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, id := events[0], events[0].id
+	claims := entry{id, bytes.Replace(own.data, []byte(`"created_at":"2`), []byte(`"created_at":"1`), 1)}
+	if bytes.Equal(own.data, claims.data) {
+		t.Fatal("nothing was changed")
+	}
+	other := entry{"", []byte(`0`)}
+	for _, tt := range []struct {
+		name    string
+		id      string
+		digest  compare.Digest
+		entries []entry
+		missing bool
+	}{
+		{"its bytes", id, digestOf(own.data), []entry{other, own}, false},
+		{"its bytes, by no id", "", digestOf(own.data), []entry{own}, false},
+		{"its bytes, by another id", "x", digestOf(own.data), []entry{own}, true},
+		{"its content", id, digestOf(other.data), []entry{claims, own, claims}, false},
+		{"its id on other content", id, digestOf(own.data), []entry{claims}, true},
+		{"nothing", "", digestOf(own.data), []entry{other}, true},
+	} {
+		event := Event{Seq: 7, ID: tt.id, SHA256: tt.digest}
+		if got, missing := omitted([]Event{event}, tt.entries); missing != tt.missing || missing && got != event {
+			t.Errorf("%s: %v, %v", tt.name, got, missing)
+		}
+	}
+
+	entries, wanted := slices.Repeat([]entry{other}, 200_000), []Event{}
+	for i := range 2000 {
+		x := entry{strconv.Itoa(i), fmt.Appendf(nil, `{"event_id":"%d"}`, i)}
+		entries = append(entries, x)
+		wanted = append(wanted, Event{Seq: int64(i), ID: x.id, SHA256: digestOf(x.data)})
+	}
+	if e, missing := omitted(wanted, entries); missing {
+		t.Errorf("event %d is missing", e.Seq)
+	}
+	wanted = append(wanted, Event{Seq: 2000, ID: id, SHA256: digestOf(own.data)})
+	if e, missing := omitted(wanted, entries); !missing || e.Seq != 2000 {
+		t.Errorf("event %d is missing, %v", e.Seq, missing)
+	}
 }
