@@ -20,6 +20,9 @@ var (
 	// limit of the database is reached. Nothing was written; reading goes on.
 	ErrFull = errors.New("there is no room left to write")
 
+	// ErrForeign reports a file that is a database of another program.
+	ErrForeign = errors.New("not a database of pith")
+
 	// ErrNewer reports a database whose schema is newer than this program.
 	// Nothing was changed.
 	ErrNewer = errors.New("the database was made by a newer version of this program")

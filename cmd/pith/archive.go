@@ -54,7 +54,7 @@ An interrupted write goes on with the next pack.`,
 		Example: "  pith archive write /mnt/cold/pith-2026-11",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd)
+			store, err := h.openThere(cmd)
 			if err != nil {
 				return err
 			}

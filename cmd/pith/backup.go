@@ -30,7 +30,7 @@ the custom format: pg_restore --dbname DATABASE FILE reads it back.`,
 			if _, err := os.Lstat(args[0]); !errors.Is(err, fs.ErrNotExist) {
 				return cli.Hint(fmt.Errorf("%s: %w", args[0], fs.ErrExist), "name a file that is not there")
 			}
-			store, err := h.open(cmd)
+			store, err := h.openThere(cmd)
 			if err != nil {
 				return err
 			}

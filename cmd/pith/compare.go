@@ -92,7 +92,7 @@ func openSide(ctx context.Context, name string) (side, error) {
 		}
 		return side{client, client.Bundle, client.Close}, nil
 	}
-	store, err := openStore(ctx, name)
+	store, err := openStoreThere(ctx, name)
 	if err != nil {
 		return side{}, err
 	}

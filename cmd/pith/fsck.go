@@ -53,7 +53,7 @@ not be checked.`,
 
 func (s *checking) run(cmd *cobra.Command) error {
 	ctx := cmd.Context()
-	store, err := s.open(cmd)
+	store, err := s.openThere(cmd)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,10 @@ func (s *checking) run(cmd *cobra.Command) error {
 	if err == nil {
 		err = mirror.Check(ctx, store, report)
 	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return cli.Hint(ctx.Err(), "nothing is known about what was not checked; the same command begins again")
+	case err != nil:
 		return cli.Hint(err, "the database could not be read to its end; restore a backup")
 	}
 	logged, err := s.checkLog(cmd, store, report)

@@ -110,7 +110,7 @@ func mirrorRemoveCommand() *cobra.Command {
 		Example: "  pith mirror remove https://pith.example.org",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd)
+			store, err := h.openThere(cmd)
 			if err != nil {
 				return err
 			}
@@ -136,7 +136,7 @@ contradicted what it signed, now or ever: --json has the checkpoints.`,
 		Example: "  pith mirror list",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := h.open(cmd)
+			store, err := h.openThere(cmd)
 			if err != nil {
 				return err
 			}
@@ -221,7 +221,7 @@ Exit code 1 says that a mirror contradicts what it signed: the checkpoints that
 prove it are kept, see pith mirror list --json.`,
 		Example: "  pith mirror sync",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			store, err := h.open(cmd)
+			store, err := h.openThere(cmd)
 			if err != nil {
 				return err
 			}

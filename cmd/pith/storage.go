@@ -64,24 +64,45 @@ func defaultConfig() string {
 	return "/etc/pith/serve.json"
 }
 
-// open opens the database of the mirror that the settings name.
+// open opens the database of the mirror that the settings name, and makes a new one.
 func (h *home) open(cmd *cobra.Command) (resolver.Store, error) {
-	if err := h.configure(cmd); err != nil {
+	named, err := h.locate(cmd)
+	if err != nil {
 		return nil, err
 	}
-	if h.data == "" {
-		var err error
-		if h.data, err = dataDir(); err != nil {
-			return nil, err
-		}
-	}
-	if h.db == "" {
+	if !named {
 		if err := os.MkdirAll(h.data, 0o700); err != nil {
 			return nil, cli.Hint(err, "name a directory that you may write to with --data")
 		}
-		h.db = "sqlite:" + filepath.Join(h.data, "pith.db")
 	}
 	return openStore(cmd.Context(), h.db)
+}
+
+// openThere opens a database that is there: whoever checks, copies or lists
+// what a mistyped name would make finds nothing wrong with nothing.
+func (h *home) openThere(cmd *cobra.Command) (resolver.Store, error) {
+	if _, err := h.locate(cmd); err != nil {
+		return nil, err
+	}
+	return openStoreThere(cmd.Context(), h.db)
+}
+
+// locate finds out where the data directory and the database are, and whether the
+// latter was named.
+func (h *home) locate(cmd *cobra.Command) (named bool, err error) {
+	if err := h.configure(cmd); err != nil {
+		return false, err
+	}
+	if h.data == "" {
+		if h.data, err = dataDir(); err != nil {
+			return false, err
+		}
+	}
+	if h.db != "" {
+		return true, nil
+	}
+	h.db = "sqlite:" + filepath.Join(h.data, "pith.db")
+	return false, nil
 }
 
 // dataDir is where mirrors keep their things by default.

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"os"
 	"strings"
 
 	"github.com/openpith/evidence/internal/cli"
@@ -36,11 +38,23 @@ func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	return nil, cli.Hint(fmt.Errorf("--db %s: no such kind of database", shown(dsn)), "sqlite:FILE, postgres://USER@HOST/DATABASE or memory:")
 }
 
+// openStoreThere opens a store, and makes no new file.
+func openStoreThere(ctx context.Context, dsn string) (resolver.Store, error) {
+	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			return nil, cli.Hint(fmt.Errorf("%s: there is no such database", path), "name a mirror's directory or database as it was named for pith serve or pith ingest, which make one")
+		}
+	}
+	return openStore(ctx, dsn)
+}
+
 // openHint says what helps when a database cannot be opened.
 func openHint(err error, otherwise string) string {
 	switch {
 	case errors.Is(err, resolver.ErrFull):
 		return "make room on the disk; nothing is lost"
+	case errors.Is(err, resolver.ErrForeign):
+		return "name another: this one is left as it is"
 	case errors.Is(err, resolver.ErrNewer):
 		return "use the program that made it, or a newer one"
 	}

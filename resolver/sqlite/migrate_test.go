@@ -1,6 +1,7 @@
 package sqlite
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
@@ -121,6 +122,32 @@ func TestNewer(t *testing.T) {
 	script(t, path, fmt.Sprintf("PRAGMA user_version = %d;", len(schema.Migrations)+1))
 	if _, err := Open(t.Context(), path); !errors.Is(err, resolver.ErrNewer) {
 		t.Errorf("opened with %v", err)
+	}
+}
+
+// What is no database of ours is left as it is, down to the last byte.
+func TestForeign(t *testing.T) {
+	for name, make := range map[string]func(path string){
+		"database": func(path string) { script(t, path, "CREATE TABLE a (x);") },
+		"marked":   func(path string) { script(t, path, "PRAGMA application_id = 7;") },
+		"text": func(path string) {
+			if err := os.WriteFile(path, []byte("some text that is no database, and long enough to have a header, if it were one: ......................."), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		make(path)
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(t.Context(), path); !errors.Is(err, resolver.ErrForeign) {
+			t.Errorf("%s: opened with %v", name, err)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
+			t.Errorf("%s: changed, %v", name, err)
+		}
 	}
 }
 

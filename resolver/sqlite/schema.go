@@ -43,6 +43,19 @@ func migrate(ctx context.Context, conn *sqlite.Conn) error {
 	return err
 }
 
+// ours reports whether the database is a mirror's, or empty.
+func ours(conn *sqlite.Conn) error {
+	foreign := false
+	err := run(conn, `SELECT application_id <> ? AND (application_id <> 0 OR EXISTS (SELECT 1 FROM sqlite_schema)) FROM pragma_application_id`, func(stmt *sqlite.Stmt) error {
+		foreign = stmt.ColumnInt(0) != 0
+		return nil
+	}, int64(schema.AppID))
+	if err == nil && foreign {
+		err = resolver.ErrForeign
+	}
+	return err
+}
+
 // register gives a connection the functions that steps use.
 func register(conn *sqlite.Conn) error {
 	for name, of := range map[string]func(sqlite.Value) string{

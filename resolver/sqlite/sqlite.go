@@ -77,7 +77,7 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 		err = file.Close()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return nil, err // has operation and path
 	}
 	uri := "file:" + (&url.URL{Path: filepath.Clean(path)}).EscapedPath()
 	if vfs != "" {
@@ -91,6 +91,9 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 		return nil, fmt.Errorf("open %s: %w", path, full(err))
 	}
 	if err = prepare(s.writer); err == nil {
+		err = ours(s.writer) // before anything is changed in it
+	}
+	if err == nil {
 		s.writer.SetInterrupt(ctx.Done())
 		err = pragmas(s.writer, "page_size="+strconv.Itoa(pageSize), "journal_mode=WAL")
 		if err == nil {
@@ -110,6 +113,9 @@ func openBy(ctx context.Context, path, vfs string) (*Store, error) {
 		s.readers, err = sqlitex.NewPool(uri, sqlitex.PoolOptions{
 			Flags: sqlite.OpenURI | sqlite.OpenReadOnly | sqlite.OpenWAL, PoolSize: 4 * runtime.GOMAXPROCS(0), PrepareConn: prepare,
 		})
+	}
+	if sqlite.ErrCode(err) == sqlite.ResultNotADB {
+		err = resolver.ErrForeign
 	}
 	if err != nil {
 		err = errors.Join(fmt.Errorf("open %s: %w", path, full(err)), s.writer.Close())
