@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -48,11 +49,13 @@ many. Settings come from the command line, else from the environment and the
 configuration file, as those of pith serve. A file that ends in .json holds one of
 them; in every other file, and on standard input (-), each line holds one.
 
-What was loaded before is skipped. When ingest is interrupted, the same command
-goes on where it stopped. A mirror may serve from the database meanwhile.
+What was loaded before under the same trust files and --unknown is skipped. When
+ingest is interrupted, the same command goes on where it stopped. A mirror may
+serve from the database meanwhile.
 
 Exit codes: 0 everything is in, 1 something was refused, 2 it could not be
-done, 3 nothing was refused, but something waits for a moderator.`,
+done, 3 nothing was refused, but something waits for a moderator. What is skipped
+counts as it did when it was loaded.`,
 		Example: "  pith ingest --trust signers.json --refused refused.jsonl bundles.jsonl",
 		Args:    cobra.MinimumNArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return s.run(cmd, args) },
@@ -98,7 +101,8 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	if err != nil {
 		return err
 	}
-	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, result: ingestResult{Reasons: map[string]int{}}}
+	policy := sha256.Sum256(fmt.Appendf(config.Trust.JSON(), "\n%s", config.Unknown))
+	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, policy: hex.EncodeToString(policy[:]), result: ingestResult{Reasons: map[string]int{}}}
 	if s.refused != "" {
 		f, err := os.OpenFile(s.refused, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
@@ -131,13 +135,18 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 			fmt.Fprintf(cmd.ErrOrStderr(), "  %d %s\n", r.Reasons[code], code)
 		}
 	}
+	refused, queued := r.Refused+in.earlier.Refused, r.Queued+in.earlier.Queued
 	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.Hint(err, "check the name; what was loaded before it is loaded")
 	case err != nil:
 		return cli.Hint(err, "what was loaded is loaded; the same command goes on from there")
-	case r.Refused > 0:
-		return cli.Exit(cli.ExitRejected)
-	case r.Queued > 0:
-		return cli.Exit(cli.ExitUntrusted)
+	case refused > 0:
+		return &cli.Error{Code: cli.ExitRejected, Err: fmt.Errorf("%d of the submissions were refused", refused),
+			Hint: "with --again --refused FILE, FILE has for each where it stands and why; pith explain CODE tells more"}
+	case queued > 0:
+		return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of the submissions wait for a moderator", queued),
+			Hint: "the same command with --trust FILE lets in what the signers in FILE say"}
 	}
 	return nil
 }
@@ -172,10 +181,12 @@ type ingest struct {
 	store   resolver.Store
 	batch   int
 	again   bool
+	policy  string // digest of what decides who gets in
 	refused io.Writer
 	bar     *counter
 	read    atomic.Int64
 	result  ingestResult
+	earlier fate // of what was loaded before
 
 	loaded cursor    // of the file that is being loaded
 	saved  time.Time // when the store took note of it
@@ -190,13 +201,22 @@ type batch struct {
 	out  []resolver.Outcome
 }
 
-// A cursor says how far a file was loaded. It belongs to the file as it was:
-// with another size or time it is another file.
+// A cursor says how far a file was loaded, and what of it did not get in. It belongs
+// to the file as it was and to the policy: with another size, time or trust file it
+// is read from its beginning.
 type cursor struct {
 	key      string // of the store's small values; "" for what cannot be resumed
 	Size     int64  `json:"size"`
 	Modified int64  `json:"modified"`
+	Policy   string `json:"policy"`
 	Offset   int64  `json:"offset"`
+	fate
+}
+
+// A fate is how many submissions did not get in.
+type fate struct {
+	Refused int `json:"refused"`
+	Queued  int `json:"queued"`
 }
 
 // files loads files in order. While one batch is written the next are verified.
@@ -252,7 +272,9 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 			return err
 		}
 		in.read.Add(c.Offset)
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d of %d bytes were loaded before\n", path, c.Offset, c.Size)
+		in.earlier.Refused += c.Refused
+		in.earlier.Queued += c.Queued
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s: %d of %d bytes were loaded before: %d queued, %d refused\n", path, c.Offset, c.Size, c.Queued, c.Refused)
 	}
 	b := &batch{cursor: c, end: c.Offset, done: make(chan error, 1)}
 	send := func() error {
@@ -298,7 +320,7 @@ func (in *ingest) file(ctx context.Context, cmd *cobra.Command, path string, ord
 		return send()
 	})
 	if err != nil {
-		return fmt.Errorf("read %s: %w", path, err)
+		return err // has the path
 	}
 	return send()
 }
@@ -347,7 +369,7 @@ func (in *ingest) cursorOf(ctx context.Context, path string) (cursor, error) {
 		return cursor{}, err
 	}
 	sum := sha256.Sum256([]byte(full))
-	c := cursor{key: cursorPrefix + hex.EncodeToString(sum[:]), Size: info.Size(), Modified: info.ModTime().UnixNano()}
+	c := cursor{key: cursorPrefix + hex.EncodeToString(sum[:]), Size: info.Size(), Modified: info.ModTime().UnixNano(), Policy: in.policy}
 	text, err := in.store.Meta(ctx, c.key)
 	if in.again || errors.Is(err, resolver.ErrNotFound) {
 		return c, nil
@@ -359,8 +381,8 @@ func (in *ingest) cursorOf(ctx context.Context, path string) (cursor, error) {
 	if err != nil {
 		return c, err
 	}
-	if old.Size == c.Size && old.Modified == c.Modified {
-		c.Offset = old.Offset
+	if old.Size == c.Size && old.Modified == c.Modified && old.Policy == c.Policy {
+		c.Offset, c.fate = old.Offset, old.fate
 	}
 	return c, nil
 }
@@ -368,6 +390,9 @@ func (in *ingest) cursorOf(ctx context.Context, path string) (cursor, error) {
 // account takes note of a batch that is in the store.
 func (in *ingest) account(ctx context.Context, b *batch) error {
 	r := &in.result
+	if b.key == in.loaded.key {
+		b.fate = in.loaded.fate
+	}
 	for i, out := range b.out {
 		r.Submissions++
 		var refusal *resolver.Refusal
@@ -381,8 +406,10 @@ func (in *ingest) account(ctx context.Context, b *batch) error {
 			r.Reasons[refusal.Code]++
 			if refusal.Status == resolver.Queued {
 				r.Queued++
+				b.Queued++
 			} else {
 				r.Refused++
+				b.Refused++
 			}
 			if in.refused != nil {
 				text, err := json.Marshal(struct {
