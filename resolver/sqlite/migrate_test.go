@@ -128,7 +128,7 @@ func TestNewer(t *testing.T) {
 // What is no database of ours is left as it is, down to the last byte.
 func TestForeign(t *testing.T) {
 	for name, make := range map[string]func(path string){
-		"database": func(path string) { script(t, path, "CREATE TABLE a (x);") },
+		"database": func(path string) { script(t, path, "PRAGMA journal_mode = DELETE; CREATE TABLE a (x);") },
 		"marked":   func(path string) { script(t, path, "PRAGMA application_id = 7;") },
 		"text": func(path string) {
 			if err := os.WriteFile(path, []byte("some text that is no database, and long enough to have a header, if it were one: ......................."), 0o600); err != nil {
