@@ -22,7 +22,7 @@ import (
 
 // notConfigured are flags that only the command line has. PITH_KEY holds a key
 // and not the name of a file, see loadKey.
-var notConfigured = []string{"help", "config", "print-config", "demo"}
+var notConfigured = []string{"help", "config", "print-config", "demo", "new-log"}
 
 // configure gives every flag that the command line leaves alone a value from the
 // environment, else from the file: a JSON object whose members are called like

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
@@ -72,6 +73,10 @@ also of signers that the policy does not know; they are still not trusted.`,
 			case logKey == "":
 				if logKey, err = client.LogKey(cmd.Context()); err != nil {
 					return cli.Hint(err, "is it a mirror? --log-key names its key, --no-log copies it without looking at its history")
+				}
+			default:
+				if _, err := note.NewVerifier(logKey); err != nil {
+					return cli.Hint(fmt.Errorf("--log-key %q: %w", logKey, err), "it is one line, as GET /log/key of the mirror prints it")
 				}
 			}
 			if known && u.LogKey != logKey && u.Next > 0 {

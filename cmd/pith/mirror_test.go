@@ -311,6 +311,10 @@ func TestBackupAndRestore(t *testing.T) {
 	must(t, 0, home, "backup", filepath.Join(restored, "pith.db"))
 	must(t, 2, home, "backup", filepath.Join(restored, "pith.db")) // never over another
 	must(t, 0, home, "compare", a.url, "sqlite:"+filepath.Join(restored, "pith.db"))
+	must(t, 2, restored, "serve", "--listen", "localhost:0") // its log needs its key
+	if err := os.Link(filepath.Join(home, "mirror-key.json"), filepath.Join(restored, "mirror-key.json")); err != nil {
+		t.Fatal(err)
+	}
 	b := startServe(t, restored)
 	must(t, 0, home, "compare", a.url, b.url)
 	a.put(t, testBundle(t, 7, ""))
@@ -326,6 +330,7 @@ func TestMirrorCommandsRefuse(t *testing.T) {
 	}{
 		{[]string{"mirror", "add", "ftp://example.org"}, 2, "not the address of a mirror"},
 		{[]string{"mirror", "add", "http://127.0.0.1:1"}, 2, "hint: is it a mirror?"},
+		{[]string{"mirror", "add", "http://127.0.0.1:1", "--log-key", "foo"}, 2, "malformed verifier id"},
 		{[]string{"mirror", "sync"}, 2, "there is no mirror to copy"},
 		{[]string{"mirror", "remove", "https://example.org"}, 2, "not found"},
 		{[]string{"compare", "http://127.0.0.1:1", "sqlite:" + filepath.Join(home, "pith.db")}, 2, "127.0.0.1:1"},
@@ -338,6 +343,41 @@ func TestMirrorCommandsRefuse(t *testing.T) {
 			t.Errorf("pith %s: exit code %d, %q; want %d, %q and a hint", strings.Join(tt.args, " "), code, errs, tt.code, tt.want)
 		}
 	}
+}
+
+// TestNewLog: a mirror that lost its key begins a new log when it is told to, and
+// with no key that signed the old one.
+func TestNewLog(t *testing.T) {
+	home := t.TempDir()
+	key, log := filepath.Join(home, "mirror-key.json"), filepath.Join(home, "log")
+	remove := func(path string) {
+		t.Helper()
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a := startServe(t, home)
+	a.put(t, seed.Bundle())
+	a.logged(t)
+	a.kill()
+	remove(key)
+	if _, errs, code := done(t, home, "serve", "--listen", "localhost:0"); code != 2 || !strings.Contains(errs, "hint: put it back") {
+		t.Errorf("without the key: exit code %d, %s", code, errs)
+	}
+	must(t, 2, home, "serve", "--listen", "localhost:0", "--new-log") // the old one is there
+	if _, err := os.Stat(key); err == nil {
+		t.Error("a key was made beside the log of another")
+	}
+	remove(log)
+	b := startServe(t, home, "--new-log")
+	b.logged(t)
+	b.kill()
+	must(t, 0, home, "fsck")
+	remove(log)
+	if _, errs, code := done(t, home, "serve", "--listen", "localhost:0", "--new-log"); code != 2 || !strings.Contains(errs, "needs a new key") {
+		t.Errorf("with the same key: exit code %d, %s", code, errs)
+	}
+	startServe(t, home).logged(t)
 }
 
 // TestKeyChangeIsNoticed: a mirror that shows another log key than before is not

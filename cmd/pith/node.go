@@ -63,7 +63,7 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	writing := &resolver.Server{Service: known, Moderator: moderator, ClientIP: clientIP}
 	writing.Routes(n.mux)
 	if s.db != "memory:" {
-		if err := n.keepLog(filepath.Join(s.data, "log"), c); err != nil {
+		if err := n.keepLog(filepath.Join(s.data, "log"), s.newLog, c); err != nil {
 			return nil, err
 		}
 	}
@@ -80,11 +80,17 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	return n, nil
 }
 
-// keepLog publishes the transparency log and keeps it up with the store.
-func (n *node) keepLog(dir string, c resolver.Config) error {
+// keepLog publishes the transparency log, a new one where asked, and keeps it up
+// with the store.
+func (n *node) keepLog(dir string, again bool, c resolver.Config) error {
 	l, err := tlog.Open(dir, c.Store, c.Key)
 	if err != nil {
 		return err
+	}
+	if again {
+		if err := l.Renew(context.Background()); err != nil {
+			return cli.Hint(err, "move mirror-key.json in the data directory away, or name a new key; or start without --new-log")
+		}
 	}
 	l.Routes(n.mux)
 	n.logSize = func() int64 { return l.Size(context.Background()) }

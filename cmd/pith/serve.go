@@ -59,7 +59,7 @@ func newServeCommand(s *serving) *cobra.Command {
 for authors, everything for other mirrors. What other mirrors pith mirror add
 named is copied all the time.
 
-Each flag but --demo and --config may also stand in the environment, as
+Each flag but --demo, --new-log and --config may also stand in the environment, as
 --max-connections does in PITH_MAX_CONNECTIONS, or in the configuration file; the command line
 goes before the environment, which goes before the file. Those who moderate over
 the network show a token, see --moderator-file.`,
@@ -77,6 +77,7 @@ the network show a token, see --moderator-file.`,
 	}
 	f := cmd.Flags()
 	f.BoolVar(&s.printConfig, "print-config", false, "print all settings as such a file, and end")
+	f.BoolVar(&s.newLog, "new-log", false, "begin a new log with a new key, once, because the old key or events that were signed are lost; move mirror-key.json and log in the data directory away before")
 	f.BoolVar(&s.demo, "demo", false, "serve one real record from memory; nothing is stored")
 	s.serviceFlags(cmd)
 	f.StringVar(&s.listen, "listen", "localhost:8017", "answer at `ADDRESS`")

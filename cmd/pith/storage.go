@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/openpith/evidence/internal/keyfile"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/tlog"
 )
 
 // A home is where a mirror keeps its things, and what it lets in: the flags that
@@ -24,6 +26,7 @@ type home struct {
 	trust         []string
 	unknown       string
 	name          string
+	newLog        bool // begin one
 }
 
 // storeFlags are those of commands that only read.
@@ -126,6 +129,19 @@ func (h *home) config(cmd *cobra.Command, store resolver.Store, log *slog.Logger
 	var err error
 	if c.Trust, err = loadTrust(cmd, h.trust); err != nil {
 		return c, err
+	}
+	if _, err := os.Stat(filepath.Join(h.data, "log")); h.newLog && err == nil { // before a key is made
+		return c, cli.Hint(fmt.Errorf("a new log cannot begin beside the old one in %s", h.data), "move mirror-key.json and log in it away, or start without --new-log")
+	}
+	if !h.newLog && !h.hasKey() { // a new one could not go on with what another signed
+		signed, err := tlog.Signed(cmd.Context(), store)
+		if err != nil {
+			return c, err
+		}
+		if signed {
+			return c, cli.Hint(fmt.Errorf("%s is not there, the key that signed the log of %s", h.keyPath(), shown(h.db)),
+				"put it back, or name it with --key; if it is lost: pith serve --new-log")
+		}
 	}
 	c.Key, err = h.mirrorKey(cmd, log)
 	return c, err

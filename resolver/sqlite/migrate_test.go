@@ -128,8 +128,16 @@ func TestNewer(t *testing.T) {
 // What is no database of ours is left as it is, down to the last byte.
 func TestForeign(t *testing.T) {
 	for name, make := range map[string]func(path string){
-		"database": func(path string) { script(t, path, "PRAGMA journal_mode = DELETE; CREATE TABLE a (x);") },
-		"marked":   func(path string) { script(t, path, "PRAGMA application_id = 7;") },
+		"database": func(path string) { // in another journal mode than ours
+			conn, err := sqlite.OpenConn(path, sqlite.OpenReadWrite, sqlite.OpenCreate)
+			if err == nil {
+				err = errors.Join(sqlitex.ExecuteScript(conn, "CREATE TABLE a (x);", nil), conn.Close())
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		},
+		"marked": func(path string) { script(t, path, "PRAGMA application_id = 7;") },
 		"text": func(path string) {
 			if err := os.WriteFile(path, []byte("some text that is no database, and long enough to have a header, if it were one: ......................."), 0o600); err != nil {
 				t.Fatal(err)
@@ -146,7 +154,7 @@ func TestForeign(t *testing.T) {
 			t.Errorf("%s: opened with %v", name, err)
 		}
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(before, after) {
-			t.Errorf("%s: changed, %v", name, err)
+			t.Errorf("%s: it was changed, %v", name, err)
 		}
 	}
 }

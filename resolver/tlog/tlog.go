@@ -295,6 +295,32 @@ func (l *Log) removeLeftovers() error {
 	})
 }
 
+// Signed reports whether the store remembers that a log of it was signed.
+func Signed(ctx context.Context, store resolver.Store) (bool, error) {
+	_, err := store.Meta(ctx, seenKey)
+	if errors.Is(err, resolver.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Renew has the store forget the log that another key signed, so that this one
+// begins, in a directory where none is. Those who copied the other hold it to what it
+// signed: with the same key that would be a contradiction.
+func (l *Log) Renew(ctx context.Context) error {
+	text, err := l.store.Meta(ctx, seenKey)
+	if err != nil {
+		if errors.Is(err, resolver.ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	if _, err := l.parse(text); err == nil {
+		return errors.New("a new log needs a new key, and this one signed the old log")
+	}
+	return l.store.SetMeta(ctx, seenKey, nil)
+}
+
 // seen returns the newest checkpoint that the store remembers, or nil.
 func (l *Log) seen(ctx context.Context) (*Checkpoint, error) {
 	text, err := l.store.Meta(ctx, seenKey)
