@@ -582,7 +582,16 @@ func (s *Store) Backup(ctx context.Context, path string) error {
 	}
 	q.Set("user", config.User)
 	u.RawQuery = q.Encode()
+	// pg_dump writes into a file that is there already with its mode: what waits for a
+	// moderator, and who sent it, are the owner's alone.
 	part := path + ".part"
+	file, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(file.Chmod(0o600), file.Close()); err != nil { // one may be left of a killed attempt
+		return err
+	}
 	cmd := exec.CommandContext(ctx, program, "--format=custom", "--no-password", "--file="+part, "--schema="+pgx.Identifier{s.schema}.Sanitize(), "--dbname="+u.String())
 	cmd.Env = append(os.Environ(), "PGPASSWORD="+config.Password)
 	out, err := cmd.CombinedOutput()

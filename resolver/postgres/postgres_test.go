@@ -298,8 +298,15 @@ func testBackup(t *testing.T, server *pgtest.Server) {
 	s := open(t, server.Database(t))
 	storetest.Fill(t, s)
 	path := filepath.Join(t.TempDir(), "pith.dump")
+	// What an attempt left that was killed.
+	if err := os.WriteFile(path+".part", []byte("half"), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := s.Backup(t.Context(), path); err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the backup is not its owner's alone: %v, %v", info, err)
 	}
 	if err := s.Backup(t.Context(), path); !errors.Is(err, os.ErrExist) {
 		t.Errorf("over another: %v", err)
