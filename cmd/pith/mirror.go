@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/openpith/evidence/internal/cli"
 	"github.com/openpith/evidence/resolver"
@@ -74,10 +73,6 @@ also of signers that the policy does not know; they are still not trusted.`,
 				if logKey, err = client.LogKey(cmd.Context()); err != nil {
 					return cli.Hint(err, "is it a mirror? --log-key names its key, --no-log copies it without looking at its history")
 				}
-			default:
-				if _, err := note.NewVerifier(logKey); err != nil {
-					return cli.Hint(fmt.Errorf("--log-key %q: %w", logKey, err), "it is one line, as GET /log/key of the mirror prints it")
-				}
 			}
 			if known && u.LogKey != logKey && u.Next > 0 {
 				return &cli.Error{Code: cli.ExitRejected,
@@ -85,7 +80,9 @@ also of signers that the policy does not know; they are still not trusted.`,
 					Hint: "ask whoever runs it; if the change is right, pith mirror remove it and add it again"}
 			}
 			u.URL, u.LogKey, u.All = client.Base, logKey, all
-			if err := mirror.AddUpstream(cmd.Context(), store, u); err != nil {
+			if err := mirror.AddUpstream(cmd.Context(), store, u); errors.Is(err, mirror.ErrLogKey) {
+				return cli.Hint(err, "--log-key takes one line, as GET /log/key of the mirror has it")
+			} else if err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%s\t%s\n", u.URL, orNone(u.LogKey))

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/compare"
@@ -338,9 +340,17 @@ func save(ctx context.Context, store resolver.Store, key string, v any) error {
 	return store.SetMeta(ctx, key, data)
 }
 
+// ErrLogKey reports a text that is no key of a log.
+var ErrLogKey = errors.New("not the key of a log")
+
 // AddUpstream names a mirror to copy, or changes what was decided about it. How
-// far it was copied stays; of a new one it is what u says.
+// far it was copied stays; of a new one it is what u says. Errors: ErrLogKey.
 func AddUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
+	if u.LogKey != "" {
+		if _, err := note.NewVerifier(u.LogKey); err != nil {
+			return fmt.Errorf("%w: %q: %w", ErrLogKey, u.LogKey, err)
+		}
+	}
 	set, err := loadSettings(ctx, store, u.URL)
 	fresh := errors.Is(err, resolver.ErrNotFound)
 	if err != nil && !fresh {
