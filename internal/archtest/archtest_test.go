@@ -62,7 +62,7 @@ var rules = map[string]rule{
 	"resolver/postgres":        {may: []string{"resolver", "github.com/jackc/pgx/v5/..."}, free: []string{"resolver/memstore", "resolver/sqlite", "GoMLX", "compute", "cobra"}},
 	"resolver/postgres/pgtest": {may: []string{"github.com/jackc/pgx/v5"}, free: []string{"resolver", "GoMLX", "compute", "cobra"}},
 	"resolver/tlog":            {may: []string{"resolver", "pith", "internal/atomicfile", "github.com/gofrs/flock", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note", "golang.org/x/sync/errgroup"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
-	"resolver/storetest":       {may: []string{"resolver", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp"}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
+	"resolver/storetest":       {may: []string{"resolver", "resolver/memstore", "pith", "pith/seed", "bench/pith/plain", "github.com/google/go-cmp/cmp/..."}, free: []string{"SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/compare":         {may: []string{"golang.org/x/sync/errgroup"}, free: []string{"HTTP", "SQL", "GoMLX", "compute", "cobra"}},
 	"resolver/mirror": {
 		may:  []string{"resolver", "resolver/compare", "resolver/tlog", "pith", "internal/httpserve", "github.com/klauspost/compress/zstd", "github.com/transparency-dev/...", "golang.org/x/mod/sumdb/note"},

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) resolver.Store) {
 		"odd text":     testOddText,
 		"cancelled":    testCancelled,
 		"check":        testCheck,
+		"random":       testRandom,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
