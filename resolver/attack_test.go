@@ -550,3 +550,21 @@ func TestDeclaredKeysAreBounded(t *testing.T) {
 		t.Errorf("a week later: %+v %v", c, err)
 	}
 }
+
+// TestSmallEventOfALargeRecord: what an event costs goes by the record that it is
+// about, of which many are not united at once, however small the events are.
+func TestSmallEventOfALargeRecord(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	release := s.Unite()
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	bundle, _ := correction(t, bob, "x")
+	_, err := s.Submit(ctx, resolver.Submission{Data: bundle, From: "test"})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("beside all that is united it comes to %v", err)
+	}
+	release()
+	refused(t, s, bundle, resolver.Queued, "trust_key")
+	s.Unite()() // nothing was kept
+}

@@ -43,7 +43,7 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 		}
 		receipt = &Receipt{At: s.now().UTC().Truncate(1e9)}
 	} else {
-		generous := &Service{store: s.store, key: s.key, unknown: Accepted, limits: s.limits, now: s.now, log: s.log, trust: s.Trust(), changed: make(chan struct{})}
+		generous := &Service{store: s.store, key: s.key, unknown: Accepted, limits: s.limits, now: s.now, log: s.log, trust: s.Trust(), changed: make(chan struct{}), uniting: s.uniting}
 		receipt, err = generous.Submit(ctx, Submission{Data: data, From: h.From, Unlimited: true})
 		if err != nil {
 			return nil, err

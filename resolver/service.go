@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/openpith/evidence/pith"
 )
 
@@ -37,6 +39,8 @@ type Service struct {
 	limits  *limiter
 	now     func() time.Time
 	log     *slog.Logger
+
+	uniting *semaphore.Weighted // bytes of the stored bundles that are united with something
 
 	allNew atomic.Int64 // how many batches in a row brought nothing but new records
 
@@ -96,6 +100,11 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return string(r.Status) + ": " + r.Code + ": " + r.Detail }
 
+// unitingBytes is how many bytes of stored bundles are united with something at once.
+// That takes many times the memory and seconds of a core for the largest, which an
+// event of some hundred bytes can ask for.
+const unitingBytes = 2 * pith.MaxSize
+
 // NewService returns a service on a store.
 func NewService(c Config) (*Service, error) {
 	switch {
@@ -104,7 +113,7 @@ func NewService(c Config) (*Service, error) {
 	case c.Key == nil:
 		return nil, errors.New("a resolver needs a key of its own")
 	}
-	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, files: c.Trust, changed: make(chan struct{})}
+	s := &Service{store: c.Store, key: c.Key, unknown: c.Unknown, now: c.Now, log: c.Log, files: c.Trust, changed: make(chan struct{}), uniting: semaphore.NewWeighted(unitingBytes)}
 	if s.unknown == "" {
 		s.unknown = Queued
 	}

@@ -397,6 +397,11 @@ const fresh = -1
 
 // unite lets the open jobs in one after the other.
 func (r *record) unite() error {
+	stored := UnpackedSize(r.packed)
+	if err := r.service.uniting.Acquire(r.ctx, stored); err != nil {
+		return err
+	}
+	defer r.service.uniting.Release(stored)
 	for _, j := range r.open {
 		var err error
 		if j.contents != nil {
