@@ -112,7 +112,7 @@ func remarks(s pith.Statement) string {
 		all = append(all, "superseded")
 	}
 	switch {
-	case s.Trusted:
+	case s.Trusted, s.Distrust == "": // "" where no policy was asked
 	case s.Distrust == pith.CodeTrustImpersonation:
 		all = append(all, "not trusted: impersonation? you know another key under this name")
 	case s.Distrust == pith.CodeTrustKey:

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/openpith/evidence/pith"
@@ -285,6 +286,11 @@ func (s *Site) otherName(w http.ResponseWriter, r *http.Request) error {
 // told by their look.
 func (s *Site) alias(w http.ResponseWriter, r *http.Request) error {
 	n := name{r.PathValue("kind"), r.PathValue("rest")}
+	// Short numbers stand among the aliases of a bundle, but follow from the number:
+	// stores find them by that.
+	if number, ok := pithID(n.value); ok && n.kind == "pith_short_"+strconv.Itoa(len(number)) {
+		n = name{"pith", number}
+	}
 	suffix, err := s.only(r.Context(), n)
 	if err != nil {
 		return err

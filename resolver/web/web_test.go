@@ -210,6 +210,9 @@ func TestRedirects(t *testing.T) {
 		"/paper/arXiv:2401.00001":                             {302, "/pith/" + cited},
 		"/doi/10.48550/arXiv.1805.07898":                      {302, "/pith/" + seedSuffix},
 		"/alias/arxiv/1805.07898":                             {302, "/pith/" + seedSuffix},
+		"/alias/pith_short_8/CWPYLZDW":                        {302, "/pith/" + seedSuffix},
+		"/alias/pith_short_12/cwpylzdw7awa":                   {302, "/pith/" + seedSuffix},
+		"/alias/pith_short_16/CWPYLZDW7AWA":                   {404, ""}, // 12 characters
 		"/search?q=arXiv:1805.07898":                          {302, "/pith/" + seedSuffix},
 		"/search?q=https://doi.org/10.48550/arXiv.1805.07898": {302, "/pith/" + seedSuffix},
 		"/paper/1805.07898v2":                                 {404, ""},
