@@ -302,7 +302,6 @@ func serveArchive(mux *http.ServeMux, dir string, clientIP func(*http.Request) n
 		h.Set("Content-Type", media)
 		h.Set("ETag", `"`+tag+`"`)
 		h.Set("Cache-Control", "no-cache")
-		h.Set("Access-Control-Allow-Origin", "*")
 		http.ServeContent(&httpserve.Paced{ResponseWriter: w, Wait: 30 * time.Second, Bytes: 256 << 10}, r, "", time.Time{}, f)
 	})
 	return nil

@@ -32,7 +32,7 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 			return s.missing(err, suffix)
 		}
 		if digest := hex.EncodeToString(tag[:]); matches(r, digest) {
-			h["Vary"], h["Access-Control-Allow-Origin"], h["Cache-Control"] = varyEncoding, anyOrigin, cacheMinute
+			h["Vary"], h["Cache-Control"] = varyEncoding, cacheMinute
 			setETag(h, digest, zip)
 			w.WriteHeader(http.StatusNotModified)
 			return nil
@@ -42,8 +42,7 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 	if err != nil {
 		return s.missing(err, suffix)
 	}
-	h["Vary"], h["Access-Control-Allow-Origin"], h["Cache-Control"] = varyEncoding, anyOrigin, cacheMinute
-	h["Access-Control-Expose-Headers"], h["Content-Type"] = exposed, typeJSON
+	h["Vary"], h["Cache-Control"], h["Content-Type"] = varyEncoding, cacheMinute, typeJSON
 	h["Link"] = []string{s.collection(r, suffix)}
 	if zip {
 		setETag(h, hex.EncodeToString(tag[:]), true)

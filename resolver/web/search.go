@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -175,6 +176,19 @@ var addresses = [][2]string{
 	{"/schemas/", "JSON Schemas of the formats"},
 }
 
+// otherAddresses are those that other packages answer, where a mirror has them: by
+// the method and path of the first member.
+var otherAddresses = [][3]string{
+	{"POST /events", "POST /events", "takes an event or a bundle, and answers with a signed receipt or the reason why not; PUT takes a bundle at its address, POST /keys a key"},
+	{"GET /log/checkpoint", "/pith/{number}/proof.json", "that the events of the record are in the log of this mirror"},
+	{"GET /log/checkpoint", "/log/checkpoint and /log/key", "the signed root of the log of all events, and the key that checks it"},
+	{"GET /export", "/export?after={event} and /stream?after={event}", "all events in the order of this mirror, with the bundles that hold them; and events as they come"},
+	{"GET /objects/sha256/0", "/objects/sha256/{digest}", "an event by its id, or a bundle by its digest: bytes that never change"},
+	{"GET /ranges", "/ranges?prefix={characters}", "digests of ranges of records, for pith compare"},
+	{"GET /archive/manifest.json", "/archive/manifest.json", "all bundles as files, for pith archive clone"},
+	{"GET /_health", "/_health", "how far this mirror is, and how far behind those that it copies"},
+}
+
 type upstreamRow struct {
 	URL     string
 	Cursor  int64
@@ -196,7 +210,13 @@ func (s *Site) about(w http.ResponseWriter, r *http.Request) error {
 		Trusted                 []trustedKey
 		Recipe                  string
 		Addresses               [][2]string
-	}{Page: s.page("about", "About · "+s.cfg.Name, "Keys, policy, counts and addresses of this mirror."), Mirror: s.cfg.Name, Operator: s.cfg.Operator, Counts: counts, Addresses: addresses}
+	}{Page: s.page("about", "About · "+s.cfg.Name, "Keys, policy, counts and addresses of this mirror."), Mirror: s.cfg.Name, Operator: s.cfg.Operator, Counts: counts, Addresses: slices.Clone(addresses)}
+	for _, a := range otherAddresses {
+		method, path, _ := strings.Cut(a[0], " ")
+		if strings.Contains(methods(s.mux, &http.Request{Method: method, URL: &url.URL{Path: path}}), method) {
+			data.Addresses = append(data.Addresses, [2]string{a[1], a[2]})
+		}
+	}
 	if data.Trusted, err = s.trustedKeys(); err != nil {
 		return err
 	}

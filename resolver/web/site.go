@@ -90,6 +90,7 @@ type Site struct {
 	started  time.Time
 	mcp      http.Handler
 	schemas  []string
+	mux      *http.ServeMux // where else a mirror answers
 	views    *lru.Cache[viewKey, *recordView]
 	replaced *lru.Cache[resolver.Digest, []string] // events that were, by the bundle that says so
 	flights  singleflight.Group                    // one verification of each at a time
@@ -133,6 +134,7 @@ func New(cfg Config) (*Site, error) {
 
 // Routes registers everything that is read with GET and HEAD, and /mcp.
 func (s *Site) Routes(mux *http.ServeMux) {
+	s.mux = mux
 	handle := func(pattern string, h func(http.ResponseWriter, *http.Request) error) {
 		mux.Handle("GET "+pattern, s.handler(h))
 	}
@@ -234,7 +236,6 @@ func (s *Site) base(r *http.Request) string {
 
 func redirect(w http.ResponseWriter, r *http.Request, to string, status int) error {
 	h := w.Header()
-	h["Access-Control-Allow-Origin"] = anyOrigin
 	if status != http.StatusMovedPermanently {
 		h["Cache-Control"] = []string{"no-cache"} // a short number may become ambiguous tomorrow
 	}

@@ -274,6 +274,36 @@ func TestMethods(t *testing.T) {
 	}
 }
 
+// TestAddresses: what others answer beside the site is told where it is, and pages
+// of any origin may read it, but not send to it.
+func TestAddresses(t *testing.T) {
+	l := newLab(t)
+	if page := string(body(t, get(t, l, "/about"))); strings.Contains(page, "/export?after=") || strings.Contains(page, "proof.json") {
+		t.Error("the page tells addresses that nobody answers")
+	}
+	mux := http.NewServeMux()
+	l.site.Routes(mux)
+	nothing := func(http.ResponseWriter, *http.Request) {}
+	for _, pattern := range []string{"POST /events", "GET /export", "GET /log/checkpoint", "GET /_health"} {
+		mux.HandleFunc(pattern, nothing)
+	}
+	l.Handler = l.site.Secure(mux)
+	page := string(body(t, get(t, l, "/about")))
+	for _, address := range []string{"POST /events", "/export?after={event}", "/pith/{number}/proof.json", "/log/checkpoint", "/_health"} {
+		if !strings.Contains(page, ">"+address) {
+			t.Errorf("the page does not tell of %s", address)
+		}
+	}
+	for _, path := range []string{"/export", "/log/checkpoint", "/about", "/pith/" + seedSuffix + "/bundle.json", "/paper/1805.07898", "/nothing"} {
+		if r := get(t, l, path); r.Header.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: no page of another origin may read it", path)
+		}
+	}
+	if r := do(t, l, "POST", "/events"); r.Header.Get("Access-Control-Allow-Origin") != "" {
+		t.Error("pages of any origin may read what POST answers")
+	}
+}
+
 // TestAmbiguous: two records with one short number, and two versions of a paper,
 // are listed and not chosen between.
 func TestAmbiguous(t *testing.T) {

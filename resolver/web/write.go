@@ -42,7 +42,8 @@ var (
 )
 
 // Secure sets the headers that keep a browser from doing with our answers what
-// they are not for, and refuses addresses of unreasonable length. What mirrors
+// they are not for, lets pages of any origin read what anybody may, and refuses
+// addresses of unreasonable length. What mirrors
 // and verifiers ask for all the time, a bundle by its whole number, it answers
 // itself: JSON is no page, so it needs two of those headers and no more.
 func (s *Site) Secure(next http.Handler) http.Handler {
@@ -50,6 +51,10 @@ func (s *Site) Secure(next http.Handler) http.Handler {
 		h := w.Header()
 		h["X-Content-Type-Options"] = nosniff
 		h["Cross-Origin-Resource-Policy"] = crossSite
+		if r.Method == http.MethodGet || r.Method == http.MethodHead {
+			h["Access-Control-Allow-Origin"] = anyOrigin
+			h["Access-Control-Expose-Headers"] = exposed
+		}
 		if suffix := bundlePath(r.URL.Path); suffix != "" && r.URL.RawQuery == "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 			r.Pattern = bundlePattern // for metrics, as the mux would set it
 			if err := s.serveBundle(w, r, suffix); err != nil {
@@ -117,8 +122,6 @@ func respond(w http.ResponseWriter, r *http.Request, d document) {
 	if d.links != nil {
 		h["Link"] = []string{strings.Join(d.links, ", ")}
 	}
-	h["Access-Control-Allow-Origin"] = anyOrigin
-	h["Access-Control-Expose-Headers"] = exposed
 	h["Cache-Control"] = cacheMinute
 	if d.cache != nil {
 		h["Cache-Control"] = d.cache
