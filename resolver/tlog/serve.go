@@ -61,7 +61,20 @@ func (l *Log) file(w http.ResponseWriter, name, mediaType, cache string) {
 }
 
 func (l *Log) serveProof(w http.ResponseWriter, r *http.Request) {
-	p, err := l.Prove(r.Context(), strings.ToUpper(r.PathValue("suffix")))
+	suffix := strings.ToUpper(r.PathValue("suffix"))
+	if n := len(suffix); n == 8 || n == 12 || n == 16 {
+		found, err := l.store.Resolve(r.Context(), suffix, 2)
+		switch {
+		case err == nil && len(found) == 1:
+			w.Header().Set("Cache-Control", "no-cache") // it may begin two numbers tomorrow
+			http.Redirect(w, r, "/pith/"+found[0]+"/proof.json", http.StatusFound)
+			return
+		case err == nil && len(found) > 1:
+			http.Error(w, "several records begin like that: /pith/"+suffix+" lists them", http.StatusMultipleChoices)
+			return
+		}
+	}
+	p, err := l.Prove(r.Context(), suffix)
 	switch {
 	case errors.Is(err, resolver.ErrNotFound):
 		http.Error(w, "no such record, or no checkpoint yet", http.StatusNotFound)

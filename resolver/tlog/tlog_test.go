@@ -533,6 +533,12 @@ func TestProofs(t *testing.T) {
 	if err != nil || cp.Size != 7 {
 		t.Fatalf("%v %+v", err, cp)
 	}
+	for short, want := range map[string]int{suffix[:8]: 302, strings.ToLower(suffix[:12]): 302, suffix[:16]: 302, suffix[:9]: 404, "AAAAAAAA": 300, "ZZZZZZZZ": 404, "a%2Fb%2Fcdef": 404} {
+		w := get("/pith/" + short + "/proof.json")
+		if to := w.Header().Get("Location"); w.Code != want || (want == 302) != (to == "/pith/"+suffix+"/proof.json") {
+			t.Errorf("the proof of %s: %d %s, want %d", short, w.Code, to, want)
+		}
+	}
 	if w := get("/log/checkpoint"); w.Code != 200 || !bytes.Equal(w.Body.Bytes(), cp.Text) {
 		t.Errorf("checkpoint: %d", w.Code)
 	}
