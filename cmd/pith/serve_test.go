@@ -279,7 +279,21 @@ func TestDemo(t *testing.T) {
 	if got := fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(object))); got != line.ID {
 		t.Errorf("the object of %s has the digest %s", line.ID, got)
 	}
+	for _, method := range []string{"GET", "MADEUP"} {
+		r, err := http.NewRequest(method, "http://"+at[0]+"/made-up", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+	}
 	metrics := get(at[1], "/metrics")
+	if strings.Contains(metrics, "made-up") || strings.Contains(metrics, "MADEUP") {
+		t.Error("readers can put paths or methods of their own into the metrics")
+	}
 	for _, want := range []string{"pith_events 2", "pith_records 1", `route="GET /export"`, "pith_streams 0", "go_goroutines"} {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("metrics lack %q", want)
