@@ -489,6 +489,14 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", tt.name, w.Code, w.Body, tt.status)
 		}
 	}
+	before, _ := s.Store().Counts(t.Context())
+	r := httptest.NewRequest("POST", "/events", bytes.NewReader(resolver.Gzip(seed.Bundle())))
+	r.Header.Set("Content-Encoding", "gzip")
+	w = httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	if after, _ := s.Store().Counts(t.Context()); w.Code != 415 || w.Header().Get("Accept-Encoding") != "identity" || after.Refused != before.Refused {
+		t.Errorf("compressed: %d %s, %d kept", w.Code, w.Body, after.Refused-before.Refused)
+	}
 	closed := &resolver.Server{Service: s}
 	mux = http.NewServeMux()
 	closed.Routes(mux)

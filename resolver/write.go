@@ -93,6 +93,11 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) (data []byte, done
 		writeProblem(w, statusOf(refusal), refusal)
 		return nil, nil
 	}
+	if coding := r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity") // RFC 9110, section 12.5.3
+		writeProblem(w, http.StatusUnsupportedMediaType, &Refusal{Status: Refused, Code: "unreadable", Detail: "send it as it is: nothing is unpacked here"})
+		return nil, nil
+	}
 	s.mu.Lock()
 	many := s.senders[client] >= maxSending
 	if !many {
