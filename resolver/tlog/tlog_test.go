@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/transparency-dev/tessera/api"
 	"github.com/transparency-dev/tessera/api/layout"
@@ -502,6 +504,40 @@ func TestFlippedBytes(t *testing.T) {
 	}
 	if got := problems(t, l); got != nil {
 		t.Errorf("mended: %v", got)
+	}
+}
+
+// TestManyProofs: a record may have as many events as a bundle holds, and all of them
+// are proven in a moment.
+func TestManyProofs(t *testing.T) {
+	const many, name = 1 << 16, "AAAAAAAAZZZZZZZZZZZZZZZZZZ"
+	s := memstore.New()
+	fill(t, s, 0, 300, "x")
+	u := resolver.Update{Record: resolver.Record{Suffix: name}}
+	for i := range many {
+		u.Events = append(u.Events, resolver.Event{Suffix: name, SHA256: sha256.Sum256(fmt.Append(nil, i))})
+	}
+	if _, err := s.Commit(t.Context(), []resolver.Update{u}); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, t.TempDir(), s)
+	cp := catchUp(t, l)
+	p, err := l.Prove(t.Context(), name)
+	if err != nil || len(p.Events) != many || len(p.Pending) > 0 {
+		t.Fatal(err)
+	}
+	for i := 0; i < many; i += 13 {
+		e := p.Events[i]
+		path := make([][]byte, len(e.Path))
+		for j, text := range e.Path {
+			if path[j], err = hex.DecodeString(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		leaf := rfc6962.DefaultHasher.HashLeaf(resolver.Leaf(u.Events[i]))
+		if err := proof.VerifyInclusion(rfc6962.DefaultHasher, uint64(e.Seq), uint64(cp.Size), leaf, path, cp.Root[:]); err != nil {
+			t.Fatalf("event %d: %v", e.Seq, err)
+		}
 	}
 }
 
