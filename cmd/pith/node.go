@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -62,8 +63,17 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	}
 	writing := &resolver.Server{Service: known, Moderator: moderator, ClientIP: clientIP}
 	writing.Routes(n.mux)
-	if s.db != "memory:" {
-		if err := n.keepLog(filepath.Join(s.data, "log"), s.newLog, c); err != nil {
+	dir := s.data
+	if s.db == "memory:" { // nothing of it stays, nor does its log
+		if dir, err = os.MkdirTemp("", "pith-"); err != nil {
+			c.Log.Warn("without a directory for it this mirror has no log: others copy it with pith mirror add --no-log", "error", err)
+		} else {
+			n.close = func() { os.RemoveAll(dir) }
+		}
+	}
+	if dir != "" {
+		if err := n.keepLog(filepath.Join(dir, "log"), s.newLog, c); err != nil {
+			n.close()
 			return nil, err
 		}
 	}

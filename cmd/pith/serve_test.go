@@ -231,8 +231,9 @@ func TestDemo(t *testing.T) {
 		out, errs string
 	}
 	done := make(chan result, 1)
-	data := t.TempDir()
+	data, temporary := t.TempDir(), t.TempDir()
 	t.Setenv("PITH_DATA", data)
+	t.Setenv("TMPDIR", temporary)
 	go func() {
 		code, out, errs := runServe(t, ctx, s, "--demo", "--listen", "localhost:0", "--metrics", "localhost:0", "--log-format", "json", "--log-level", "debug")
 		done <- result{code, out, errs}
@@ -261,6 +262,7 @@ func TestDemo(t *testing.T) {
 		"/_health": `"status":"ok","cursor":2`,
 		"/export":  `{"next":2,"head":2}`,
 		"/ranges":  `"suffix":"CWPYLZDW7AWAX7TQ5ZRNS3OHEM"`,
+		"/log/key": "pith-mirror/",
 		"/pith/CWPYLZDW7AWAX7TQ5ZRNS3OHEM/bundle.json": `"pith_number":"pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM"`,
 	} {
 		if got := get(at[0], path); !strings.Contains(got, want) {
@@ -302,6 +304,10 @@ func TestDemo(t *testing.T) {
 	if resp, err := http.Get("http://" + at[0] + "/metrics"); err != nil || resp.StatusCode != 404 {
 		t.Errorf("/metrics is open to strangers: %v %v", resp.StatusCode, err)
 	}
+	// As its page about itself says.
+	home := t.TempDir()
+	must(t, 0, home, "mirror", "add", "http://"+at[0])
+	must(t, 0, home, "mirror", "sync")
 	stream, err := http.Get("http://" + at[0] + "/stream?after=0")
 	if err != nil {
 		t.Fatal(err)
@@ -321,8 +327,10 @@ func TestDemo(t *testing.T) {
 			t.Errorf("a log line that is no JSON: %q", line)
 		}
 	}
-	if left, err := os.ReadDir(data); err != nil || len(left) > 0 {
-		t.Errorf("the demo left %v in the data directory, %v", left, err)
+	for _, dir := range []string{data, temporary} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("the demo left %v in %s, %v", left, dir, err)
+		}
 	}
 }
 
