@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/openpith/evidence/pith"
 )
@@ -96,8 +98,8 @@ func (f *fsck) record(s Stored) error {
 	}
 	want := recordOf(result, contents, s.Record.United)
 	want.Revision = s.Record.Revision
-	if got, expected := rowOf(s.Record), rowOf(want); got != expected {
-		f.problem(where, "record_row", "the row says %s, the bundle %s", got, expected)
+	if differs := differing(s.Record, want); len(differs) > 0 {
+		f.problem(where, "record_row", "%s", strings.Join(differs, "; "))
 	}
 	for _, a := range want.Aliases {
 		folded := FoldAlias(a.Kind, a.Value)
@@ -119,14 +121,25 @@ func (f *fsck) record(s Stored) error {
 	return f.recordEvents(where, result, contents)
 }
 
-// rowOf writes a record so that two can be compared and shown.
-func rowOf(r Record) string {
-	r.Submitted, r.BuiltAt = r.Submitted.UTC(), r.BuiltAt.UTC()
-	text, err := json.Marshal(r)
-	if err != nil {
-		return err.Error()
+// differing tells in which members a row differs from what it should be.
+func differing(got, want Record) (texts []string) {
+	text := func(v reflect.Value) string {
+		if t, ok := v.Interface().(time.Time); ok {
+			return t.UTC().String()
+		}
+		text, err := json.Marshal(v.Interface())
+		if err != nil {
+			return err.Error()
+		}
+		return string(text)
 	}
-	return string(text)
+	row, expected := reflect.ValueOf(got), reflect.ValueOf(want)
+	for i := range row.NumField() {
+		if a, b := text(row.Field(i)), text(expected.Field(i)); a != b {
+			texts = append(texts, fmt.Sprintf("%s: the row says %s, the bundle %s", row.Type().Field(i).Name, a, b))
+		}
+	}
+	return texts
 }
 
 // recordEvents compares the rows of events with the bundle.

@@ -480,6 +480,7 @@ func TestHTTP(t *testing.T) {
 		{"no token", "GET", "/moderation", "", nil, 401},
 		{"wrong token", "GET", "/moderation", "guess", nil, 401},
 		{"list", "GET", "/moderation", "secret", nil, 200},
+		{"no status", "GET", "/moderation?status=pending", "secret", nil, 400},
 		{"show", "GET", "/moderation/1", "secret", nil, 200},
 		{"absent", "GET", "/moderation/99", "secret", nil, 404},
 		{"accept", "POST", "/moderation/1/accept", "secret", nil, 200},

@@ -292,8 +292,13 @@ func textOf(h Held) heldText {
 // listHeld lists 100 submissions of a status, queued by default, after an id.
 func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 	status := Status(r.FormValue("status"))
-	if status == "" {
+	switch status {
+	case "":
 		status = Queued
+	case Queued, Accepted, Rejected, Refused:
+	default:
+		writeProblem(w, http.StatusBadRequest, &Refusal{Status: Refused, Code: "status", Detail: "status is queued, accepted, rejected or refused"})
+		return
 	}
 	after, _ := strconv.ParseInt(r.FormValue("after"), 10, 64) // what is no number starts from the first
 	held, err := s.Service.store.Held(r.Context(), status, after, 100)

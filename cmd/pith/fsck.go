@@ -93,7 +93,7 @@ func (s *checking) run(cmd *cobra.Command) error {
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "%d records, %d events, %s: %d problems, in %.1f s\n", counts.Records, counts.Events, logged, found, time.Since(started).Seconds())
 	if found > 0 {
-		return cli.Exit(cli.ExitRejected)
+		return &cli.Error{Code: cli.ExitRejected, Hint: "pith explain CODE tells what to do"}
 	}
 	return nil
 }

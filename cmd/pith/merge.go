@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -342,7 +343,8 @@ func explainCommand() *cobra.Command {
 		Use:   "explain [CODE...]",
 		Short: "Tell what a reason code means and what to do",
 		Long: `explain tells for each code what is checked, what a failure leads to and what to
-do then. Without a code it lists all of them, with what each asks.`,
+do then. Without a code it lists all of them, with what each asks. At the end stand
+those that mirrors and pith fsck have besides.`,
 		Example: "  pith explain trust_key",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			out := cmd.OutOrStdout()
@@ -351,9 +353,16 @@ do then. Without a code it lists all of them, with what each asks.`,
 					asks, _, _ := pith.Explain(code)
 					fmt.Fprintf(out, "%s\t%s\n", code, asks)
 				}
+				for _, c := range mirrorCodes {
+					fmt.Fprintf(out, "%s\t%s\n", c.code, c.means)
+				}
 				return nil
 			}
 			for _, arg := range args {
+				if i := slices.IndexFunc(mirrorCodes, func(c mirrorCode) bool { return c.code == arg }); i >= 0 {
+					fmt.Fprintf(out, "%s\n  says that %s\n  then: %s\n", arg, mirrorCodes[i].means, mirrorCodes[i].then)
+					continue
+				}
 				code := pith.Code(arg)
 				asks, hint, ok := pith.Explain(code)
 				if !ok {
