@@ -37,9 +37,10 @@ type packed struct {
 // cacheAge is how old an answer may be where other processes write to the store.
 const cacheAge = 200 * time.Millisecond
 
-// NewCache returns a cache of so many bytes before a store.
+// NewCache returns a cache of so many bytes before a store, of which one bundle may
+// take half: readers who take a large one slowly all hold the same bytes.
 func NewCache(s Store, bytes int64) *Cache {
-	return &Cache{Store: s, quick: QuickOf(s), now: time.Now, bundles: lru.New[string, packed](bytes)}
+	return &Cache{Store: s, quick: QuickOf(s), now: time.Now, bundles: lru.NewUneven[string, packed](bytes, bytes/2)}
 }
 
 // A WriteFailure is why a store cannot write.

@@ -938,23 +938,28 @@ func Gzip(data []byte) []byte {
 
 // Gunzip is the inverse of Gzip. It gives no more than a document may hold.
 func Gunzip(packed []byte) ([]byte, error) {
+	data := bytes.NewBuffer(make([]byte, 0, UnpackedSize(packed)+bytes.MinRead))
+	if err := GunzipTo(data, packed); err != nil {
+		return nil, err
+	}
+	return data.Bytes(), nil
+}
+
+// GunzipTo writes what Gunzip gives, piece by piece.
+func GunzipTo(w io.Writer, packed []byte) error {
 	z, _ := unpackers.Get().(*gzip.Reader)
 	if z == nil {
 		z = new(gzip.Reader)
 	}
 	defer unpackers.Put(z)
 	if err := z.Reset(bytes.NewReader(packed)); err != nil {
-		return nil, err
+		return err
 	}
-	data := bytes.NewBuffer(make([]byte, 0, UnpackedSize(packed)+bytes.MinRead))
-	n, err := data.ReadFrom(io.LimitReader(z, pith.MaxSize+1))
+	n, err := io.Copy(w, io.LimitReader(z, pith.MaxSize+1))
 	if err == nil && n > pith.MaxSize {
 		err = errors.New("more than a document may hold")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return data.Bytes(), nil
+	return err
 }
 
 var unpackers sync.Pool // of *gzip.Reader: a new one costs more than its work

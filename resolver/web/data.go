@@ -53,17 +53,46 @@ func (s *Site) serveBundle(w http.ResponseWriter, r *http.Request, suffix string
 		}
 		return nil
 	}
-	body, err := unpack(suffix, tag, packed)
+	size := resolver.UnpackedSize(packed)
+	var body []byte
+	if size <= maxHeld {
+		body, err = unpack(suffix, tag, packed)
+	} else {
+		err = check(suffix, tag, packed)
+	}
 	if err != nil {
 		return err
 	}
 	setETag(h, hex.EncodeToString(tag[:]), false)
-	h["Content-Length"] = []string{strconv.Itoa(len(body))}
-	if r.Method != http.MethodHead {
+	h["Content-Length"] = []string{strconv.FormatInt(size, 10)}
+	switch {
+	case r.Method == http.MethodHead:
+	case body != nil:
 		_, _ = w.Write(body)
+	default:
+		_ = resolver.GunzipTo(w, packed) // nobody is left to tell
 	}
 	return nil
 }
+
+// maxHeld is how many bytes of a bundle are unpacked into memory for a reader, who may
+// take them slowly, and thousands beside. Larger ones are unpacked twice: to be checked,
+// and then as they are taken.
+const maxHeld = 256 << 10
+
+// check is unpack without what it gives.
+func check(suffix string, tag resolver.Digest, packed []byte) error {
+	sum := sha256.New()
+	if err := resolver.GunzipTo(sum, packed); err != nil {
+		return fmt.Errorf("%w: %s: %w", errRejected, suffix, err)
+	}
+	if resolver.Digest(sum.Sum(nil)) != tag {
+		return fmt.Errorf("%w: %s: %s", errRejected, suffix, otherBytes)
+	}
+	return nil
+}
+
+const otherBytes = "the bytes do not have the digest they were stored under"
 
 // unpack gives the bundle that was stored. A store that holds something else is
 // damaged, and what is damaged is not passed on.
@@ -73,7 +102,7 @@ func unpack(suffix string, tag resolver.Digest, packed []byte) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: %w", errRejected, suffix, err)
 	}
 	if sha256.Sum256(body) != tag {
-		return nil, fmt.Errorf("%w: %s: the bytes do not have the digest they were stored under", errRejected, suffix)
+		return nil, fmt.Errorf("%w: %s: %s", errRejected, suffix, otherBytes)
 	}
 	return body, nil
 }

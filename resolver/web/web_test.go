@@ -34,6 +34,7 @@ import (
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
+	"github.com/openpith/evidence/resolver/memstore"
 )
 
 // A lab is a site with a few records: the real one, with everything that a
@@ -1080,3 +1081,48 @@ func TestVerifiedOnceForMany(t *testing.T) {
 		t.Errorf("and %d times after that", n-1)
 	}
 }
+
+// TestLargeBundleIsNotHeld: who reads a large bundle without compression, perhaps
+// slowly, holds a piece of it.
+func TestLargeBundleIsNotHeld(t *testing.T) {
+	store := memstore.New()
+	put := func(suffix string, body []byte, digest resolver.Digest) {
+		t.Helper()
+		if _, err := store.Commit(t.Context(), []resolver.Update{{Record: resolver.Record{Suffix: suffix, Digest: digest}, Bundle: resolver.Gzip(body)}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	body := bytes.Repeat([]byte("0123456789abcdef"), 1<<19)
+	whole, damaged := strings.Repeat("A", 26), strings.Repeat("B", 26)
+	put(whole, body, sha256.Sum256(body))
+	put(damaged, body, resolver.Digest{})
+	site, err := New(Config{Store: store})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	site.Routes(mux)
+	h := site.Secure(mux)
+	if resp := get(t, h, "/pith/"+damaged+"/bundle.json"); resp.StatusCode != http.StatusInternalServerError {
+		t.Errorf("a damaged bundle: status %d", resp.StatusCode)
+	}
+	resp := get(t, h, "/pith/"+whole+"/bundle.json")
+	got, err := io.ReadAll(resp.Body)
+	if err != nil || !bytes.Equal(got, body) || resp.Header.Get("Content-Length") != strconv.Itoa(len(body)) {
+		t.Errorf("%d bytes, Content-Length %s, %v", len(got), resp.Header.Get("Content-Length"), err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	h.ServeHTTP(&nobody{http.Header{}}, httptest.NewRequest("GET", "/pith/"+whole+"/bundle.json", nil))
+	runtime.ReadMemStats(&after)
+	if took := after.TotalAlloc - before.TotalAlloc; took > uint64(len(body))/4 {
+		t.Errorf("%d bytes of memory for a bundle of %d", took, len(body))
+	}
+}
+
+// nobody takes an answer and keeps nothing.
+type nobody struct{ header http.Header }
+
+func (n *nobody) Header() http.Header         { return n.header }
+func (n *nobody) Write(p []byte) (int, error) { return len(p), nil }
+func (n *nobody) WriteHeader(int)             {}
