@@ -284,7 +284,7 @@ func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, 
 	}}
 	err := s.Run(ctx, urls, follow)
 	bar.close()
-	ups, listErr := mirror.Upstreams(cmd.Context(), store)
+	ups, listErr := mirror.Upstreams(context.WithoutCancel(ctx), store) // also for who interrupts
 	if listErr == nil {
 		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
 	}

@@ -209,7 +209,16 @@ func (s *Store) read(ctx context.Context, f func(*sqlite.Conn) error) (err error
 		return err
 	}
 	defer s.readers.Put(conn)
-	return f(conn)
+	return interrupted(ctx, f(conn))
+}
+
+// interrupted gives what a context that ended has interrupted that reason: a caller
+// can tell it from trouble with the database.
+func interrupted(ctx context.Context, err error) error {
+	if ctx.Err() != nil && sqlite.ErrCode(err) == sqlite.ResultInterrupt {
+		return ctx.Err()
+	}
+	return err
 }
 
 // snapshot is read for several statements that must agree.
@@ -232,7 +241,7 @@ func (s *Store) write(ctx context.Context, f func(*sqlite.Conn) error) (err erro
 	s.writer.SetInterrupt(ctx.Done())
 	defer s.writer.SetInterrupt(nil)
 	defer func() { // after the end of the transaction, which may find the disk full
-		if err = full(err); err == nil {
+		if err = interrupted(ctx, full(err)); err == nil {
 			select {
 			case s.committed <- struct{}{}:
 			default: // it is told already
