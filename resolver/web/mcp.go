@@ -211,7 +211,7 @@ func (s *Site) agentView(ctx context.Context, text string) (*recordView, error) 
 	if err != nil {
 		return nil, s.hide(err)
 	}
-	v, err := s.view(ctx, suffix)
+	v, err := s.verified(ctx, suffix)
 	if err != nil {
 		return nil, s.hide(err)
 	}

@@ -114,7 +114,7 @@ func (s *Site) record(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	v, err := s.view(r.Context(), suffix)
+	v, err := s.verified(r.Context(), suffix)
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (s *Site) document(write func(*recordView) ([]byte, error)) func(http.Respo
 		if !ok {
 			return err
 		}
-		v, err := s.view(r.Context(), suffix)
+		v, err := s.verified(r.Context(), suffix)
 		if err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (s *Site) state(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	v, err := s.view(r.Context(), suffix)
+	v, err := s.verified(r.Context(), suffix)
 	if err != nil {
 		return err
 	}
@@ -228,6 +228,10 @@ func (s *Site) signposts(r *http.Request, v *recordView, f *form) []string {
 }
 
 func (s *Site) recordPage(r *http.Request, v *recordView) ([]byte, error) {
+	v, err := s.surrounded(r.Context(), v)
+	if err != nil {
+		return nil, err
+	}
 	base := s.base(r)
 	here := base + "/pith/" + v.Suffix
 	p := recordPage{Record: v, Page: s.page("", takenBack(v)+v.Title+" · Pith record", clip(cmp.Or(v.Abstract, v.Title), 300)), Recipe: recipe(base, v.Suffix)}
@@ -298,12 +302,9 @@ func (s *Site) alias(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/pith/"+suffix, http.StatusFound)
 }
 
-// view loads a record and all that is known about it.
-func (s *Site) view(ctx context.Context, suffix string) (*recordView, error) {
-	kept, err := s.verified(ctx, suffix)
-	if err != nil {
-		return nil, err
-	}
+// surrounded adds to a record what else is known about it here, for its page: other
+// forms of it show nothing of that, and up to twenty records are verified for it.
+func (s *Site) surrounded(ctx context.Context, kept *recordView) (*recordView, error) {
 	v := *kept // others read it, too
 	v.History = slices.Clone(kept.History)
 	return &v, s.surroundings(ctx, &v)

@@ -824,7 +824,10 @@ func TestPlacesInTheLog(t *testing.T) {
 	}
 	l := newLab(t)
 	l.use(fill(t, bundle, forged))
-	v, err := l.site.view(context.Background(), seedSuffix)
+	v, err := l.site.verified(context.Background(), seedSuffix)
+	if err == nil {
+		v, err = l.site.surrounded(context.Background(), v)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -1080,6 +1083,36 @@ func TestVerifiedOnceForMany(t *testing.T) {
 	if n := g.read.Load(); n != 1 {
 		t.Errorf("and %d times after that", n-1)
 	}
+}
+
+// TestOnlyPagesLookAround: what other records say is asked for the page of a record
+// alone, not for the badge that hangs everywhere.
+func TestOnlyPagesLookAround(t *testing.T) {
+	l := newLab(t)
+	store := &aroundStore{Store: l.store}
+	l.use(store)
+	for path, want := range map[string]bool{"": true, ".svg": false, ".json": false, "/state.json": false, "/claims.json": false} {
+		store.asked.Store(0)
+		if resp := get(t, l, "/pith/"+seedSuffix+path); resp.StatusCode != http.StatusOK || store.asked.Load() > 0 != want {
+			t.Errorf("%s: status %d, asked %d times for what is around it", path, resp.StatusCode, store.asked.Load())
+		}
+	}
+}
+
+// aroundStore counts how often it is asked for what stands around a record.
+type aroundStore struct {
+	resolver.Store
+	asked atomic.Int64
+}
+
+func (a *aroundStore) RecordEvents(ctx context.Context, suffix string) ([]resolver.Event, error) {
+	a.asked.Add(1)
+	return a.Store.RecordEvents(ctx, suffix)
+}
+
+func (a *aroundStore) Citations(ctx context.Context, kind, id string, limit int) ([]resolver.Citation, error) {
+	a.asked.Add(1)
+	return a.Store.Citations(ctx, kind, id, limit)
 }
 
 // TestLargeBundleIsNotHeld: who reads a large bundle without compression, perhaps
