@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
@@ -135,6 +136,21 @@ func (s *Site) recent(w http.ResponseWriter, r *http.Request) error {
 	}{s.page("recent", "Recent events · "+s.cfg.Name, "What this mirror accepted last."), events, older})
 }
 
+// example is the newest record here, if there is one: what the pages tell people to run
+// shall work on every mirror.
+func (s *Site) example(ctx context.Context) (suffix, arxiv string, err error) {
+	events, err := s.store.RecentEvents(ctx, 0, 1)
+	if err != nil || len(events) == 0 {
+		return "CWPYLZDW7AWAX7TQ5ZRNS3OHEM", "1805.07898", err
+	}
+	record, err := s.store.Record(ctx, events[0].Suffix)
+	if err != nil && !errors.Is(err, resolver.ErrNotFound) {
+		return "", "", err
+	}
+	arxiv, _ = strings.CutPrefix(record.Source, "arxiv:")
+	return events[0].Suffix, arxiv, nil
+}
+
 func (s *Site) front(w http.ResponseWriter, r *http.Request) error {
 	events, err := s.recentEvents(r.Context(), 0, 5)
 	if err != nil {
@@ -144,16 +160,21 @@ func (s *Site) front(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	suffix, arxiv, err := s.example(r.Context())
+	if err != nil {
+		return err
+	}
 	base := s.base(r)
+	recipe := "curl -O " + base + "/pith/" + suffix + "/bundle.json\npith verify bundle.json"
+	if arxiv != "" {
+		recipe = "curl -L " + base + "/paper/" + arxiv + "\n" + recipe
+	}
 	return s.show(w, r, "front", struct {
 		Page   page
 		Counts resolver.Counts
 		Recent []recentEvent
 		Recipe string
-	}{s.page("", "Pith · "+s.cfg.Name, "Records of papers that anyone can check: signed events about scholarly papers, served with what it takes to verify them."), counts, events,
-		"curl -L  " + base + "/paper/1805.07898\n" +
-			"curl -LO " + base + "/pith/CWPYLZDW/bundle.json\n" +
-			"pith verify bundle.json"})
+	}{s.page("", "Pith · "+s.cfg.Name, "Records of papers that anyone can check: signed events about scholarly papers, served with what it takes to verify them."), counts, events, recipe})
 }
 
 // addresses are what a mirror answers, for the page about it and for docs.
@@ -232,8 +253,12 @@ func (s *Site) about(w http.ResponseWriter, r *http.Request) error {
 			data.Upstreams = append(data.Upstreams, upstreamRow{u.URL, u.Cursor, lag, u.At, u.Err})
 		}
 	}
+	suffix, _, err := s.example(r.Context())
+	if err != nil {
+		return err
+	}
 	base := s.base(r)
-	data.Recipe = "curl -sLO " + base + "/pith/CWPYLZDW/bundle.json && pith verify bundle.json\n" +
+	data.Recipe = "curl -sO " + base + "/pith/" + suffix + "/bundle.json && pith verify bundle.json\n" +
 		"pith mirror add " + base + " && pith mirror sync   # a mirror of your own"
 	return s.show(w, r, "about", data)
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"io"
@@ -922,21 +923,34 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// TestRecipe runs what the page tells people to run.
+// TestRecipe runs what the pages tell people to run, on a mirror of another record
+// than the one of the manual, too.
 func TestRecipe(t *testing.T) {
 	env := tools(t)
 	l := newLab(t, func(c *Config) { c.BaseURL = "" })
-	l.use(fill(t, canonicalSeed(t)))
-	server := httptest.NewServer(l)
-	defer server.Close()
-	page := string(body(t, get(t, l, server.URL+"/pith/"+seedSuffix)))
-	_, after, _ := strings.Cut(page, "<pre>curl")
-	lines, _, _ := strings.Cut("curl"+after, "</pre>")
-	cmd := exec.Command("sh", "-ec", html.UnescapeString(lines))
-	cmd.Dir, cmd.Env = t.TempDir(), env
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), "valid") || !strings.Contains(string(out), "159f85e476f82c0bfe70ee62d96dc723359589aaf4c6603cb3ca31edfe59916c") {
-		t.Errorf("%v\n%s\n%s", err, lines, out)
+	for path, want := range map[string]string{
+		"/pith/" + seedSuffix: "159f85e476f82c0bfe70ee62d96dc723359589aaf4c6603cb3ca31edfe59916c",
+		"/":                   "valid",
+		"/about":              "valid",
+	} {
+		bundle := l.cited
+		if strings.HasPrefix(path, "/pith/") {
+			bundle = canonicalSeed(t)
+		}
+		l.use(fill(t, bundle))
+		server := httptest.NewServer(l)
+		page := string(body(t, get(t, l, server.URL+path)))
+		_, after, _ := strings.Cut(page, "<pre>curl")
+		lines, _, _ := strings.Cut("curl"+after, "</pre>")
+		lines, _, _ = strings.Cut(lines, "pith mirror add") // writes to the reader's own mirror
+		cmd := exec.Command("sh", "-c", strings.ReplaceAll(html.UnescapeString(lines), "curl ", "curl -f "))
+		cmd.Dir, cmd.Env = t.TempDir(), env
+		out, err := cmd.CombinedOutput()
+		var exit *exec.ExitError
+		if err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 3) || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v\n%s\n%s", path, err, lines, out)
+		}
+		server.Close()
 	}
 }
 
