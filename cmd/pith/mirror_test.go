@@ -378,6 +378,11 @@ func TestNewLog(t *testing.T) {
 		t.Errorf("with the same key: exit code %d, %s", code, errs)
 	}
 	startServe(t, home).logged(t)
+	other := filepath.Join(t.TempDir(), "key.json")
+	must(t, 0, home, "key", "new", "--signer", "b.example", "--out", other)
+	if out := must(t, 1, home, "fsck", "--key", other); !strings.Contains(out, `it is of the log "pith-mirror/`) {
+		t.Errorf("under another key: %s", out)
+	}
 }
 
 // TestKeyChangeIsNoticed: a mirror that shows another log key than before is not

@@ -119,6 +119,9 @@ func ParseCheckpoint(text []byte, key string) (*Checkpoint, error) {
 		return nil, fmt.Errorf("key of the log: %w", err)
 	}
 	cp, _, _, err := logformat.ParseCheckpoint(text, verifier.Name(), verifier)
+	if origin, _, _ := strings.Cut(string(text), "\n"); err != nil && origin != verifier.Name() {
+		return nil, fmt.Errorf("checkpoint: it is of the log %q, the key of %s: %w", origin, verifier.Name(), err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: %w", err)
 	}
