@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/openpith/evidence/pith"
 )
 
 // An entry is one event of a bundle, as bytes. Bundles may hold invalid events of
@@ -26,6 +28,9 @@ func contents(data []byte) (number string, events []entry, err error) {
 		case "events":
 			inner := cursor{data: value}
 			return inner.array(func(event []byte) error {
+				if len(events) == pith.MaxEntries { // the verification would say so, much later
+					return errEntries
+				}
 				e := entry{data: event}
 				if len(event) > 0 && event[0] == '{' {
 					fields := cursor{data: event}
@@ -73,6 +78,8 @@ func equivocations(data []byte) (n int, err error) {
 	}
 	return n, err
 }
+
+var errEntries = fmt.Errorf("more than %d events", pith.MaxEntries)
 
 var errCanonical = errors.New("not one object without white space")
 

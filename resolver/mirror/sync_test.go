@@ -570,6 +570,15 @@ func TestContents(t *testing.T) {
 			t.Errorf("%q was taken", bad)
 		}
 	}
+
+	// Of a large bundle of nothing no list of millions is made.
+	full := `{"events":[` + strings.Repeat("0,", pith.MaxEntries-1) + "0"
+	if _, events, err := contents([]byte(full + "]}")); err != nil || len(events) != pith.MaxEntries {
+		t.Errorf("as many events as there may be: %d, %v", len(events), err)
+	}
+	if _, events, err := contents([]byte(full + ",0]}")); !errors.Is(err, errEntries) || len(events) > pith.MaxEntries {
+		t.Errorf("one event too many: %d, %v", len(events), err)
+	}
 }
 
 func mustCanonical(t testing.TB, data []byte) []byte {
