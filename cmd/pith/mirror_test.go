@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -451,6 +452,32 @@ func TestCloneOverHTTP(t *testing.T) {
 
 // TestLargePack: a pack may be larger than any other answer of a mirror, since the
 // manifest, which may not, says how large it is.
+// TestCopyEverything does what the page about a mirror says to copy everything.
+func TestCopyEverything(t *testing.T) {
+	homes := [2]string{t.TempDir(), t.TempDir()}
+	a := startServe(t, homes[0], "--unknown", "accepted")
+	a.put(t, testBundle(t, 0, ""))
+	a.put(t, testBundle(t, 1, "ann"))
+	a.logged(t)
+	resp, err := http.Get(a.url + "/about")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recipe := regexp.MustCompile(`(?m)^pith (mirror add .*) &amp;&amp; pith (mirror sync) `).FindSubmatch(page)
+	if recipe == nil {
+		t.Fatalf("no recipe in\n%s", page)
+	}
+	for _, line := range recipe[1:] {
+		must(t, 0, homes[1], strings.Fields(string(line))...)
+	}
+	must(t, 0, homes[1], "compare", a.url, "sqlite:"+filepath.Join(homes[1], "pith.db"))
+}
+
 func TestLargePack(t *testing.T) {
 	packs := filepath.Join(t.TempDir(), "packs")
 	home := t.TempDir()

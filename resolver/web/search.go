@@ -259,6 +259,6 @@ func (s *Site) about(w http.ResponseWriter, r *http.Request) error {
 	}
 	base := s.base(r)
 	data.Recipe = "curl -sO " + base + "/pith/" + suffix + "/bundle.json && pith verify bundle.json\n" +
-		"pith mirror add " + base + " && pith mirror sync   # a mirror of your own"
+		"pith mirror add --all " + base + " && pith mirror sync   # a mirror of your own"
 	return s.show(w, r, "about", data)
 }
