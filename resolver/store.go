@@ -20,6 +20,9 @@ var (
 	// limit of the database is reached. Nothing was written; reading goes on.
 	ErrFull = errors.New("there is no room left to write")
 
+	// ErrNoStore reports a database that is not there, or has no mirror in it.
+	ErrNoStore = errors.New("there is no such database")
+
 	// ErrForeign reports a file that is a database of another program.
 	ErrForeign = errors.New("not a database of pith")
 

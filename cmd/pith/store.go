@@ -18,6 +18,10 @@ import (
 
 // openStore opens the store that --db names.
 func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
+	return openStoreBy(ctx, dsn, postgres.Open)
+}
+
+func openStoreBy(ctx context.Context, dsn string, openPostgres func(context.Context, string) (*postgres.Store, error)) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		s, err := sqlite.Open(ctx, path)
 		if err != nil {
@@ -29,7 +33,7 @@ func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 		return memstore.New(), nil
 	}
 	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
-		s, err := postgres.Open(ctx, dsn)
+		s, err := openPostgres(ctx, dsn)
 		if err != nil {
 			return nil, cli.Hint(err, "%s", openHint(err, "name a database that is there, of a role that may create a schema in it; its password belongs in PGPASSWORD or ~/.pgpass"))
 		}
@@ -38,14 +42,15 @@ func openStore(ctx context.Context, dsn string) (resolver.Store, error) {
 	return nil, cli.Hint(fmt.Errorf("--db %s: no such kind of database", shown(dsn)), "sqlite:FILE, postgres://USER@HOST/DATABASE or memory:")
 }
 
-// openStoreThere opens a store, and makes no new file.
+// openStoreThere opens a store that is there, and makes none.
 func openStoreThere(ctx context.Context, dsn string) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			return nil, cli.Hint(fmt.Errorf("%s: there is no such database", path), "name a mirror's directory or database as it was named for pith serve or pith ingest, which make one")
+			err = fmt.Errorf("%s: %w", path, resolver.ErrNoStore)
+			return nil, cli.Hint(err, "%s", openHint(err, ""))
 		}
 	}
-	return openStore(ctx, dsn)
+	return openStoreBy(ctx, dsn, postgres.OpenThere)
 }
 
 // openHint says what helps when a database cannot be opened.
@@ -53,6 +58,8 @@ func openHint(err error, otherwise string) string {
 	switch {
 	case errors.Is(err, resolver.ErrFull):
 		return "make room on the disk; nothing is lost"
+	case errors.Is(err, resolver.ErrNoStore):
+		return "name a mirror's directory or database as it was named for pith serve or pith ingest, which make one"
 	case errors.Is(err, resolver.ErrForeign):
 		return "name another: this one is left as it is"
 	case errors.Is(err, resolver.ErrNewer):

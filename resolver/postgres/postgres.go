@@ -49,7 +49,12 @@ var (
 // to the newest version. dsn is a connection string of libpq, whose variables
 // (PGPASSWORD and so on) and ~/.pgpass count too; the schema is pith unless the
 // string says search_path.
-func Open(ctx context.Context, dsn string) (*Store, error) {
+func Open(ctx context.Context, dsn string) (*Store, error) { return openBy(ctx, dsn, true) }
+
+// OpenThere is Open for a schema that is there. Errors: resolver.ErrNoStore.
+func OpenThere(ctx context.Context, dsn string) (*Store, error) { return openBy(ctx, dsn, false) }
+
+func openBy(ctx context.Context, dsn string, create bool) (*Store, error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err // without the password
@@ -67,7 +72,7 @@ func Open(ctx context.Context, dsn string) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, err
 	}
-	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return migrate(ctx, conn.Conn(), s.schema) })
+	err = s.pool.AcquireFunc(ctx, func(conn *pgxpool.Conn) error { return migrate(ctx, conn.Conn(), s.schema, create) })
 	if err != nil {
 		s.pool.Close()
 		return nil, full(err)

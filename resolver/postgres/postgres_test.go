@@ -295,6 +295,12 @@ func testBackup(t *testing.T, server *pgtest.Server) {
 	if _, err := exec.LookPath("pg_dump"); err != nil {
 		t.Skip("pg_dump is not installed")
 	}
+	empty := server.Database(t)
+	for range 2 { // the first makes none
+		if _, err := OpenThere(t.Context(), empty); !errors.Is(err, resolver.ErrNoStore) {
+			t.Errorf("a database without a mirror: %v", err)
+		}
+	}
 	s := open(t, server.Database(t))
 	storetest.Fill(t, s)
 	path := filepath.Join(t.TempDir(), "pith.dump")

@@ -88,8 +88,9 @@ CREATE INDEX key_unused ON key (declared_at) WHERE NOT used;
 }
 
 // migrate brings a schema of a database to the newest version, in one
-// transaction. Of several processes one does it, the others wait.
-func migrate(ctx context.Context, conn *pgx.Conn, schema string) error {
+// transaction, and makes it first if it may. Of several processes one does it, the
+// others wait.
+func migrate(ctx context.Context, conn *pgx.Conn, schema string, create bool) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('pith migrate ' || $1, 0))`, schema); err != nil {
 			return err
@@ -102,6 +103,9 @@ func migrate(ctx context.Context, conn *pgx.Conn, schema string) error {
 		}
 		if encoding != "UTF8" {
 			return fmt.Errorf("the database has the encoding %s, not UTF8", encoding)
+		}
+		if !there && !create {
+			return fmt.Errorf("the schema %s: %w", schema, resolver.ErrNoStore)
 		}
 		if !there {
 			if _, err := tx.Exec(ctx, `CREATE SCHEMA `+pgx.Identifier{schema}.Sanitize()); err != nil {
