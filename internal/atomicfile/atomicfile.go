@@ -105,6 +105,25 @@ func place(path string, fill func(io.Writer) error, perm fs.FileMode, take func(
 	return syncDir(filepath.Dir(path))
 }
 
+// MkdirAll is [os.MkdirAll] for directories that a power cut must not take away: each
+// that it makes is on the disk when it returns.
+func MkdirAll(path string, perm fs.FileMode) error {
+	err := os.Mkdir(path, perm)
+	switch {
+	case err == nil:
+		return syncDir(filepath.Dir(path))
+	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path:
+		if err := MkdirAll(filepath.Dir(path), perm); err != nil {
+			return err
+		}
+		return MkdirAll(path, perm)
+	}
+	if info, failed := os.Stat(path); failed == nil && info.IsDir() {
+		return nil // it is there
+	}
+	return err
+}
+
 // through writes into a device or a pipe: it is no content to be replaced, and a
 // rename would put a file in its place.
 func through(path string, fill func(io.Writer) error) error {
@@ -118,9 +137,10 @@ func through(path string, fill func(io.Writer) error) error {
 	return nil
 }
 
-// syncDir makes the new name itself durable: without it a power cut may bring
-// back the old directory entry although the data is on disk.
-func syncDir(dir string) error {
+// syncDir makes a new name in a directory itself durable: without it a power cut may
+// bring back the old directory entry although the data is on disk. It is a variable
+// for tests.
+var syncDir = func(dir string) error {
 	if runtime.GOOS == "windows" {
 		return nil // directories cannot be flushed there, and renames are journalled
 	}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -104,6 +105,37 @@ func TestDevicesStayDevices(t *testing.T) {
 		}
 		if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
 			t.Fatalf("%s replaced the null device: %v, %v", name, info, err)
+		}
+	}
+}
+
+// TestMkdirAll: the name of each directory that is made is made durable in the one
+// above it, and nothing else is.
+func TestMkdirAll(t *testing.T) {
+	base := t.TempDir()
+	var synced []string
+	real := syncDir
+	syncDir = func(dir string) error { synced = append(synced, dir); return real(dir) }
+	defer func() { syncDir = real }()
+	path := filepath.Join(base, "a", "b", "c")
+	for range 2 {
+		if err := MkdirAll(path, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := []string{base, filepath.Join(base, "a"), filepath.Join(base, "a", "b")}; !slices.Equal(synced, want) {
+		t.Errorf("%q are synced, want %q", synced, want)
+	}
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		t.Errorf("%v, %v", info, err)
+	}
+	file := filepath.Join(base, "file")
+	if err := Write(file, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, filepath.Join(file, "x")} {
+		if err := MkdirAll(path, 0o755); err == nil {
+			t.Errorf("%s is a directory now", path)
 		}
 	}
 }

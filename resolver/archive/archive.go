@@ -210,7 +210,7 @@ func Write(ctx context.Context, dir string, o Options, after func(suffix string)
 	if o.PerPack <= 0 || o.PerPack > PerPack {
 		o.PerPack = PerPack
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := atomicfile.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
 	}
 	m, err := readManifest(dir)

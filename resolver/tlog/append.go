@@ -257,7 +257,7 @@ func writeAll(dir string, files map[string][]byte) error {
 	for name, data := range files {
 		group.Go(func() error {
 			path := filepath.Join(dir, filepath.FromSlash(name))
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			if err := atomicfile.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 				return err
 			}
 			return atomicfile.Write(path, data, 0o644)

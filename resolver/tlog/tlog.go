@@ -30,6 +30,7 @@ import (
 	"github.com/transparency-dev/tessera/client"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/openpith/evidence/internal/atomicfile"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
 )
@@ -270,7 +271,7 @@ func (l *Log) await(ctx context.Context, wait time.Duration) {
 func (l *Log) locked(ctx context.Context, f func(context.Context) error) error {
 	return l.store.Lock(ctx, "log", func(ctx context.Context) (err error) {
 		state := filepath.Join(l.dir, ".state")
-		if err := os.MkdirAll(state, 0o755); err != nil {
+		if err := atomicfile.MkdirAll(state, 0o755); err != nil {
 			return fmt.Errorf("log: %w", err)
 		}
 		file := flock.New(filepath.Join(state, "writer.lock"))
