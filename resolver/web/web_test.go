@@ -462,6 +462,9 @@ func TestConditional(t *testing.T) {
 				t.Errorf("%s with %s: %s %v", path, inm, r.Status, r.Header)
 			}
 		}
+		if r := get(t, l, path, "If-None-Match", `"0123"`, "If-None-Match", a); r.StatusCode != http.StatusNotModified {
+			t.Errorf("%s with its tag in a second line: %s", path, r.Status)
+		}
 		if r := get(t, l, path, "If-None-Match", `"0123"`); r.StatusCode != http.StatusOK || len(body(t, r)) == 0 {
 			t.Errorf("%s with another tag: %s", path, r.Status)
 		}

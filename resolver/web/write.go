@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,8 +188,7 @@ func setETag(h http.Header, digest string, zip bool) {
 // matches reports whether the reader has the content already, in any coding. A
 // digest occurs in no other tag, so that it is enough to look for it.
 func matches(r *http.Request, digest string) bool {
-	inm := r.Header["If-None-Match"]
-	return len(inm) > 0 && (inm[0] == "*" || strings.Contains(inm[0], digest))
+	return slices.ContainsFunc(r.Header["If-None-Match"], func(tags string) bool { return tags == "*" || strings.Contains(tags, digest) })
 }
 
 // takesGzip reports whether the reader takes gzip (RFC 9110 §12.5.3).
