@@ -108,25 +108,26 @@ func ReadEvent(data []byte) (*LooseEvent, error) {
 	}, nil
 }
 
-// Adopt unites a bundle with an event that came without one, and with the entry
-// for public_keys of the key that signed it, nil when the bundle has that. Like
-// the result of Merge, of which it is a case, what it returns has no
-// bundle_signature. An event that is not valid in that company is listed as
-// invalid, with the reason.
-func Adopt(bundle, event, keyEntry []byte) ([]byte, error) {
+// Adopt unites a bundle with events that came without theirs, and with the entries
+// for public_keys of the keys that signed them and that the bundle lacks. Like the
+// result of Merge, of which it is a case, what it returns has no bundle_signature. An
+// event that is not valid in that company is listed as invalid, with the reason.
+func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 	b, err := readUnsigned(bundle)
-	if err != nil {
-		return nil, err
-	}
-	doc, err := canon.Parse(event)
 	if err != nil {
 		return nil, err
 	}
 	u := union{keys: map[string][]byte{}, members: map[string][]byte{}}
 	u.add(b)
-	u.events = append(u.events, doc.Root().Canonical())
-	if keyEntry != nil {
-		key, err := canon.Parse(keyEntry)
+	for _, event := range events {
+		doc, err := canon.Parse(event)
+		if err != nil {
+			return nil, err
+		}
+		u.events = append(u.events, doc.Root().Canonical())
+	}
+	for _, entry := range keyEntries {
+		key, err := canon.Parse(entry)
 		if err != nil {
 			return nil, err
 		}

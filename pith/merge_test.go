@@ -349,7 +349,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("read %+v", e)
 	}
 	entry, _ := ada.Public().MarshalJSON()
-	got, err := Adopt(seed.Bundle(), e.Canonical, entry)
+	got, err := Adopt(seed.Bundle(), [][]byte{e.Canonical}, [][]byte{entry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +362,7 @@ func TestAdopt(t *testing.T) {
 	}
 
 	// Without the key the event cannot be valid, and the state says so.
-	alone, err := Adopt(seed.Bundle(), e.Canonical, nil)
+	alone, err := Adopt(seed.Bundle(), [][]byte{e.Canonical}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func stuffed(t *testing.T, key *pith.PrivateKey, events ...[]byte) []byte {
 	bundle := seed.Bundle()
 	var err error
 	for _, e := range events {
-		if bundle, err = pith.Adopt(bundle, e, nil); err != nil {
+		if bundle, err = pith.Adopt(bundle, [][]byte{e}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

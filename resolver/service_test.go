@@ -200,6 +200,61 @@ func TestStrangersWait(t *testing.T) {
 	refused(t, s, other, resolver.Refused, resolver.CodeModerated)
 }
 
+// A stranger's event keeps a bundle waiting, but not what others signed in it, and
+// nobody waits for the word of whoever put a bundle together when all of it is here.
+func TestTrustedPartOfABundle(t *testing.T) {
+	for _, unknown := range []resolver.Status{resolver.Queued, resolver.Refused} {
+		s := service(t, func(c *resolver.Config) { c.Unknown = unknown })
+		strangers, _ := correction(t, bob, "spam?")
+		both, added, err := pith.Append(strangers, ada, day.Add(time.Hour), pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+			Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"mine"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		refused(t, s, both, unknown, "trust_key") // the record is not here: nothing to add it to
+		submit(t, s, seed.Bundle())
+		if r := refused(t, s, both, unknown, "trust_key"); !strings.HasSuffix(r.Detail, "; 1 events that it trusts are in") {
+			t.Errorf("told: %s", r.Detail)
+		}
+		rec, data := served(t, s)
+		if got := pith.Verify(data, trusting(t, ada, mirror)); rec.EventCount != 3 || got.Verdict() != pith.Valid {
+			t.Errorf("%s: %d events, %v %v", unknown, rec.EventCount, got.Verdict(), got.Failures())
+		}
+		if e, err := s.Store().Event(t.Context(), added[0]); err != nil || e.Seq != 2 {
+			t.Errorf("%s: the event of whom the policy trusts: %+v %v", unknown, e, err)
+		}
+		// Again it brings nothing, and waits as before.
+		if r := refused(t, s, both, unknown, "trust_key"); strings.Contains(r.Detail, "are in") {
+			t.Errorf("told again: %s", r.Detail)
+		}
+		if again, _ := served(t, s); again.Revision != rec.Revision {
+			t.Error("what comes again changes the record")
+		}
+
+		mine, _ := correction(t, ada, "another")
+		merged, err := pith.Merge(data, mine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packed, err := pith.Sign(merged, bob, day.Add(2*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := submit(t, s, packed); r.New != 1 || len(r.Events) != 4 {
+			t.Errorf("%s: put together by a stranger: %+v", unknown, r)
+		}
+		if unknown == resolver.Queued {
+			held, err := s.Store().Held(t.Context(), resolver.Queued, 0, 10)
+			if err != nil || len(held) != 1 {
+				t.Fatalf("%+v %v", held, err)
+			}
+			if r, err := s.Accept(t.Context(), held[0].ID); err != nil || r.New != 1 {
+				t.Errorf("accepted: %+v %v", r, err)
+			}
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := service(t)
 	bundle := seed.Bundle()

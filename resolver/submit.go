@@ -85,6 +85,7 @@ type job struct {
 	ids     []string // their ids, "" for what is not valid
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
+	part    bool     // of a bundle, without what only its signer vouches for
 
 	// While it is open:
 	contents *pith.Contents
@@ -465,7 +466,61 @@ func (r *record) addBundle(j *job) error {
 	if same, err := r.nothingNew(merged); err != nil || same {
 		return err
 	}
-	return r.adopt(j, merged, true)
+	if err := r.adopt(j, merged, true); err != nil || j.refusal == nil || j.settled {
+		return err
+	}
+	return r.addTrusted(j)
+}
+
+// addTrusted lets in what the policy trusts of a bundle that does not get in as a
+// whole. Else one event of a stranger, in whatever bundle it is passed on, would keep
+// out for ever what others sign later. When nothing of the bundle is left that is not
+// here, it got in.
+func (r *record) addTrusted(j *job) error {
+	known, trusted, signed := r.known(), map[Digest]bool{}, map[string]bool{}
+	for i := range j.result.History {
+		if st := &j.result.History[i]; st.Trusted && st.Invalid == "" && !known[j.contents.Entries[i]] {
+			trusted[j.contents.Entries[i]], signed[st.Fingerprint] = true, true
+		}
+	}
+	if len(trusted) == 0 {
+		return nil
+	}
+	var of struct{ Events []json.RawMessage }
+	if err := json.Unmarshal(j.contents.Canonical, &of); err != nil {
+		return err
+	}
+	var events, keys [][]byte
+	for _, e := range of.Events {
+		if trusted[sha256.Sum256(e)] {
+			events = append(events, e)
+		}
+	}
+	for _, k := range j.contents.Keys {
+		if signed[k.Fingerprint] {
+			keys = append(keys, k.Entry)
+		}
+	}
+	merged, err := pith.Adopt(r.bundle, events, keys)
+	if err != nil {
+		return nil // the union would break a limit, and what waits says why it waits
+	}
+	part := &job{Submission: j.Submission, suffix: j.suffix, charged: j.charged, part: true}
+	if err := r.adopt(part, merged, true); err != nil || part.refusal != nil {
+		return err
+	}
+	j.charged = part.charged
+	if merged, err = pith.Merge(r.bundle, j.contents.Canonical); err != nil {
+		return nil
+	}
+	if same, err := r.nothingNew(merged); err != nil {
+		return err
+	} else if same {
+		j.refusal = nil
+		return nil
+	}
+	j.refusal.Detail += fmt.Sprintf("; %d events that it trusts are in", len(events))
+	return nil
 }
 
 // nothingNew reports whether a union differs from what is here in nothing but
@@ -525,7 +580,7 @@ func (r *record) addEvent(j *job) error {
 	if err := r.unpack(); err != nil {
 		return err
 	}
-	var entry []byte
+	var entries [][]byte
 	if declares, err := declaresKey(r.bundle, j.event.Fingerprint); err != nil {
 		return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
 	} else if !declares {
@@ -537,9 +592,9 @@ func (r *record) addEvent(j *job) error {
 		if err != nil {
 			return err
 		}
-		entry = key.Entry
+		entries = append(entries, key.Entry)
 	}
-	merged, err := pith.Adopt(r.bundle, j.event.Canonical, entry)
+	merged, err := pith.Adopt(r.bundle, [][]byte{j.event.Canonical}, entries)
 	if err != nil {
 		j.refuseError(err)
 		return nil
@@ -596,7 +651,7 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	if doubt != nil {
 		signer = doubt.Fingerprint
 		code, detail = distrust(result, doubt)
-	} else if isBundle {
+	} else if isBundle && !j.part {
 		// The bundle's signer vouches for what no event covers.
 		code, detail = bundleDistrust(j.result)
 	}

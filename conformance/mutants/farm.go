@@ -153,7 +153,7 @@ func (f *farm) full() ([]byte, error) {
 	}
 	forged := decode(bundle).(object)["events"].([]any)[2].(object)
 	forged["created_at"] = "2026-06-02T00:00:00Z"
-	if bundle, err = pith.Adopt(bundle, canonical(forged), nil); err != nil {
+	if bundle, err = pith.Adopt(bundle, [][]byte{canonical(forged)}, nil); err != nil {
 		return nil, err
 	}
 	root = decode(bundle).(object)

@@ -366,7 +366,7 @@ func TestMisshapenEvents(t *testing.T) {
 		"an endless id":          longID(t),
 	} {
 		t.Run(name, func(t *testing.T) {
-			bundle, err := pith.Adopt(mustCanonical(t, seed.Bundle()), []byte(event), nil)
+			bundle, err := pith.Adopt(mustCanonical(t, seed.Bundle()), [][]byte{[]byte(event)}, nil)
 			if err == nil {
 				bundle, err = pith.Sign(bundle, testKey("mallory"), day)
 			}

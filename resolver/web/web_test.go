@@ -819,7 +819,7 @@ func TestPlacesInTheLog(t *testing.T) {
 	if err := json.Unmarshal(bundle, &b); err != nil {
 		t.Fatal(err)
 	}
-	forged, err := pith.Adopt(bundle, bytes.Replace(b.Events[len(b.Events)-1], []byte("Table 2"), []byte("Table 3"), 1), nil)
+	forged, err := pith.Adopt(bundle, [][]byte{bytes.Replace(b.Events[len(b.Events)-1], []byte("Table 2"), []byte("Table 3"), 1)}, nil)
 	if err == nil {
 		forged, err = pith.Sign(forged, ada, day)
 	}
