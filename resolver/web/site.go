@@ -421,9 +421,10 @@ func (s *Site) listSchemas() error {
 	})
 }
 
-// schema serves the JSON Schemas of this implementation. Those that pith.science
-// names, such as pith-number/v1.json, are not published as text anywhere that we
-// know of, and are not made up here.
+// foreignSchemas are those that pith.science names. Their texts are not made up here.
+var foreignSchemas = []string{"pith-number/v1.json", "pith-integrity/v1.json", "pith-integrity-event/v1.json"}
+
+// schema serves the JSON Schemas of this implementation.
 func (s *Site) schema(w http.ResponseWriter, r *http.Request) error {
 	name := r.PathValue("rest")
 	if name == "" {
@@ -439,7 +440,11 @@ func (s *Site) schema(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	if !slices.Contains(s.schemas, path.Clean(name)) {
-		return &problem{status: http.StatusNotFound, heading: "There is no such schema", text: "This mirror serves the schemas of its own specification.", elsewhere: link{"They are listed at", "/schemas/"}}
+		p := &problem{status: http.StatusNotFound, heading: "There is no such schema", text: "This mirror serves the schemas of its own specification.", elsewhere: link{"They are listed at", "/schemas/"}}
+		if slices.Contains(foreignSchemas, name) {
+			p.elsewhere = link{"That one is named by pith.science, and would be at", "https://pith.science/schemas/" + name}
+		}
+		return p
 	}
 	body, err := schema.Files.ReadFile(path.Clean(name))
 	if err != nil {

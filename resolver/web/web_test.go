@@ -734,6 +734,9 @@ func TestDocuments(t *testing.T) {
 	if _, err := pith.ParseTrust(body(t, get(t, l, "/pith-trust.json"))); err != nil {
 		t.Errorf("the trust file cannot be read: %v", err)
 	}
+	if text := body(t, get(t, l, "/schemas/pith-number/v1.json")); !bytes.Contains(text, []byte(`"https://pith.science/schemas/pith-number/v1.json"`)) {
+		t.Errorf("who asks for a schema of pith.science is told %s", text)
+	}
 	list := decode("/schemas/")["schemas"].([]any)
 	compiler := jsonschema.NewCompiler()
 	for _, u := range list {
