@@ -384,6 +384,9 @@ func TestNewLog(t *testing.T) {
 	if out := must(t, 1, home, "fsck", "--key", other); !strings.Contains(out, `it is of the log "pith-mirror/`) {
 		t.Errorf("under another key: %s", out)
 	}
+	if _, errs, code := done(t, home, "serve", "--listen", "localhost:0", "--key", other); code != 2 || !strings.Contains(errs, "name the key that signed it with --key") {
+		t.Errorf("served under another key: exit code %d, %s", code, errs)
+	}
 }
 
 // TestKeyChangeIsNoticed: a mirror that shows another log key than before is not

@@ -133,18 +133,24 @@ func (h *home) config(cmd *cobra.Command, store resolver.Store, log *slog.Logger
 	if _, err := os.Stat(filepath.Join(h.data, "log")); h.newLog && err == nil { // before a key is made
 		return c, cli.Hint(fmt.Errorf("a new log cannot begin beside the old one in %s", h.data), "move mirror-key.json and log in it away, or start without --new-log")
 	}
-	if !h.newLog && !h.hasKey() { // a new one could not go on with what another signed
-		signed, err := tlog.Signed(cmd.Context(), store)
-		if err != nil {
+	owner := "" // of the log that this mirror has to go on with
+	if !h.newLog {
+		if owner, err = tlog.Owner(cmd.Context(), store); err != nil {
 			return c, err
 		}
-		if signed {
-			return c, cli.Hint(fmt.Errorf("%s is not there, the key that signed the log of %s", h.keyPath(), shown(h.db)),
-				"put it back, or name it with --key; if it is lost: pith serve --new-log")
-		}
 	}
-	c.Key, err = h.mirrorKey(cmd, log)
-	return c, err
+	if owner != "" && !h.hasKey() {
+		return c, cli.Hint(fmt.Errorf("%s is not there, the key that signed the log of %s", h.keyPath(), shown(h.db)),
+			"put it back, or name it with --key; if it is lost: pith serve --new-log")
+	}
+	if c.Key, err = h.mirrorKey(cmd, log); err != nil {
+		return c, err
+	}
+	if mine := tlog.Name(c.Key); owner != "" && owner != mine {
+		return c, cli.Hint(fmt.Errorf("the log of %s is %s, the key here is that of %s", shown(h.db), owner, mine),
+			"name the key that signed it with --key; if it is lost: pith serve --new-log")
+	}
+	return c, nil
 }
 
 // mirrorKey is the key of the mirror: the one that was named, or one of its own

@@ -80,11 +80,14 @@ func Open(dir string, store resolver.Store, key *pith.PrivateKey) (*Log, error) 
 	return &Log{dir: dir, store: store, signer: signer, verifier: verifier, key: public, files: client.FileFetcher{Root: dir}}, nil
 }
 
-// encodeKey writes a key as golang.org/x/mod/sumdb/note wants it. The name of
-// the log, its origin, is made of the fingerprint: no two logs share it.
+// Name is that of the log of a key, its origin. It is made of the fingerprint: no two
+// logs share it.
+func Name(key *pith.PrivateKey) string { return "pith-mirror/" + key.Public().Fingerprint() }
+
+// encodeKey writes a key as golang.org/x/mod/sumdb/note wants it.
 func encodeKey(key *pith.PrivateKey) (secret, public string) {
 	const ed25519Algorithm = 1
-	name := "pith-mirror/" + key.Public().Fingerprint()
+	name := Name(key)
 	pub := append([]byte{ed25519Algorithm}, key.Public().Key...)
 	sum := sha256.Sum256(append([]byte(name+"\n"), pub...)) // note.keyHash
 	hash := fmt.Sprintf("%08x", binary.BigEndian.Uint32(sum[:4]))
@@ -299,13 +302,15 @@ func (l *Log) removeLeftovers() error {
 	})
 }
 
-// Signed reports whether the store remembers that a log of it was signed.
-func Signed(ctx context.Context, store resolver.Store) (bool, error) {
-	_, err := store.Meta(ctx, seenKey)
+// Owner returns the name of the log that was signed over a store, as Name gives it for
+// the key that did, "" where none was.
+func Owner(ctx context.Context, store resolver.Store) (name string, err error) {
+	text, err := store.Meta(ctx, seenKey)
 	if errors.Is(err, resolver.ErrNotFound) {
-		return false, nil
+		return "", nil
 	}
-	return err == nil, err
+	name, _, _ = strings.Cut(string(text), "\n")
+	return name, err
 }
 
 // Renew has the store forget the log that another key signed, so that this one
