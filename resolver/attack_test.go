@@ -3,6 +3,7 @@ package resolver_test
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -11,9 +12,11 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/openpith/evidence/bench/pith/plain"
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
@@ -406,6 +409,30 @@ func TestAnotherCopyChangesNothing(t *testing.T) {
 	sound(t, s.Store())
 }
 
+// TestCopiesAmongStrangers: nor does a copy that comes with what a stranger signed.
+func TestCopiesAmongStrangers(t *testing.T) {
+	now := day.Add(time.Hour)
+	s := service(t, func(c *resolver.Config) {
+		c.Now = func() time.Time { now = now.Add(time.Minute); return now }
+	})
+	mine, _ := correction(t, ada, "x")
+	before := submit(t, s, mine)
+	strangers, _ := correction(t, bob, "y")
+	both, _, err := pith.Append(strangers, ada, day.Add(time.Minute), pith.Draft{
+		Type: pith.TypeCorrection, Target: "record", CreatedAt: day,
+		Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x"}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := refused(t, s, both, resolver.Queued, "trust_key"); strings.Contains(r.Detail, "are in") {
+		t.Errorf("told: %s", r.Detail)
+	}
+	if after, _ := served(t, s); after.Revision != before.Revision {
+		t.Errorf("revision %d after %d", after.Revision, before.Revision)
+	}
+}
+
 // TestKeyInAPayload: a text that looks like the declaration of a key is none.
 func TestKeyInAPayload(t *testing.T) {
 	carol := keyOf("carol")
@@ -564,7 +591,26 @@ func TestSmallEventOfALargeRecord(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("beside all that is united it comes to %v", err)
 	}
+	// What is new has nothing to be united with, and waits for nobody who waits.
+	var group sync.WaitGroup
+	group.Go(func() { _, err = s.Submit(context.Background(), resolver.Submission{Data: bundle, From: "test"}) })
+	for !s.Waiting() {
+		time.Sleep(time.Millisecond)
+	}
+	another, failed := plain.Another(seed.Bundle(), ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)), 0)
+	if failed != nil {
+		t.Fatal(failed)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	var refusal *resolver.Refusal
+	if _, failed := s.Submit(ctx, resolver.Submission{Data: another, From: "test"}); !errors.As(failed, &refusal) {
+		t.Errorf("a new record beside what waits: %v", failed)
+	}
 	release()
-	refused(t, s, bundle, resolver.Queued, "trust_key")
+	group.Wait()
+	if !errors.As(err, &refusal) || refusal.Code != "trust_key" {
+		t.Errorf("when there is room: %v", err)
+	}
 	s.Unite()() // nothing was kept
 }

@@ -15,3 +15,6 @@ func (s *Service) Unite() (release func()) {
 	}
 	return func() { s.uniting.Release(unitingBytes) }
 }
+
+// Waiting reports whether somebody waits for room to unite in.
+func (s *Service) Waiting() bool { return !s.uniting.TryAcquire(0) }

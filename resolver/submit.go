@@ -398,11 +398,12 @@ const fresh = -1
 
 // unite lets the open jobs in one after the other.
 func (r *record) unite() error {
-	stored := UnpackedSize(r.packed)
-	if err := r.service.uniting.Acquire(r.ctx, stored); err != nil {
-		return err
+	if stored := UnpackedSize(r.packed); stored > 0 { // what is new waits for nobody
+		if err := r.service.uniting.Acquire(r.ctx, stored); err != nil {
+			return err
+		}
+		defer r.service.uniting.Release(stored)
 	}
-	defer r.service.uniting.Release(stored)
 	for _, j := range r.open {
 		var err error
 		if j.contents != nil {
@@ -504,6 +505,9 @@ func (r *record) addTrusted(j *job) error {
 	merged, err := pith.Adopt(r.bundle, events, keys)
 	if err != nil {
 		return nil // the union would break a limit, and what waits says why it waits
+	}
+	if same, err := r.nothingNew(merged); err != nil || same {
+		return err // they are copies of what is here
 	}
 	part := &job{Submission: j.Submission, suffix: j.suffix, charged: j.charged, part: true}
 	if err := r.adopt(part, merged, true); err != nil || part.refusal != nil {
