@@ -136,8 +136,9 @@ func (s *Site) recent(w http.ResponseWriter, r *http.Request) error {
 	}{s.page("recent", "Recent events · "+s.cfg.Name, "What this mirror accepted last."), events, older})
 }
 
-// example is the newest record here, if there is one: what the pages tell people to run
-// shall work on every mirror.
+// example is the newest record here, if there is one, and the arXiv id of its paper, if
+// it has one: what the pages tell people to run shall work on every mirror, and hold
+// nothing for a shell that a stranger has written.
 func (s *Site) example(ctx context.Context) (suffix, arxiv string, err error) {
 	events, err := s.store.RecentEvents(ctx, 0, 1)
 	if err != nil || len(events) == 0 {
@@ -147,7 +148,10 @@ func (s *Site) example(ctx context.Context) (suffix, arxiv string, err error) {
 	if err != nil && !errors.Is(err, resolver.ErrNotFound) {
 		return "", "", err
 	}
-	arxiv, _ = strings.CutPrefix(record.Source, "arxiv:")
+	if id, ok := strings.CutPrefix(record.Source, "arxiv:"); ok {
+		n, _ := arxivName(id)
+		arxiv = n.value
+	}
 	return events[0].Suffix, arxiv, nil
 }
 

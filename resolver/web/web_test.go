@@ -1105,6 +1105,31 @@ func TestVerifiedOnceForMany(t *testing.T) {
 	}
 }
 
+// TestRecipeOfAStranger: what a record calls its source may be any text, of which
+// nothing comes into a command.
+func TestRecipeOfAStranger(t *testing.T) {
+	l := newLab(t)
+	for source, want := range map[string]string{
+		"arxiv:hep-th/9309160v2":   "/paper/hep-th/9309160v2\n",
+		"arxiv:1805.07898v1":       "/paper/1805.07898v1\n",
+		"arxiv:1|touch${IFS}me;v1": "",
+		"osf:abcdev1":              "",
+	} {
+		store := memstore.New()
+		update := resolver.Update{Record: resolver.Record{Suffix: seedSuffix, Source: source}, Events: []resolver.Event{{ID: "sha256:1", Suffix: seedSuffix}}}
+		if _, err := store.Commit(t.Context(), []resolver.Update{update}); err != nil {
+			t.Fatal(err)
+		}
+		l.use(store)
+		page := string(body(t, get(t, l, "/")))
+		_, after, _ := strings.Cut(page, "<pre>curl")
+		lines, _, ok := strings.Cut(after, "</pre>")
+		if got := strings.Contains(lines, "/paper/"); !ok || got != (want != "") || !strings.Contains(lines, want) {
+			t.Errorf("%s: it says\n%s", source, lines)
+		}
+	}
+}
+
 // TestOnlyPagesLookAround: what other records say is asked for the page of a record
 // alone, not for the badge that hangs everywhere.
 func TestOnlyPagesLookAround(t *testing.T) {
