@@ -108,15 +108,15 @@ func place(path string, fill func(io.Writer) error, perm fs.FileMode, take func(
 // MkdirAll is [os.MkdirAll] for directories that a power cut must not take away: each
 // that it makes is on the disk when it returns.
 func MkdirAll(path string, perm fs.FileMode) error {
-	err := os.Mkdir(path, perm)
-	switch {
-	case err == nil:
-		return syncDir(filepath.Dir(path))
-	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path:
-		if err := MkdirAll(filepath.Dir(path), perm); err != nil {
+	err, parent := os.Mkdir(path, perm), filepath.Dir(path)
+	if errors.Is(err, fs.ErrNotExist) && parent != path {
+		if err := MkdirAll(parent, perm); err != nil {
 			return err
 		}
-		return MkdirAll(path, perm)
+		err = os.Mkdir(path, perm) // an empty path, or one through ".." of what is not there, fails again
+	}
+	if err == nil {
+		return syncDir(parent)
 	}
 	if info, failed := os.Stat(path); failed == nil && info.IsDir() {
 		return nil // it is there

@@ -133,7 +133,7 @@ func TestMkdirAll(t *testing.T) {
 	if err := Write(file, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{file, filepath.Join(file, "x")} {
+	for _, path := range []string{file, filepath.Join(file, "x"), "", base + "/nosuch/../x"} {
 		if err := MkdirAll(path, 0o755); err == nil {
 			t.Errorf("%s is a directory now", path)
 		}
