@@ -45,7 +45,8 @@ func openStoreBy(ctx context.Context, dsn string, openPostgres func(context.Cont
 // openStoreThere opens a store that is there, and makes none.
 func openStoreThere(ctx context.Context, dsn string) (resolver.Store, error) {
 	if path, ok := strings.CutPrefix(dsn, "sqlite:"); ok {
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		info, err := os.Stat(path)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular() && info.Size() == 0 {
 			err = fmt.Errorf("%s: %w", path, resolver.ErrNoStore)
 			return nil, cli.Hint(err, "%s", openHint(err, ""))
 		}

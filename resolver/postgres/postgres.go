@@ -51,7 +51,7 @@ var (
 // string says search_path.
 func Open(ctx context.Context, dsn string) (*Store, error) { return openBy(ctx, dsn, true) }
 
-// OpenThere is Open for a schema that is there. Errors: resolver.ErrNoStore.
+// OpenThere is Open for a schema that has a mirror in it. Errors: resolver.ErrNoStore.
 func OpenThere(ctx context.Context, dsn string) (*Store, error) { return openBy(ctx, dsn, false) }
 
 func openBy(ctx context.Context, dsn string, create bool) (*Store, error) {

@@ -296,8 +296,8 @@ func testBackup(t *testing.T, server *pgtest.Server) {
 		t.Skip("pg_dump is not installed")
 	}
 	empty := server.Database(t)
-	for range 2 { // the first makes none
-		if _, err := OpenThere(t.Context(), empty); !errors.Is(err, resolver.ErrNoStore) {
+	for _, dsn := range []string{empty, empty, empty + "&search_path=public"} { // the first makes none
+		if _, err := OpenThere(t.Context(), dsn); !errors.Is(err, resolver.ErrNoStore) {
 			t.Errorf("a database without a mirror: %v", err)
 		}
 	}

@@ -96,15 +96,16 @@ func migrate(ctx context.Context, conn *pgx.Conn, schema string, create bool) er
 			return err
 		}
 		var encoding string
-		var there bool
-		err := tx.QueryRow(ctx, `SELECT current_setting('server_encoding'), EXISTS (SELECT 1 FROM pg_namespace WHERE nspname = $1)`, schema).Scan(&encoding, &there)
+		var there, used bool
+		err := tx.QueryRow(ctx, `SELECT current_setting('server_encoding'), EXISTS (SELECT FROM pg_namespace WHERE nspname = $1),
+			EXISTS (SELECT FROM pg_tables WHERE schemaname = $1 AND tablename = 'version')`, schema).Scan(&encoding, &there, &used)
 		if err != nil {
 			return err
 		}
 		if encoding != "UTF8" {
 			return fmt.Errorf("the database has the encoding %s, not UTF8", encoding)
 		}
-		if !there && !create {
+		if !used && !create {
 			return fmt.Errorf("the schema %s: %w", schema, resolver.ErrNoStore)
 		}
 		if !there {
