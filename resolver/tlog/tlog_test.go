@@ -229,6 +229,21 @@ func TestForgotten(t *testing.T) {
 	}
 }
 
+// TestRenewNeedsAnotherKey: a key that signed a log begins no second one, also where
+// what the store remembers of the first is damaged.
+func TestRenewNeedsAnotherKey(t *testing.T) {
+	s := memstore.New()
+	first := catchUp(t, open(t, t.TempDir(), s))
+	for _, text := range [][]byte{first.Text, first.Text[:len(first.Text)-9]} {
+		if err := s.SetMeta(t.Context(), "log/checkpoint", text); err != nil {
+			t.Fatal(err)
+		}
+		if err := open(t, t.TempDir(), s).Renew(t.Context()); err == nil {
+			t.Errorf("it begins anew after %q", text)
+		}
+	}
+}
+
 // Whatever comes at once and however often the log is opened again: its files are
 // those of the store, and each checkpoint continues the ones before.
 func TestGrowth(t *testing.T) {
