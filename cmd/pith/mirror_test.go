@@ -453,8 +453,6 @@ func TestCloneOverHTTP(t *testing.T) {
 	must(t, 2, homes[1], "serve", "--archive", homes[1]) // nor there
 }
 
-// TestLargePack: a pack may be larger than any other answer of a mirror, since the
-// manifest, which may not, says how large it is.
 // TestCopyEverything does what the page about a mirror says to copy everything.
 func TestCopyEverything(t *testing.T) {
 	homes := [2]string{t.TempDir(), t.TempDir()}
@@ -481,6 +479,8 @@ func TestCopyEverything(t *testing.T) {
 	must(t, 0, homes[1], "compare", a.url, "sqlite:"+filepath.Join(homes[1], "pith.db"))
 }
 
+// TestLargePack: a pack may be larger than any other answer of a mirror, since the
+// manifest, which may not, says how large it is.
 func TestLargePack(t *testing.T) {
 	packs := filepath.Join(t.TempDir(), "packs")
 	home := t.TempDir()

@@ -52,6 +52,7 @@ func (s *serving) newNode(ctx context.Context, c resolver.Config, clientIP func(
 	secure := pages.Secure(n.mux)
 	n.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/ranges" { // many prefixes make a longer address than pages take
+			w.Header().Set("Access-Control-Allow-Origin", "*")
 			n.mux.ServeHTTP(w, r)
 			return
 		}

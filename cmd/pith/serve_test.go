@@ -255,6 +255,9 @@ func TestDemo(t *testing.T) {
 		if err != nil || resp.StatusCode != 200 {
 			t.Fatalf("%s: status %d %s %v", path, resp.StatusCode, body, err)
 		}
+		if origin := resp.Header.Get("Access-Control-Allow-Origin"); (origin == "*") != (address == at[0]) {
+			t.Errorf("%s: pages of the origin %q may read it", path, origin)
+		}
 		return string(body)
 	}
 	for path, want := range map[string]string{
