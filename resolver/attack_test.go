@@ -433,6 +433,32 @@ func TestCopiesAmongStrangers(t *testing.T) {
 	}
 }
 
+// TestStuffedKeys: what a stranger writes beside the keys of others does not come in
+// with what those signed.
+func TestStuffedKeys(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	mine, _ := correction(t, ada, "x")
+	bundle, err := pith.Merge(mine)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle = bytes.ReplaceAll(bundle, []byte(`{"algorithm":"ed25519","fingerprint`), []byte(`{"aaa":"spam","algorithm":"ed25519","fingerprint`))
+	if bundle, err = pith.Sign(bundle, bob, day); err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(bundle, []byte("spam")); n < 2 {
+		t.Fatalf("%d keys are stuffed", n)
+	}
+	if r := submit(t, s, bundle); r.New != 1 {
+		t.Errorf("the receipt says %+v", r)
+	}
+	if _, data := served(t, s); bytes.Contains(data, []byte("spam")) {
+		t.Error("it has come in")
+	}
+	sound(t, s.Store())
+}
+
 // TestKeyInAPayload: a text that looks like the declaration of a key is none.
 func TestKeyInAPayload(t *testing.T) {
 	carol := keyOf("carol")

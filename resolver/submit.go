@@ -498,9 +498,23 @@ func (r *record) addTrusted(j *job) error {
 		}
 	}
 	for _, k := range j.contents.Keys {
-		if signed[k.Fingerprint] {
-			keys = append(keys, k.Entry)
+		if !signed[k.Fingerprint] {
+			continue
 		}
+		if has, err := declaresKey(r.bundle, k.Fingerprint); err != nil {
+			return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
+		} else if has {
+			continue
+		}
+		key, _, err := pith.ReadKey(k.Entry)
+		if err != nil {
+			return err
+		}
+		entry, err := key.MarshalJSON() // nobody vouches for what else stands in that of the bundle
+		if err != nil {
+			return err
+		}
+		keys = append(keys, entry)
 	}
 	merged, err := pith.Adopt(r.bundle, events, keys)
 	if err != nil {
