@@ -317,14 +317,10 @@ func Owner(ctx context.Context, store resolver.Store) (name string, err error) {
 // begins, in a directory where none is. Those who copied the other hold it to what it
 // signed: with the same key that would be a contradiction.
 func (l *Log) Renew(ctx context.Context) error {
-	text, err := l.store.Meta(ctx, seenKey)
-	if err != nil {
-		if errors.Is(err, resolver.ErrNotFound) {
-			return nil
-		}
+	switch owner, err := Owner(ctx, l.store); {
+	case err != nil || owner == "":
 		return err
-	}
-	if origin, _, _ := strings.Cut(string(text), "\n"); origin == l.verifier.Name() { // however the rest may be damaged
+	case owner == l.verifier.Name(): // however the rest of what the store remembers may be damaged
 		return errors.New("a new log needs a new key, and this one signed the old log")
 	}
 	return l.store.SetMeta(ctx, seenKey, nil)
