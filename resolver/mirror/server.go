@@ -346,8 +346,8 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 // bareEvents is how many times more events an export has without bundles.
 const bareEvents = 10
 
-// maxOpen is of how many records the bundle may be due at a time: when an export has
-// to end, those still come, however large they are.
+// maxOpen is of how many records the bundle may be due at a time, however large they
+// are: when an export has to end, those still come. Of more, as many as PageBytes hold.
 const maxOpen = 32
 
 // exportEvents writes events, the bundles of their records unless it is bare, and
@@ -358,12 +358,18 @@ func (s *Server) exportEvents(ctx context.Context, o *out, events []Event, next,
 		last[e.Suffix] = e.Seq
 	}
 	var open []string // records of which an event was written, in order, but not their bundle
-	full, written, started := false, 0, time.Now()
+	full, written, started, beyond := false, 0, time.Now(), 0
 	defer func() { s.Stats.ExportedEvents.Add(int64(written)) }()
 	for _, e := range events {
 		opens := !bare && last[e.Suffix] != e.Seq && !slices.Contains(open, e.Suffix)
-		if opens && len(open) == maxOpen {
-			break
+		if opens && len(open) >= maxOpen {
+			bundle, err := s.Source.Bundle(ctx, e.Suffix)
+			if err != nil {
+				return fmt.Errorf("bundle of %s: %w", e.Suffix, err)
+			}
+			if beyond += len(bundle); beyond > s.PageBytes {
+				break
+			}
 		}
 		line := Line{Seq: &e.Seq, Event: e.ID, Suffix: e.Suffix, SHA256: e.SHA256.String()}
 		if err := writeLine(o, line); err != nil {

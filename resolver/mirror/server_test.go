@@ -175,6 +175,12 @@ func TestExportOfRecordsThatComeAgain(t *testing.T) {
 			t.Errorf("%q: %d bundles, next %d; want %d, %d", tt.query, len(bundles), next, tt.bundles, tt.next)
 		}
 	}
+	// Small ones fit into one export, and come once.
+	l.mirror.PageBytes = 64 << 20
+	_, body := fetch(t, l, "/export")
+	if _, bundles, next, _ := exported(t, body); len(bundles) != records || bytes.Count(body, []byte(`{"bundle":`)) != records || next != 3*records {
+		t.Errorf("%d bundles of %d records, next %d", bytes.Count(body, []byte(`{"bundle":`)), records, next)
+	}
 }
 
 // TestExportsAtOnce: one too many is refused with a hint to come back.
