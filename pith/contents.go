@@ -109,8 +109,8 @@ func ReadEvent(data []byte) (*LooseEvent, error) {
 }
 
 // Adopt unites a bundle with events that came without theirs, and with the entries
-// for public_keys of the keys that signed them and that the bundle lacks. Like the
-// result of Merge, of which it is a case, what it returns has no bundle_signature. An
+// for public_keys of the keys that signed them; those of keys that the bundle has stay
+// as they are. Like the result of Merge, of which it is a case, what it returns has no bundle_signature. An
 // event that is not valid in that company is listed as invalid, with the reason.
 func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 	b, err := readUnsigned(bundle)
@@ -131,7 +131,10 @@ func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		keepSmallest(u.keys, key.Root().Get("fingerprint_sha256_hex").Text(), key.Root().Canonical())
+		fingerprint := key.Root().Get("fingerprint_sha256_hex").Text()
+		if _, has := u.keys[fingerprint]; !has {
+			u.keys[fingerprint] = key.Root().Canonical()
+		}
 	}
 	return u.bundle()
 }

@@ -501,11 +501,6 @@ func (r *record) addTrusted(j *job) error {
 		if !signed[k.Fingerprint] {
 			continue
 		}
-		if has, err := declaresKey(r.bundle, k.Fingerprint); err != nil {
-			return fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
-		} else if has {
-			continue
-		}
 		key, _, err := pith.ReadKey(k.Entry)
 		if err != nil {
 			return err

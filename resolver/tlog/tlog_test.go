@@ -15,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -537,7 +538,14 @@ func TestManyProofs(t *testing.T) {
 	}
 	l := open(t, t.TempDir(), s)
 	cp := catchUp(t, l)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
 	p, err := l.Prove(t.Context(), name)
+	runtime.ReadMemStats(&after)
+	// A node that is made anew for each event takes some hundred hashes.
+	if each := (after.Mallocs - before.Mallocs) / many; each > 150 {
+		t.Errorf("%d allocations for an event", each)
+	}
 	if err != nil || len(p.Events) != many || len(p.Pending) > 0 {
 		t.Fatal(err)
 	}
