@@ -3,6 +3,8 @@ package pith
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/openpith/evidence/pith/internal/canon"
@@ -20,7 +22,7 @@ type Contents struct {
 	// Authors and Abstract are the texts of the newest description
 	// (graph_snapshot) that stands, whoever signed it.
 	Authors, Abstract string
-	Aliases           []Alias
+	Aliases           []Alias // those of the bundle, then what follows from the record and it lacks (spec §6.5)
 	Keys              []KeyEntry
 	// Entries are the digests of the events' whole canonical forms
 	// (entry_sha256, spec §6.6), one for each statement of Result.History.
@@ -60,6 +62,12 @@ func (b *bundle) contents() *Contents {
 	}
 	for v := range b.root.Get("source_aliases").Children() {
 		c.Aliases = append(c.Aliases, Alias{v.Get("alias_kind").Text(), v.Get("alias_value").Text()})
+	}
+	for _, kind := range aliasKinds {
+		parts, ok := b.record.alias(kind)
+		if a := (Alias{kind, strings.Join(parts[:], "")}); ok && !slices.Contains(c.Aliases, a) {
+			c.Aliases = append(c.Aliases, a)
+		}
 	}
 	for v := range b.root.Get("public_keys").Children() {
 		c.Keys = append(c.Keys, KeyEntry{v.Get("fingerprint_sha256_hex").Text(), v.Canonical()})
@@ -117,8 +125,27 @@ func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := union{keys: map[string][]byte{}, members: map[string][]byte{}}
+	u := newUnion()
 	u.add(b)
+	return u.adopt(events, keyEntries)
+}
+
+// Assemble returns the bundle of a record that has these events, signed by keys with
+// these entries for public_keys, and nothing else but what follows from the record:
+// no aliases, links, hints or timestamps, which only the signer of a bundle vouches
+// for. It is the least of all bundles with these events: united with any other of them
+// it gives that other (spec §5.8). Like the result of Merge it has no bundle_signature.
+// One of the events must open the record. Errors are those of Number and Merge.
+func Assemble(record []byte, events, keyEntries [][]byte) ([]byte, error) {
+	r, err := readRecord(record)
+	if err != nil {
+		return nil, err
+	}
+	return r.union().adopt(events, keyEntries)
+}
+
+// adopt returns the bundle of the union with some events and keys more.
+func (u *union) adopt(events, keyEntries [][]byte) ([]byte, error) {
 	for _, event := range events {
 		doc, err := canon.Parse(event)
 		if err != nil {

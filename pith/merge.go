@@ -40,7 +40,7 @@ func Merge(bundles ...[]byte) ([]byte, error) {
 	if len(bundles) == 0 {
 		return nil, ErrNoBundle
 	}
-	u := union{keys: map[string][]byte{}, members: map[string][]byte{}}
+	u := newUnion()
 	for i, data := range bundles {
 		b, err := readUnsigned(data)
 		if err == nil && i > 0 && b.record.sha256 != u.record.sha256 {
@@ -123,6 +123,10 @@ type union struct {
 	hints   [][]byte
 	builtAt string
 	members map[string][]byte // all others
+}
+
+func newUnion() *union {
+	return &union{keys: map[string][]byte{}, members: map[string][]byte{}}
 }
 
 // recomputed are the members of a bundle that follow from the others, or are

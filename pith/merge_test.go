@@ -115,6 +115,54 @@ func merge(t interface{ Fatal(...any) }, bundles ...[]byte) []byte {
 	return out
 }
 
+// assembled is what Assemble makes of the record, events and keys of a bundle.
+func assembled(bundle []byte) ([]byte, error) {
+	var of struct {
+		Record json.RawMessage   `json:"canonical_record"`
+		Events []json.RawMessage `json:"events"`
+		Keys   []json.RawMessage `json:"public_keys"`
+	}
+	if err := json.Unmarshal(bundle, &of); err != nil {
+		return nil, err
+	}
+	raw := func(list []json.RawMessage) (out [][]byte) {
+		for _, v := range list {
+			out = append(out, v)
+		}
+		return out
+	}
+	return Assemble(of.Record, raw(of.Events), raw(of.Keys))
+}
+
+// TestAssembleRefuses: what nobody opened is no bundle.
+func TestAssembleRefuses(t *testing.T) {
+	l := newLab(t)
+	created, graph, record := l.events[0], l.events[1], l.b.record.Canonical()
+	for name, c := range map[string]struct {
+		record []byte
+		events [][]byte
+		code   Code
+	}{
+		"no event":       {record, nil, CodeRecordCreated},
+		"no opening":     {record, [][]byte{graph}, CodeRecordCreated},
+		"another record": {edit(t, record, `"version":3`, `"version":4`), [][]byte{created}, CodeRecordCreated},
+		"no record":      {[]byte(`{}`), [][]byte{created}, ""},
+	} {
+		_, err := Assemble(c.record, c.events, l.keys)
+		var refused *RefusedError
+		var check *CheckError
+		switch {
+		case errors.As(err, &refused) && refused.Check.Code == c.code:
+		case c.code == "" && errors.As(err, &check):
+		default:
+			t.Errorf("%s: %v, want %s", name, err, c.code)
+		}
+	}
+	if _, err := Assemble(record, [][]byte{[]byte("{")}, l.keys); err == nil {
+		t.Error("half an event")
+	}
+}
+
 func TestMergeLaws(t *testing.T) {
 	p := newPool(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -132,6 +180,15 @@ func TestMergeLaws(t *testing.T) {
 		same("idempotent", merge(t, all))
 		same("idempotent", merge(t, all, all, b))
 		same("independent of copies", merge(t, a, b, b, c, a))
+		least, err := assembled(all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("least", merge(t, all, least))
+		again, err := assembled(least)
+		if err != nil || !bytes.Equal(again, least) {
+			t.Fatalf("assembled again:\n%s\n%s %v", least, again, err)
+		}
 		signed, err := Sign(all, bob, day)
 		if err != nil {
 			t.Fatal(err)

@@ -204,35 +204,18 @@ func Open(record []byte, key *PrivateKey, at time.Time, drafts ...Draft) (newBun
 	if err != nil {
 		return nil, nil, err
 	}
-	none := canon.BuildArray()
-	root, err := canon.Parse(canon.Build(
-		canon.Member{Name: "bundle_type", Value: canon.Quote(bundleType)},
-		canon.Member{Name: "bundle_version", Value: canon.Quote(bundleVersion)},
-		canon.Member{Name: "merge_version", Value: canon.Quote(MergeVersion)},
-		canon.Member{Name: "pith_number", Value: canon.Quote(r.number)},
-		canon.Member{Name: "short_pith_number", Value: canon.Quote("pith:" + r.suffix[:8])},
-		canon.Member{Name: "canonical_record", Value: r.Canonical()},
-		canon.Member{Name: "canonical_sha256", Value: canon.Quote(r.sha256)},
-		canon.Member{Name: "source", Value: r.source.Canonical()},
-		canon.Member{Name: "source_aliases", Value: r.aliases(at)},
-		canon.Member{Name: "events", Value: none},
-		canon.Member{Name: "timestamp_proofs", Value: none},
-		canon.Member{Name: "mirror_hints", Value: none},
-		canon.Member{Name: "public_keys", Value: none},
-		canon.Member{Name: "built_at", Value: none},
-		canon.Member{Name: "links", Value: canon.Build()},
-		canon.Member{Name: "state", Value: none},
-	))
+	aliases, err := canon.Parse(r.aliases(at))
 	if err != nil {
 		return nil, nil, err
 	}
-	b := &bundle{root: root.Root(), record: r}
-	newBundle, err = key.assemble(b, at, [][]byte{event}, [][]byte{key.Public().entry()})
+	u := r.union()
+	u.aliases = append(u.aliases, aliases.Root())
+	unsigned, err := u.adopt([][]byte{event}, [][]byte{key.Public().entry()})
 	if err != nil {
 		return nil, nil, err
 	}
-	if result := Verify(newBundle, nil); result.Verdict() > Untrusted {
-		return nil, nil, &RefusedError{"the new bundle", result.Failures()[0], true}
+	if newBundle, err = Sign(unsigned, key, at); err != nil {
+		return nil, nil, err
 	}
 	if len(drafts) == 0 {
 		return newBundle, []string{id}, nil
@@ -242,6 +225,25 @@ func Open(record []byte, key *PrivateKey, at time.Time, drafts ...Draft) (newBun
 		return nil, nil, err
 	}
 	return newBundle, append([]string{id}, eventIDs...), nil
+}
+
+// union is what follows from the record, and no event.
+func (r *record) union() *union {
+	u := newUnion()
+	u.record = r
+	u.builtAt = "0001-01-01T00:00:00Z" // no bundle can be older
+	u.members = map[string][]byte{
+		"bundle_type":       canon.Quote(bundleType),
+		"bundle_version":    canon.Quote(bundleVersion),
+		"merge_version":     canon.Quote(MergeVersion),
+		"pith_number":       canon.Quote(r.number),
+		"short_pith_number": canon.Quote("pith:" + r.suffix[:8]),
+		"canonical_record":  r.Canonical(),
+		"canonical_sha256":  canon.Quote(r.sha256),
+		"source":            r.source.Canonical(),
+		"links":             canon.Build(),
+	}
+	return u
 }
 
 // aliasKinds are the kinds that can follow from a record, sorted.

@@ -211,7 +211,6 @@ func TestTrustedPartOfABundle(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		refused(t, s, both, unknown, "trust_key") // the record is not here: nothing to add it to
 		submit(t, s, seed.Bundle())
 		if r := refused(t, s, both, unknown, "trust_key"); !strings.HasSuffix(r.Detail, "; 1 events that it trusts are in") {
 			t.Errorf("told: %s", r.Detail)
@@ -252,6 +251,60 @@ func TestTrustedPartOfABundle(t *testing.T) {
 				t.Errorf("accepted: %+v %v", r, err)
 			}
 		}
+	}
+}
+
+// The same of a record that is not here yet: it begins with what the policy trusts, is
+// found by its names, and becomes what the others have when their bundle comes.
+func TestTrustedPartOfANewRecord(t *testing.T) {
+	ctx := t.Context()
+	strangers, _ := correction(t, bob, "spam?")
+	stranger, err := pith.Sign(seed.Bundle(), bob, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, bundle := range map[string][]byte{"a stranger's event": strangers, "packed by a stranger": stranger} {
+		s := service(t)
+		r := refused(t, s, bundle, resolver.Queued, "trust_key")
+		if !strings.HasSuffix(r.Detail, "; 2 events that it trusts are in") {
+			t.Errorf("%s: told: %s", name, r.Detail)
+		}
+		rec, data := served(t, s)
+		if got := pith.Verify(data, trusting(t, mirror)); rec.EventCount != 2 || !rec.United || got.Verdict() != pith.Valid || len(got.Signers) != 2 {
+			t.Errorf("%s: %+v, %v %v", name, rec, got.Verdict(), got.Failures())
+		}
+		for _, has := range []string{"alias_value", "bundle_url", "well_known"} {
+			if bytes.Contains(data, []byte(has)) {
+				t.Errorf("%s: it has %s, which nobody trusted said", name, has)
+			}
+		}
+		for _, a := range [][2]string{{"arxiv", "1805.07898"}, {"arxiv_version", "1805.07898v3"}, {"doi", "10.48550/arxiv.1805.07898"}} {
+			if found, err := s.Store().ByAlias(ctx, a[0], a[1], 9); err != nil || len(found) != 1 {
+				t.Errorf("%s: %s leads to %v %v", name, a, found, err)
+			}
+		}
+		if err := resolver.Fsck(ctx, s.Store(), func(p resolver.Problem) { t.Error(name, p) }, nil); err != nil {
+			t.Error(err)
+		}
+
+		// With what others have it is what others have.
+		submit(t, s, seed.Bundle())
+		_, data = served(t, s)
+		got, err := pith.State(data)
+		want, err2 := pith.State(seed.Bundle())
+		if err != nil || err2 != nil || !bytes.Equal(got, want) {
+			t.Errorf("%s: the state is\n%s\n%s %v %v", name, got, want, err, err2)
+		}
+	}
+
+	// Of whom nobody trusts nothing comes in, whatever is beside it.
+	s := service(t, func(c *resolver.Config) { c.Trust = pith.TrustFor(ada.Public(), []string{"*"}, true) }) // not who opened the record
+	both, _ := correction(t, ada, "mine")
+	if r := refused(t, s, both, resolver.Queued, "trust_key"); strings.Contains(r.Detail, "are in") {
+		t.Errorf("told: %s", r.Detail)
+	}
+	if c, err := s.Store().Counts(ctx); err != nil || c.Records != 0 || c.Queued != 1 {
+		t.Errorf("%+v %v", c, err)
 	}
 }
 
@@ -438,9 +491,15 @@ func TestAllNew(t *testing.T) {
 			t.Errorf("%s: the store was asked: %v", step.name, asked)
 		}
 	}
-	all(loaded(record(900), record(2)))
-	if first, second, third := fresh(), fresh(), fresh(); !first || !second || third {
-		t.Errorf("after what was there the store was asked: %v, %v, %v", first, second, third)
+	packed, err := pith.Sign(record(800), bob, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, subs := range [][]resolver.Submission{loaded(record(900), record(2)), loaded(record(901), packed)} { // to try in vain costs twice
+		all(subs)
+		if first, second, third := fresh(), fresh(), fresh(); !first || !second || third {
+			t.Errorf("after what was there the store was asked: %v, %v, %v", first, second, third)
+		}
 	}
 }
 

@@ -333,7 +333,7 @@ func (s *Service) let(ctx context.Context, jobs []*job, asNew bool) error {
 	}
 	switch {
 	case len(jobs) == 1: // of a reader who sends something it says nothing
-	case created > 0 && created == len(order):
+	case created > 0 && created == len(order) && !slices.ContainsFunc(jobs, func(j *job) bool { return j.refusal != nil && !j.settled }):
 		s.allNew.Add(1)
 	default:
 		s.allNew.Store(0)
@@ -451,7 +451,10 @@ func (r *record) addBundle(j *job) error {
 		if r.admit(j, j.result, j.contents, true) {
 			return r.become(j.result, j.contents, false)
 		}
-		return nil
+		if j.settled {
+			return nil
+		}
+		return r.addTrusted(j)
 	}
 	if sha256.Sum256(j.contents.Canonical) == r.now.Digest {
 		return nil // word for word what is here
@@ -475,8 +478,8 @@ func (r *record) addBundle(j *job) error {
 
 // addTrusted lets in what the policy trusts of a bundle that does not get in as a
 // whole. Else one event of a stranger, in whatever bundle it is passed on, would keep
-// out for ever what others sign later. When nothing of the bundle is left that is not
-// here, it got in.
+// out for ever what others sign, and whoever packs a record could keep all of it out.
+// When nothing of the bundle is left that is not here, it got in.
 func (r *record) addTrusted(j *job) error {
 	known, trusted, signed := r.known(), map[Digest]bool{}, map[string]bool{}
 	for i := range j.result.History {
@@ -487,7 +490,10 @@ func (r *record) addTrusted(j *job) error {
 	if len(trusted) == 0 {
 		return nil
 	}
-	var of struct{ Events []json.RawMessage }
+	var of struct {
+		Record json.RawMessage `json:"canonical_record"`
+		Events []json.RawMessage
+	}
 	if err := json.Unmarshal(j.contents.Canonical, &of); err != nil {
 		return err
 	}
@@ -511,22 +517,34 @@ func (r *record) addTrusted(j *job) error {
 		}
 		keys = append(keys, entry)
 	}
-	merged, err := pith.Adopt(r.bundle, events, keys)
-	if err != nil {
-		return nil // the union would break a limit, and what waits says why it waits
+	var union []byte
+	var err error
+	if r.exists() {
+		union, err = pith.Adopt(r.bundle, events, keys)
+	} else {
+		union, err = pith.Assemble(of.Record, events, keys)
 	}
-	if same, err := r.nothingNew(merged); err != nil || same {
-		return err // they are copies of what is here
+	if err != nil {
+		return nil // a limit, or nobody trusted opens the record; what waits says why it waits
+	}
+	if r.exists() {
+		if same, err := r.nothingNew(union); err != nil || same {
+			return err // they are copies of what is here
+		}
 	}
 	part := &job{Submission: j.Submission, suffix: j.suffix, charged: j.charged, part: true}
-	if err := r.adopt(part, merged, true); err != nil || part.refusal != nil {
+	if err := r.adopt(part, union, true); err != nil {
 		return err
 	}
-	j.charged = part.charged
-	if merged, err = pith.Merge(r.bundle, j.contents.Canonical); err != nil {
+	if part.refusal != nil {
+		j.refusal.Retry = part.refusal.Retry
 		return nil
 	}
-	if same, err := r.nothingNew(merged); err != nil {
+	j.charged = part.charged
+	if union, err = pith.Merge(r.bundle, j.contents.Canonical); err != nil {
+		return nil
+	}
+	if same, err := r.nothingNew(union); err != nil {
 		return err
 	} else if same {
 		j.refusal = nil

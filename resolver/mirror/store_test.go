@@ -154,6 +154,32 @@ func TestPolicyHolds(t *testing.T) {
 	}
 }
 
+// TestTrustedPartIsCopied: of a record that another mirror united, whose word for it the
+// policy does not take, what the policy trusts is copied, and does not travel back.
+func TestTrustedPartIsCopied(t *testing.T) {
+	ctx := context.Background()
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	real := mustCanonical(t, seed.Bundle())
+	a.submit(t, real, says(t, real, testKey("eve"), "from eve", ""), says(t, real, testKey("ann"), "from ann", ""))
+	if up := b.copyFrom(t, a, false); up.Queued != 1 || up.Refused != 0 {
+		t.Errorf("%+v, want one bundle that waits for the rest of it", up)
+	}
+	records, err := b.store.Records(ctx, "", "", 9)
+	if err != nil || len(records) != 1 || records[0].EventCount != 3 {
+		t.Fatalf("%+v %v, want pith.science's two events and eve's", records, err)
+	}
+	before, err := a.store.Counts(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if up := a.copyFrom(t, b, false); up.Queued != 0 || up.Refused != 0 {
+		t.Errorf("back: %+v", up)
+	}
+	if after, err := a.store.Counts(ctx); err != nil || after != before {
+		t.Errorf("what came back changed %+v to %+v, %v", before, after, err)
+	}
+}
+
 // TestSetFollowsTheStore: the digests change with every change, also with those
 // of which no event tells.
 func TestSetFollowsTheStore(t *testing.T) {

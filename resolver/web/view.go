@@ -49,7 +49,7 @@ type recordView struct {
 	History      []eventView // newest first
 	Cut          bool        // there are older events
 	Signers      []pith.SignerSeen
-	Aliases      []alias
+	Aliases      []pith.Alias
 	Versions     []link // other records of the same paper
 	Events       pith.EventCounts
 	StateSHA256  string
@@ -159,8 +159,6 @@ type eventView struct {
 	Seq     string // in the log of this mirror, "" if it is not known
 }
 
-type alias struct{ Kind, Value string }
-
 // bundleParts are members of a bundle that a result does not repeat.
 type bundleParts struct {
 	Number    string          `json:"pith_number"`
@@ -187,8 +185,8 @@ var errRejected = errors.New("the stored bundle does not verify")
 
 // newRecordView verifies a bundle and arranges what it says.
 func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
-	res := pith.Verify(bundle, trust)
-	if res.Structure() != pith.Valid {
+	res, contents := pith.Inspect(bundle, trust)
+	if contents == nil {
 		var first string
 		if f := res.Failures(); len(f) > 0 {
 			first = f[0].String()
@@ -208,7 +206,7 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 		}
 	}
 	v.paper()
-	v.aliases()
+	v.aliases(contents.Aliases)
 	v.history()
 	v.withdrawn()
 	v.completeness()
@@ -255,16 +253,9 @@ func (v *recordView) paper() {
 	}
 }
 
-func (v *recordView) aliases() {
-	var list []struct {
-		Kind  string `json:"alias_kind"`
-		Value string `json:"alias_value"`
-	}
-	_ = pith.Decode(v.bundle.Aliases, &list)
-	for _, a := range list {
-		v.Aliases = append(v.Aliases, alias{a.Kind, a.Value})
-	}
-	slices.SortStableFunc(v.Aliases, func(a, b alias) int { // short numbers, the shortest first
+func (v *recordView) aliases(all []pith.Alias) {
+	v.Aliases = all
+	slices.SortStableFunc(v.Aliases, func(a, b pith.Alias) int { // short numbers, the shortest first
 		if strings.HasPrefix(a.Kind, "pith_short_") && strings.HasPrefix(b.Kind, "pith_short_") {
 			return len(a.Value) - len(b.Value)
 		}
