@@ -94,6 +94,7 @@ type Refusal struct {
 	Detail string
 	ID     int64         // under which it is kept, 0 if it is not
 	Retry  time.Duration // when to come again, for limits
+	New    int           // events of it that are in nevertheless, now: the policy trusts them
 
 	signer string // whom the policy does not know
 }

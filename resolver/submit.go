@@ -550,6 +550,7 @@ func (r *record) addTrusted(j *job) error {
 		j.refusal = nil
 		return nil
 	}
+	j.refusal.New = len(events)
 	j.refusal.Detail += fmt.Sprintf("; %d events that it trusts are in", len(events))
 	return nil
 }

@@ -270,7 +270,8 @@ func (s *Server) moderator(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-type heldText struct {
+// A HeldReport is a submission that was kept outside as moderators read it, in JSON.
+type HeldReport struct {
 	ID         int64           `json:"id"`
 	Status     Status          `json:"status"`
 	Suffix     string          `json:"suffix,omitempty"`
@@ -284,8 +285,9 @@ type heldText struct {
 	Data       json.RawMessage `json:"data,omitempty"` // as a value where it is JSON, else as a string
 }
 
-func textOf(h Held) heldText {
-	return heldText{ID: h.ID, Status: h.Status, Suffix: h.Suffix, Code: h.Code, Detail: h.Detail, Signer: h.Signer, From: h.From,
+// Report returns what moderators read of the submission, without its data.
+func (h Held) Report() HeldReport {
+	return HeldReport{ID: h.ID, Status: h.Status, Suffix: h.Suffix, Code: h.Code, Detail: h.Detail, Signer: h.Signer, From: h.From,
 		ReceivedAt: h.ReceivedAt, SHA256: h.Digest.String(), Truncated: h.Truncated}
 }
 
@@ -306,9 +308,9 @@ func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	out := make([]heldText, len(held))
+	out := make([]HeldReport, len(held))
 	for i, h := range held {
-		out[i] = textOf(h)
+		out[i] = h.Report()
 	}
 	writeJSON(w, map[string]any{"held": out})
 }
@@ -323,7 +325,7 @@ func (s *Server) showHeld(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	text := textOf(h)
+	text := h.Report()
 	if text.Data = data; !json.Valid(data) {
 		text.Data, _ = json.Marshal(string(data))
 	}
@@ -376,7 +378,7 @@ func (s *Server) rejectHeld(w http.ResponseWriter, r *http.Request) {
 	}
 	h, ok = s.held(w, r)
 	if ok {
-		writeJSON(w, textOf(h))
+		writeJSON(w, h.Report())
 	}
 }
 

@@ -61,7 +61,7 @@ counts as it did when it was loaded.`,
 		RunE:    func(cmd *cobra.Command, args []string) error { return s.run(cmd, args) },
 	}
 	s.serviceFlags(cmd)
-	cmd.Flags().StringVar(&s.refused, "refused", "", "append what does not get in to `FILE`, one line of JSON each: where it stood and why")
+	cmd.Flags().StringVar(&s.refused, "refused", "", "append what does not get in to `FILE`, or print it with -, one line of JSON each: where it stood and why")
 	cmd.Flags().IntVar(&s.batch, "batch", 512, "commit `N` at a time")
 	cmd.Flags().BoolVar(&s.again, "again", false, "read files from their beginning, whatever was loaded before")
 	cmd.Flags().BoolVar(&s.json, "json", false, "print the result as JSON")
@@ -103,7 +103,11 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	}
 	policy := sha256.Sum256(fmt.Appendf(config.Trust.JSON(), "\n%s", config.Unknown))
 	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, policy: hex.EncodeToString(policy[:]), result: ingestResult{Reasons: map[string]int{}}}
-	if s.refused != "" {
+	switch s.refused {
+	case "":
+	case "-":
+		in.refused = cmd.OutOrStdout()
+	default:
 		f, err := os.OpenFile(s.refused, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			return cli.Hint(err, "name a file that can be written")
@@ -146,7 +150,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 			Hint: "with --again --refused FILE, FILE has for each where it stands and why; pith explain CODE tells more"}
 	case queued > 0:
 		return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of the submissions wait for a moderator", queued),
-			Hint: "the same command with --trust FILE lets in what the signers in FILE say"}
+			Hint: "pith moderate list shows them; the same command with --trust FILE lets in what the signers in FILE say"}
 	}
 	return nil
 }
@@ -345,7 +349,9 @@ func (in *ingest) settle(ctx context.Context, b *batch) error {
 	}
 	for j, i := range at {
 		var before *resolver.Refusal
-		if again[j].Err == nil && errors.As(b.out[i].Err, &before) && before.ID != 0 {
+		errors.As(b.out[i].Err, &before)
+		in.result.NewEvents += before.New
+		if again[j].Err == nil && before.ID != 0 {
 			err := in.store.MoveHeld(ctx, before.ID, resolver.Refused, resolver.Accepted, before.Code, "what it needs came with what was loaded before it")
 			if err != nil && !errors.Is(err, resolver.ErrNotFound) {
 				return err
@@ -404,6 +410,7 @@ func (in *ingest) account(ctx context.Context, b *batch) error {
 			}
 		case errors.As(out.Err, &refusal):
 			r.Reasons[refusal.Code]++
+			r.NewEvents += refusal.New
 			if refusal.Status == resolver.Queued {
 				r.Queued++
 				b.Queued++

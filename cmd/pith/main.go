@@ -36,7 +36,7 @@ Exit codes: 0 valid and trusted, 1 checked and wrong, 2 could not check,
 		mergeCommand(), diffCommand(), stateCommand(), signCommand(),
 		openCommand(), eventCommand(), keyCommand(), trustCommand(), otsCommand(),
 		exportCommand(), badgeCommand(), numberCommand(), canonCommand(),
-		serveCommand(), ingestCommand(), fsckCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
+		serveCommand(), ingestCommand(), fsckCommand(), moderateCommand(), mirrorCommand(), compareCommand(), archiveCommand(), backupCommand(),
 	)
 	return cmd
 }

@@ -133,8 +133,8 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root())
-	if commands != 45 {
-		t.Errorf("%d commands, want 45", commands)
+	if commands != 50 {
+		t.Errorf("%d commands, want 50", commands)
 	}
 }
 
