@@ -364,6 +364,13 @@ func TestLimits(t *testing.T) {
 	}
 	bundle, _ := correction(t, bob, "y")
 	refused(t, s, bundle, resolver.Queued, "trust_key") // another signer's bucket is full
+	both, _, err := pith.Append(bundle, ada, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"z"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := refused(t, s, both, resolver.Queued, "trust_key"); r.Retry <= 0 || r.New != 0 { // what is trusted in it may come later
+		t.Errorf("%+v", r)
+	}
 }
 
 // However submissions arrive, the state is the same, and the order is dense.
