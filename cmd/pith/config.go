@@ -174,7 +174,7 @@ func setFlag(cmd *cobra.Command, f *pflag.Flag, texts []string) error {
 	}
 	for _, text := range texts {
 		if err := cmd.Flags().Set(f.Name, text); err != nil {
-			return err
+			return cli.WrongValue(err)
 		}
 	}
 	return nil

@@ -196,7 +196,7 @@ func TestConfigRefuses(t *testing.T) {
 		{"an unknown name", `{"lisen":"x"}`, "", `nothing is called "lisen"`},
 		{"a list for one value", `{"listen":["x","y"]}`, "", "one value is wanted"},
 		{"an object", `{"listen":{}}`, "", "is wanted"},
-		{"a text for a number", `{"max-connections":"many"}`, "", "invalid argument"},
+		{"a text for a number", `{"max-connections":"many"}`, "", `"many" is no whole number`},
 		{"what belongs on the command line", `{"demo":true}`, "", "--demo belongs on the command line"},
 		{"a bad variable", `{}`, "some", "PITH_MAX_CONNECTIONS"},
 		{"a bad choice", `{"unknown":"perhaps"}`, "", "perhaps"},

@@ -55,15 +55,24 @@ func usage(cmd *cobra.Command, err error) error {
 	case match(exclusiveFlags):
 		return errors.New(flags(m[1], ", ", " and ") + " exclude each other")
 	case match(wrongValue):
-		why := m[3]
-		for in, out := range map[string]string{"strconv.ParseInt:": "is no whole number", "strconv.ParseUint:": "is no whole number from 0 on", "strconv.ParseFloat:": "is no number", "strconv.ParseBool:": "is neither true nor false", "time: ": "is no duration like 30s or 5m"} {
-			if strings.HasPrefix(why, in) {
-				return fmt.Errorf("%s: %s %s", m[2], m[1], out)
-			}
-		}
-		return fmt.Errorf("%s %s: %s", m[2], m[1], why)
+		return fmt.Errorf("%s: %w", m[2], WrongValue(err))
 	}
 	return err
+}
+
+// WrongValue says what is wrong with the value that a flag was set to, without the
+// flag. Other errors it returns as they are.
+func WrongValue(err error) error {
+	m := wrongValue.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	for in, out := range map[string]string{"strconv.ParseInt:": "is no whole number", "strconv.ParseUint:": "is no whole number from 0 on", "strconv.ParseFloat:": "is no number", "strconv.ParseBool:": "is neither true nor false", "time: ": "is no duration like 30s or 5m"} {
+		if strings.HasPrefix(m[3], in) {
+			return fmt.Errorf("%s %s", m[1], out)
+		}
+	}
+	return fmt.Errorf("%s: %s", m[1], m[3])
 }
 
 // helpCommand is cobra's, but for topics that there are none of: then nothing
