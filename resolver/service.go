@@ -68,8 +68,8 @@ type Submission struct {
 	asked bool // whether From may send so much
 }
 
-// An Outcome is what became of one of several submissions: a receipt or a
-// *Refusal.
+// An Outcome is what became of one of several submissions: a receipt of what of it is
+// here, a *Refusal if that is not all, or both.
 type Outcome struct {
 	Receipt *Receipt
 	Err     error
@@ -94,7 +94,6 @@ type Refusal struct {
 	Detail string
 	ID     int64         // under which it is kept, 0 if it is not
 	Retry  time.Duration // when to come again, for limits
-	New    int           // events of it that are in nevertheless, now: the policy trusts them
 
 	signer string // whom the policy does not know
 }
@@ -180,5 +179,8 @@ func (s *Service) Submit(ctx context.Context, sub Submission) (*Receipt, error) 
 	if err != nil {
 		return nil, err
 	}
-	return out[0].Receipt, out[0].Err
+	if out[0].Err != nil {
+		return nil, out[0].Err
+	}
+	return out[0].Receipt, nil
 }

@@ -139,6 +139,10 @@ type Store interface {
 	// number and the status that it has then.
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
+	// FindHeld returns the number and the status of the submission with a digest.
+	// Errors: ErrNotFound.
+	FindHeld(ctx context.Context, digest Digest) (id int64, now Status, err error)
+
 	// Held returns up to limit submissions of a status with a number greater
 	// than `after`, in the order of their numbers, without their data, which may
 	// be large and is strangers' choice.

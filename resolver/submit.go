@@ -67,11 +67,9 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 				return nil, err
 			}
 		}
-		if j.refusal != nil {
+		if out[i].Receipt = j.receipt; j.refusal != nil {
 			out[i].Err = j.refusal
-			continue
 		}
-		out[i].Receipt = j.receipt
 	}
 	return out, nil
 }
@@ -93,8 +91,8 @@ type job struct {
 	event    *pith.LooseEvent // instead of contents, for an event without bundle
 
 	refusal *Refusal
-	receipt *Receipt
-	err     error // of the mirror
+	receipt *Receipt // of what of it is here
+	err     error    // of the mirror
 }
 
 func (j *job) close() { j.contents, j.result, j.event = nil, nil, nil }
@@ -550,7 +548,6 @@ func (r *record) addTrusted(j *job) error {
 		j.refusal = nil
 		return nil
 	}
-	j.refusal.New = len(events)
 	j.refusal.Detail += fmt.Sprintf("; %d events that it trusts are in", len(events))
 	return nil
 }
@@ -914,8 +911,11 @@ func (r *record) committed(c Committed) {
 	}
 }
 
-// receipts answers the jobs that were not refused.
+// receipts answers the jobs, also those of which the record has only a part.
 func (r *record) receipts() {
+	if !r.exists() {
+		return
+	}
 	at := r.service.now().UTC().Truncate(1e9)
 	isNew := map[Digest]bool{}
 	for _, e := range r.fresh {
@@ -929,9 +929,6 @@ func (r *record) receipts() {
 		}
 	}
 	for _, j := range r.jobs {
-		if j.refusal != nil {
-			continue
-		}
 		receipt := &Receipt{Number: r.now.Number, Revision: r.now.Revision, Digest: r.now.Digest, At: at}
 		for i, sum := range j.entries {
 			e, ok := bySHA[sum]
@@ -960,36 +957,26 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 	if r.Code == CodeRateAddress || r.Code == CodeRateSigner || r.ID != 0 {
 		return nil // a storm is not worth its disk
 	}
-	counts, err := s.store.Counts(ctx)
-	if err != nil {
-		return err
-	}
 	if r.Status == Queued && !j.Unlimited && len(j.Data) > MaxQueued {
 		*r = Refusal{Status: Refused, Code: CodeSize, Detail: fmt.Sprintf("%d bytes, what waits for a moderator has %d at most: send the new events one by one; it waits because %s", len(j.Data), MaxQueued, r.Detail), signer: r.signer}
-	}
-	room := s.limits.Queued
-	if j.Unlimited { // from whom the operator named: strangers cannot take that room
-		room *= namedRoom
-	}
-	if r.Status == Queued && room >= 0 && counts.Queued >= room {
-		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
-		return nil
-	}
-	if r.Status == Refused && s.limits.Refused >= 0 && counts.Refused >= s.limits.Refused {
-		s.log.Warn("refused and not kept: there are too many", "code", r.Code, "from", j.From)
-		return nil
 	}
 	h := Held{
 		Status: r.Status, Digest: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: r.signer,
 		From: clip(j.From, 256), ReceivedAt: s.now().UTC().Truncate(1e9),
 	}
-	data := j.Data
-	if r.Status == Refused && len(data) > MaxHeld {
-		data, h.Truncated = data[:MaxHeld], true
+	id, now, err := s.store.FindHeld(ctx, h.Digest)
+	if errors.Is(err, ErrNotFound) || err == nil && now == Refused {
+		if room, err := s.room(ctx, j); err != nil || !room {
+			return err
+		}
+		data := j.Data
+		if r.Status == Refused && len(data) > MaxHeld {
+			data, h.Truncated = data[:MaxHeld], true
+		}
+		h.Data = Gzip(data)
+		id, now, err = s.store.PutHeld(ctx, h)
 	}
-	h.Data = Gzip(data)
-	var now Status
-	r.ID, now, err = s.store.PutHeld(ctx, h)
+	r.ID = id
 	switch {
 	case err != nil:
 		return err
@@ -999,6 +986,36 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 		j.refusal, j.receipt = nil, &Receipt{At: s.now().UTC().Truncate(1e9)}
 	}
 	return nil
+}
+
+// room reports whether there is room to keep what was not let in. What has to come
+// again when there is, it refuses with that reason.
+func (s *Service) room(ctx context.Context, j *job) (bool, error) {
+	counts, err := s.store.Counts(ctx)
+	if err != nil {
+		return false, err
+	}
+	r := j.refusal
+	if r.Status == Refused {
+		full := s.limits.Refused >= 0 && counts.Refused >= s.limits.Refused
+		if full {
+			s.log.Warn("refused and not kept: there are too many", "code", r.Code, "from", j.From)
+		}
+		return !full, nil
+	}
+	room := s.limits.Queued
+	if j.Unlimited { // from whom the operator named: strangers cannot take that room
+		room *= namedRoom
+	}
+	switch {
+	case room < 0 || counts.Queued < room:
+		return true, nil
+	case j.Unlimited && j.receipt != nil && len(j.receipt.Events) == len(j.entries):
+		j.refusal = nil // all of it is here but the words of who packed it: for those a copy need not wait
+	default:
+		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
+	}
+	return false, nil
 }
 
 // clip makes a stranger's text short and storable.

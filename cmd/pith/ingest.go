@@ -348,10 +348,11 @@ func (in *ingest) settle(ctx context.Context, b *batch) error {
 		return err
 	}
 	for j, i := range at {
+		if part := b.out[i].Receipt; part != nil {
+			in.result.NewEvents += part.New
+		}
 		var before *resolver.Refusal
-		errors.As(b.out[i].Err, &before)
-		in.result.NewEvents += before.New
-		if again[j].Err == nil && before.ID != 0 {
+		if again[j].Err == nil && errors.As(b.out[i].Err, &before) && before.ID != 0 {
 			err := in.store.MoveHeld(ctx, before.ID, resolver.Refused, resolver.Accepted, before.Code, "what it needs came with what was loaded before it")
 			if err != nil && !errors.Is(err, resolver.ErrNotFound) {
 				return err
@@ -401,16 +402,17 @@ func (in *ingest) account(ctx context.Context, b *batch) error {
 	}
 	for i, out := range b.out {
 		r.Submissions++
+		if out.Receipt != nil {
+			r.NewEvents += out.Receipt.New
+		}
 		var refusal *resolver.Refusal
 		switch {
 		case out.Err == nil:
-			r.NewEvents += out.Receipt.New
 			if out.Receipt.New == 0 {
 				r.Unchanged++
 			}
 		case errors.As(out.Err, &refusal):
 			r.Reasons[refusal.Code]++
-			r.NewEvents += refusal.New
 			if refusal.Status == resolver.Queued {
 				r.Queued++
 				b.Queued++

@@ -435,6 +435,17 @@ func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, resolver.Sta
 	return h.ID, h.Status, nil
 }
 
+// FindHeld implements resolver.Store.
+func (s *Store) FindHeld(_ context.Context, digest resolver.Digest) (int64, resolver.Status, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	id := s.byHeld[digest]
+	if id == 0 {
+		return 0, "", resolver.ErrNotFound
+	}
+	return id, s.held[id-1].Status, nil
+}
+
 // Held implements resolver.Store.
 func (s *Store) Held(_ context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
 	s.mu.RLock()

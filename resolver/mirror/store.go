@@ -239,7 +239,7 @@ func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byt
 		if outcomes[i].Refused = o.Err; o.Receipt != nil {
 			outcomes[i].Number, outcomes[i].New = o.Receipt.Number, o.Receipt.New
 		}
-		if o.Err == nil && o.Receipt.New > 0 {
+		if o.Receipt != nil && o.Receipt.New > 0 {
 			if outcomes[i].Equivocations, err = t.equivocations(ctx, bundles[i], o.Receipt.Number); err != nil {
 				return nil, err
 			}

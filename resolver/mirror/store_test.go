@@ -488,6 +488,38 @@ func TestQueueIsFull(t *testing.T) {
 	}
 }
 
+// TestPackingNeedsNoRoom: a bundle of which all events are here does not stop the copy
+// when the queue is full, though nobody trusts who united it.
+func TestPackingNeedsNoRoom(t *testing.T) {
+	ctx := context.Background()
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	for i := range 10 {
+		a.submit(t, another(t, i)) // by nobody whom beta knows
+	}
+	real := mustCanonical(t, seed.Bundle())
+	a.submit(t, real, says(t, real, testKey("eve"), "from eve", ""))
+	tight, err := resolver.NewService(resolver.Config{Store: b.store, Key: testKey("beta"), Trust: b.known.Trust(), Limits: resolver.Limits{Queued: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := AddUpstream(ctx, b.store, Upstream{URL: a.server.URL}); err != nil {
+			t.Fatal(err)
+		}
+		s := &Sync{Target: NewTarget(tight, tight), Leaf: leaf, Page: 4, Batch: 1}
+		if err := s.Once(ctx, a.server.URL); err != nil {
+			t.Fatal(err)
+		}
+		counts, err := b.store.Counts(ctx)
+		if err != nil || counts.Queued != 10 || counts.Records != 1 || counts.Events != 3 {
+			t.Errorf("%+v %v, want ten that wait and the record", counts, err)
+		}
+		if err := RemoveUpstream(ctx, b.store, a.server.URL); err != nil { // from the beginning
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestEquivocationHidesNowhere: a signer cannot hide a contradiction behind a
 // text that looks like the state's count.
 func TestEquivocationHidesNowhere(t *testing.T) {

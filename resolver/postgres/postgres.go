@@ -506,6 +506,15 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 	return id, now, err
 }
 
+// FindHeld implements resolver.Store.
+func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (id int64, now resolver.Status, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT id, status FROM held WHERE digest = $1`, digest[:]).Scan(&id, &now)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = resolver.ErrNotFound
+	}
+	return id, now, err
+}
+
 // Held implements resolver.Store.
 func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
 	return many(ctx, s.pool, func(row pgx.CollectableRow) (resolver.Held, error) {

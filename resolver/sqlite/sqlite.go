@@ -811,6 +811,15 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 	return id, now, err
 }
 
+// FindHeld implements resolver.Store.
+func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (id int64, now resolver.Status, err error) {
+	err = s.one(ctx, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
+		id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
+		return nil
+	}, digest)
+	return id, now, err
+}
+
 // Held implements resolver.Store.
 func (s *Store) Held(ctx context.Context, status resolver.Status, after int64, limit int) ([]resolver.Held, error) {
 	return many(ctx, s, func(stmt *sqlite.Stmt) (resolver.Held, error) {

@@ -198,6 +198,10 @@ func testRandom(t *testing.T, a resolver.Store) {
 			x, p, err1 := a.PutHeld(ctx, h)
 			y, q, err2 := b.PutHeld(ctx, h)
 			same(what("put held"), []any{x, p}, []any{y, q}, err1, err2)
+			d := digest()
+			x, p, err1 = a.FindHeld(ctx, d)
+			y, q, err2 = b.FindHeld(ctx, d)
+			same(what("find held"), []any{x, p}, []any{y, q}, err1, err2)
 		case 21:
 			id, from, to := number(), resolver.Status(pick("refused", "queued", "accepted")), resolver.Status(pick("rejected", "accepted", "queued"))
 			same(what("move held %d", id), nil, nil, a.MoveHeld(ctx, id, from, to, "c", "d"), b.MoveHeld(ctx, id, from, to, "c", "d"))

@@ -425,7 +425,13 @@ func testHeld(t *testing.T, s resolver.Store) {
 		}
 		return id, now
 	}
+	if id, now, err := s.FindHeld(ctx, h.Digest); !errors.Is(err, resolver.ErrNotFound) {
+		t.Errorf("found before it is there: %d %s %v", id, now, err)
+	}
 	id, _ := put(h)
+	if found, now, err := s.FindHeld(ctx, h.Digest); err != nil || found != id || now != resolver.Refused {
+		t.Errorf("found: %d %s %v, want %d", found, now, err, id)
+	}
 	h.Status, h.Code, h.Signer = resolver.Queued, "trust_key", "aa" // the key was declared meanwhile
 	if again, now := put(h); again != id || now != resolver.Queued {
 		t.Errorf("again: %d is %s, want %d", again, now, id)
