@@ -22,7 +22,8 @@ type Contents struct {
 	// Authors and Abstract are the texts of the newest description
 	// (graph_snapshot) that stands, whoever signed it.
 	Authors, Abstract string
-	Aliases           []Alias // those of the bundle, then what follows from the record and it lacks (spec §6.5)
+	Aliases           []Alias // of the bundle
+	Names             []Alias // all that follow from the record, of which a bundle may lack some (spec §6.5)
 	Keys              []KeyEntry
 	// Entries are the digests of the events' whole canonical forms
 	// (entry_sha256, spec §6.6), one for each statement of Result.History.
@@ -65,8 +66,8 @@ func (b *bundle) contents() *Contents {
 	}
 	for _, kind := range aliasKinds {
 		parts, ok := b.record.alias(kind)
-		if a := (Alias{kind, strings.Join(parts[:], "")}); ok && !slices.Contains(c.Aliases, a) {
-			c.Aliases = append(c.Aliases, a)
+		if ok {
+			c.Names = append(c.Names, Alias{kind, strings.Join(parts[:], "")})
 		}
 	}
 	for v := range b.root.Get("public_keys").Children() {
@@ -133,15 +134,38 @@ func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 // Assemble returns the bundle of a record that has these events, signed by keys with
 // these entries for public_keys, and nothing else but what follows from the record:
 // no aliases, links, hints or timestamps, which only the signer of a bundle vouches
-// for. It is the least of all bundles with these events: united with any other of them
-// it gives that other (spec §5.8). Like the result of Merge it has no bundle_signature.
+// for. It is the least of all bundles with these events and entries: united with any
+// other of them it gives that other (spec §5.8). Like the result of Merge it has no bundle_signature.
 // One of the events must open the record. Errors are those of Number and Merge.
 func Assemble(record []byte, events, keyEntries [][]byte) ([]byte, error) {
 	r, err := readRecord(record)
 	if err != nil {
 		return nil, err
 	}
-	return r.union().adopt(events, keyEntries)
+	u := r.union()
+	for _, entry := range keyEntries {
+		key, err := canon.Parse(entry)
+		if err != nil {
+			return nil, err
+		}
+		keepSmallest(u.keys, key.Root().Get("fingerprint_sha256_hex").Text(), key.Root().Canonical())
+	}
+	return u.adopt(events, nil)
+}
+
+// Keep returns a bundle with those of its events of whose digest (entry_sha256, spec
+// §6.6) keep says so, and with everything else that it holds. Like the result of Merge
+// it has no bundle_signature. One of the events must open the record. Errors are those
+// of Merge.
+func Keep(bundle []byte, keep func(entry [sha256.Size]byte) bool) ([]byte, error) {
+	b, err := readUnsigned(bundle)
+	if err != nil {
+		return nil, err
+	}
+	u := newUnion()
+	u.add(b)
+	u.events = slices.DeleteFunc(u.events, func(event []byte) bool { return !keep(sha256.Sum256(event)) })
+	return u.bundle()
 }
 
 // adopt returns the bundle of the union with some events and keys more.

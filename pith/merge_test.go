@@ -2,6 +2,7 @@ package pith
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -161,6 +162,17 @@ func TestAssembleRefuses(t *testing.T) {
 	if _, err := Assemble(record, [][]byte{[]byte("{")}, l.keys); err == nil {
 		t.Error("half an event")
 	}
+	other := edit(t, l.keys[0], `"notes":"Pith`, `"notes":"!ith`)
+	for _, keys := range [][][]byte{{other, l.keys[0]}, {l.keys[0], other}} {
+		b, err := Assemble(record, l.events, keys)
+		if err != nil || !bytes.Contains(b, other) || !bytes.Contains(b, []byte(`"built_at":"0001-`)) {
+			t.Errorf("of two entries the smaller stays, and no bundle is older: %s %v", b, err)
+		}
+	}
+	var refused *RefusedError
+	if _, err := Keep(seed.Bundle(), func([32]byte) bool { return false }); !errors.As(err, &refused) || refused.Check.Code != CodeRecordCreated {
+		t.Errorf("nothing is kept: %v", err)
+	}
 }
 
 func TestMergeLaws(t *testing.T) {
@@ -189,6 +201,20 @@ func TestMergeLaws(t *testing.T) {
 		if err != nil || !bytes.Equal(again, least) {
 			t.Fatalf("assembled again:\n%s\n%s %v", least, again, err)
 		}
+		first := sha256.Sum256(p.events[0]) // it opens the record
+		keep := map[[32]byte]bool{}
+		part, err := Keep(all, func(entry [32]byte) bool {
+			keep[entry] = entry == first || rapid.Bool().Draw(t, "keep")
+			return keep[entry]
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest, err := Keep(all, func(entry [32]byte) bool { return entry == first || !keep[entry] })
+		if err != nil {
+			t.Fatal(err)
+		}
+		same("whole again", merge(t, part, rest))
 		signed, err := Sign(all, bob, day)
 		if err != nil {
 			t.Fatal(err)

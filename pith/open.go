@@ -2,6 +2,7 @@ package pith
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -210,11 +211,18 @@ func Open(record []byte, key *PrivateKey, at time.Time, drafts ...Draft) (newBun
 	}
 	u := r.union()
 	u.aliases = append(u.aliases, aliases.Root())
-	unsigned, err := u.adopt([][]byte{event}, [][]byte{key.Public().entry()})
-	if err != nil {
-		return nil, nil, err
+	newBundle, err = u.adopt([][]byte{event}, [][]byte{key.Public().entry()})
+	if err == nil {
+		newBundle, err = Sign(newBundle, key, at)
 	}
-	if newBundle, err = Sign(unsigned, key, at); err != nil {
+	var refused *RefusedError
+	var syntax *SyntaxError
+	switch {
+	case errors.As(err, &refused):
+		return nil, nil, &RefusedError{"the new bundle", refused.Check, true}
+	case errors.As(err, &syntax):
+		return nil, nil, &RefusedError{"the new bundle", Check{Code: Code(syntax.Reason), IfFailed: Unreadable, Detail: syntax.Detail}, true}
+	case err != nil:
 		return nil, nil, err
 	}
 	if len(drafts) == 0 {

@@ -134,6 +134,9 @@ func TestOpenRefuses(t *testing.T) {
 	if _, _, err := Open(record, ada, day, d); !errors.As(err, &refused) || refused.Check.Code != CodeGraphTitle || !refused.Authored() {
 		t.Errorf("another title: %v", err)
 	}
+	if _, _, err := Open(record, ada, day.AddDate(9000, 0, 0)); !errors.As(err, &refused) || refused.What != "the new bundle" || !refused.Authored() {
+		t.Errorf("in a year that no bundle can name: %v", err)
+	}
 	if _, _, err := Open([]byte(`{}`), ada, day); !errors.As(err, &check) {
 		t.Errorf("no record: %v", err)
 	}

@@ -2,6 +2,8 @@ package resolver
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -154,6 +156,12 @@ func (s *Service) Trust() *pith.Trust {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.trust
+}
+
+// Policy names what decides who gets in: another policy has another name.
+func (s *Service) Policy() string {
+	sum := sha256.Sum256(fmt.Appendf(s.Trust().JSON(), "\n%s", s.unknown))
+	return hex.EncodeToString(sum[:])
 }
 
 // Changed returns a channel that is closed after the next commit of this

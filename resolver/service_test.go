@@ -230,7 +230,7 @@ func TestTrustedPartOfABundle(t *testing.T) {
 			t.Fatal(err)
 		}
 		submit(t, s, seed.Bundle())
-		if r := refused(t, s, both, unknown, "trust_key"); !strings.HasSuffix(r.Detail, "; 1 events that it trusts are in") {
+		if r := refused(t, s, both, unknown, "trust_key"); !strings.HasSuffix(r.Detail, "; of its 4 events 3 are here") {
 			t.Errorf("told: %s", r.Detail)
 		}
 		rec, data := served(t, s)
@@ -241,7 +241,7 @@ func TestTrustedPartOfABundle(t *testing.T) {
 			t.Errorf("%s: the event of whom the policy trusts: %+v %v", unknown, e, err)
 		}
 		// Again it brings nothing, and waits as before.
-		if r := refused(t, s, both, unknown, "trust_key"); strings.Contains(r.Detail, "are in") {
+		if r := refused(t, s, both, unknown, "trust_key"); !strings.HasSuffix(r.Detail, "; of its 4 events 3 are here") {
 			t.Errorf("told again: %s", r.Detail)
 		}
 		if again, _ := served(t, s); again.Revision != rec.Revision {
@@ -284,7 +284,7 @@ func TestTrustedPartOfANewRecord(t *testing.T) {
 	for name, bundle := range map[string][]byte{"a stranger's event": strangers, "packed by a stranger": stranger} {
 		s := service(t)
 		r := refused(t, s, bundle, resolver.Queued, "trust_key")
-		if !strings.HasSuffix(r.Detail, "; 2 events that it trusts are in") {
+		if !strings.Contains(r.Detail, "; of its ") || !strings.HasSuffix(r.Detail, " events 2 are here") {
 			t.Errorf("%s: told: %s", name, r.Detail)
 		}
 		rec, data := served(t, s)
@@ -315,10 +315,52 @@ func TestTrustedPartOfANewRecord(t *testing.T) {
 		}
 	}
 
+	// A row of when names were those that the bundle gives is sound; others are not.
+	old := service(t)
+	refused(t, old, strangers, resolver.Queued, "trust_key")
+	for i, aliases := range [][]resolver.Alias{nil, {{Kind: "arxiv", Value: "1805.07898"}}} {
+		rec, packed, err := old.Store().Bundle(ctx, suffix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rec.Aliases = aliases
+		if _, err := old.Store().Commit(ctx, []resolver.Update{{Record: rec, Base: rec.Revision, Bundle: packed}}); err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		if err := resolver.Fsck(ctx, old.Store(), func(resolver.Problem) { found++ }, nil); err != nil || (found > 0) != (i > 0) {
+			t.Errorf("%v: %d problems, %v", aliases, found, err)
+		}
+	}
+
+	// Who is trusted to put bundles together is believed, but for what strangers said.
+	friend, err := pith.Sign(strangers, ada, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, before := range [][]byte{nil, stranger} {
+		s := service(t)
+		if before != nil {
+			refused(t, s, before, resolver.Queued, "trust_key")
+		}
+		refused(t, s, friend, resolver.Queued, "trust_key")
+		rec, data := served(t, s)
+		got, err := pith.State(data)
+		want, err2 := pith.State(seed.Bundle())
+		if err != nil || err2 != nil || !bytes.Equal(got, want) || rec.EventCount != 2 || !bytes.Contains(data, []byte("bundle_url")) {
+			t.Errorf("%d events, the state is\n%s\n%s %v %v", rec.EventCount, got, want, err, err2)
+		}
+		revision := rec.Revision
+		refused(t, s, friend, resolver.Queued, "trust_key")
+		if rec, _ := served(t, s); rec.Revision != revision {
+			t.Error("what comes again changes the record")
+		}
+	}
+
 	// Of whom nobody trusts nothing comes in, whatever is beside it.
 	s := service(t, func(c *resolver.Config) { c.Trust = pith.TrustFor(ada.Public(), []string{"*"}, true) }) // not who opened the record
 	both, _ := correction(t, ada, "mine")
-	if r := refused(t, s, both, resolver.Queued, "trust_key"); strings.Contains(r.Detail, "are in") {
+	if r := refused(t, s, both, resolver.Queued, "trust_key"); strings.Contains(r.Detail, "are here") {
 		t.Errorf("told: %s", r.Detail)
 	}
 	if c, err := s.Store().Counts(ctx); err != nil || c.Records != 0 || c.Queued != 1 {
@@ -386,7 +428,7 @@ func TestLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := refused(t, s, both, resolver.Queued, "trust_key"); r.Retry <= 0 || strings.Contains(r.Detail, "are in") { // what is trusted in it may come later
+	if r := refused(t, s, both, resolver.Queued, "trust_key"); r.Retry <= 0 || !strings.HasSuffix(r.Detail, "; of its 4 events 2 are here") { // what is trusted in it may come later
 		t.Errorf("%+v", r)
 	}
 }

@@ -66,6 +66,9 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 			if err := s.hold(ctx, j); err != nil {
 				return nil, err
 			}
+			if j.refusal != nil && j.receipt != nil && len(j.receipt.Events) > 0 {
+				j.refusal.Detail += fmt.Sprintf("; of its %d events %d are here", len(j.entries), len(j.receipt.Events))
+			}
 		}
 		if out[i].Receipt = j.receipt; j.refusal != nil {
 			out[i].Err = j.refusal
@@ -468,6 +471,19 @@ func (r *record) addBundle(j *job) error {
 	if same, err := r.nothingNew(merged); err != nil || same {
 		return err
 	}
+	if r.now.United {
+		// Where somebody whom the policy trusts vouches for all of it, this mirror need not.
+		all, err := pith.Merge(j.contents.Canonical)
+		if err != nil {
+			return err
+		}
+		if covers, err := sameContents(all, merged); err != nil {
+			return err
+		} else if covers && r.admit(j, j.result, j.contents, true) {
+			return r.become(j.result, j.contents, false)
+		}
+		j.refusal = nil
+	}
 	if err := r.adopt(j, merged, true); err != nil || j.refusal == nil || j.settled {
 		return err
 	}
@@ -475,53 +491,23 @@ func (r *record) addBundle(j *job) error {
 }
 
 // addTrusted lets in what the policy trusts of a bundle that does not get in as a
-// whole. Else one event of a stranger, in whatever bundle it is passed on, would keep
-// out for ever what others sign, and whoever packs a record could keep all of it out.
-// When nothing of the bundle is left that is not here, it got in.
+// whole: events, and everything else if it trusts who put them together. Else one event
+// of a stranger, in whatever bundle it is passed on, would keep out for ever what others
+// sign, and whoever packs a record could keep all of it out. When nothing of the bundle
+// is left that is not here, it got in.
 func (r *record) addTrusted(j *job) error {
-	known, trusted, signed := r.known(), map[Digest]bool{}, map[string]bool{}
-	for i := range j.result.History {
-		if st := &j.result.History[i]; st.Trusted && st.Invalid == "" && !known[j.contents.Entries[i]] {
-			trusted[j.contents.Entries[i]], signed[st.Fingerprint] = true, true
-		}
-	}
-	if len(trusted) == 0 {
-		return nil
-	}
-	var of struct {
-		Record json.RawMessage `json:"canonical_record"`
-		Events []json.RawMessage
-	}
-	if err := json.Unmarshal(j.contents.Canonical, &of); err != nil {
+	trusted, err := r.trusted(j)
+	distrust, _, _ := bundleDistrust(j.result)
+	if err != nil || len(trusted) == 0 && distrust != "" {
 		return err
 	}
-	var events, keys [][]byte
-	for _, e := range of.Events {
-		if trusted[sha256.Sum256(e)] {
-			events = append(events, e)
-		}
-	}
-	for _, k := range j.contents.Keys {
-		if !signed[k.Fingerprint] {
-			continue
-		}
-		key, _, err := pith.ReadKey(k.Entry)
-		if err != nil {
+	if !r.exists() { // else it was asked for
+		if err := r.service.uniting.Acquire(r.ctx, int64(len(j.Data))); err != nil {
 			return err
 		}
-		entry, err := key.MarshalJSON() // nobody vouches for what else stands in that of the bundle
-		if err != nil {
-			return err
-		}
-		keys = append(keys, entry)
+		defer r.service.uniting.Release(int64(len(j.Data)))
 	}
-	var union []byte
-	var err error
-	if r.exists() {
-		union, err = pith.Adopt(r.bundle, events, keys)
-	} else {
-		union, err = pith.Assemble(of.Record, events, keys)
-	}
+	union, err := r.partOf(j, trusted, distrust == "")
 	if err != nil {
 		return nil // a limit, or nobody trusted opens the record; what waits says why it waits
 	}
@@ -539,17 +525,126 @@ func (r *record) addTrusted(j *job) error {
 		return nil
 	}
 	j.charged = part.charged
+	if here := r.known(); slices.ContainsFunc(j.entries, func(entry Digest) bool { return !here[entry] }) {
+		return nil
+	}
 	if union, err = pith.Merge(r.bundle, j.contents.Canonical); err != nil {
 		return nil
 	}
-	if same, err := r.nothingNew(union); err != nil {
-		return err
-	} else if same {
+	same, err := r.nothingNew(union)
+	if err == nil && same {
 		j.refusal = nil
-		return nil
 	}
-	j.refusal.Detail += fmt.Sprintf("; %d events that it trusts are in", len(events))
-	return nil
+	return err
+}
+
+// trusted are the events of a bundle, by their digests, that are not here, that the
+// policy trusts, and that are valid without those that it does not trust.
+func (r *record) trusted(j *job) (map[Digest]*pith.Statement, error) {
+	known, have := r.known(), map[string]bool{} // ids that can be superseded
+	for _, e := range r.events {
+		if e.Invalid == "" {
+			have[e.ID] = true
+		}
+	}
+	trusted := map[Digest]*pith.Statement{}
+	var order []Digest
+	for i := range j.result.History {
+		if st := &j.result.History[i]; st.Trusted && st.Invalid == "" && !known[j.contents.Entries[i]] {
+			trusted[j.contents.Entries[i]] = st
+			order = append(order, j.contents.Entries[i])
+			have[st.EventID] = true
+		}
+	}
+	if len(trusted) == len(j.entries) {
+		return trusted, nil
+	}
+	supersedes := map[Digest][]string{}
+	events, err := eventsOf(j.contents.Canonical)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		if sum := Digest(sha256.Sum256(e)); trusted[sum] != nil {
+			var of struct {
+				Supersedes []string `json:"supersedes"`
+			}
+			if err := pith.Decode(e, &of); err != nil {
+				return nil, err
+			}
+			supersedes[sum] = of.Supersedes
+		}
+	}
+	// What replaces an event stands behind it mostly, so one pass drops most chains.
+	for pass, dropped := 0, true; dropped && pass < 8; pass++ {
+		dropped = false
+		for _, sum := range order {
+			if st := trusted[sum]; st != nil && slices.ContainsFunc(supersedes[sum], func(id string) bool { return !have[id] }) {
+				delete(trusted, sum)
+				delete(have, st.EventID)
+				dropped = true
+			}
+		}
+	}
+	return trusted, nil
+}
+
+// partOf is the union of the record, if it is there, with some events of a bundle, and
+// with everything else in it if its signer is believed.
+func (r *record) partOf(j *job, events map[Digest]*pith.Statement, believed bool) ([]byte, error) {
+	known := r.known()
+	if believed {
+		part, err := pith.Keep(j.contents.Canonical, func(entry [sha256.Size]byte) bool { return events[entry] != nil || known[entry] })
+		if err == nil && r.exists() {
+			part, err = pith.Merge(r.bundle, part)
+		}
+		return part, err
+	}
+	all, err := eventsOf(j.contents.Canonical)
+	if err != nil {
+		return nil, err
+	}
+	labels := map[string]string{} // of keys, as who signs with them says
+	var some, keys [][]byte
+	for _, e := range all {
+		if st := events[sha256.Sum256(e)]; st != nil {
+			some = append(some, e)
+			labels[st.Fingerprint] = st.Signer.KeyID
+		}
+	}
+	for _, k := range j.contents.Keys {
+		if _, signed := labels[k.Fingerprint]; !signed {
+			continue
+		}
+		key, _, err := pith.ReadKey(k.Entry)
+		if err != nil {
+			return nil, err
+		}
+		key.Signer.KeyID = labels[k.Fingerprint]
+		entry, err := key.MarshalJSON() // nobody vouches for what else stands in that of the bundle
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, entry)
+	}
+	if r.exists() {
+		return pith.Adopt(r.bundle, some, keys)
+	}
+	var of struct {
+		Record json.RawMessage `json:"canonical_record"`
+	}
+	if err := pith.Decode(j.contents.Canonical, &of); err != nil {
+		return nil, err
+	}
+	return pith.Assemble(of.Record, some, keys)
+}
+
+// eventsOf are the events of a verified bundle as they stand in it.
+func eventsOf(bundle []byte) ([]json.RawMessage, error) {
+	var of struct {
+		Events []json.RawMessage `json:"events"`
+	}
+	return of.Events, pith.Decode(bundle, &of)
 }
 
 // nothingNew reports whether a union differs from what is here in nothing but
@@ -559,8 +654,14 @@ func (r *record) nothingNew(merged []byte) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("the bundle of %s in the store: %w; run pith fsck", r.suffix, err)
 	}
+	return sameContents(alone, merged)
+}
+
+// sameContents reports whether two results of Merge differ in nothing but the keys of
+// mirrors and the date of packing.
+func sameContents(a, b []byte) (bool, error) {
 	var both [2]map[string]json.RawMessage
-	for i, data := range [][]byte{alone, merged} {
+	for i, data := range [][]byte{a, b} {
 		if err := json.Unmarshal(data, &both[i]); err != nil {
 			return false, err
 		}
@@ -650,7 +751,12 @@ func declaresKey(bundle []byte, fingerprint string) (bool, error) {
 // admit asks whether what is new in a verified bundle may come in. Events that
 // are here already were let in before, whatever the policy says of them now.
 func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isBundle bool) bool {
-	known := r.known()
+	known, ids := r.known(), map[string]bool{}
+	for _, e := range r.events {
+		if e.Invalid == "" {
+			ids[e.ID] = true
+		}
+	}
 	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
 	for i := range result.History {
@@ -665,9 +771,10 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 			}
 			continue
 		}
-		// An event that is not valid proves nothing about the key that it claims:
-		// anybody could silence a signer with forgeries.
-		if st.Invalid == "" {
+		// An event that is not valid proves nothing about the key that it claims, and
+		// anybody can make another copy of one that is: with both, a signer could be
+		// silenced by others.
+		if st.Invalid == "" && !ids[st.EventID] {
 			buckets[keyBucket+st.Fingerprint]++
 		} else {
 			buckets["events from "+j.From]++
@@ -678,11 +785,13 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	}
 	code, detail, signer := "", "", ""
 	if doubt != nil {
-		signer = doubt.Fingerprint
+		if doubt.Invalid == "" {
+			signer = doubt.Fingerprint
+		}
 		code, detail = distrust(result, doubt)
 	} else if isBundle && !j.part {
 		// The bundle's signer vouches for what no event covers.
-		code, detail = bundleDistrust(j.result)
+		code, detail, signer = bundleDistrust(j.result)
 	}
 	if code == "" || r.service.unknown == Accepted {
 		return r.charge(j, buckets)
@@ -733,14 +842,17 @@ func distrust(result *pith.Result, st *pith.Statement) (code, detail string) {
 	return string(pith.CodeTrustKey), "the policy does not know the key " + st.Fingerprint
 }
 
-// bundleDistrust says why the policy does not vouch for a bundle's signer.
-func bundleDistrust(result *pith.Result) (code, detail string) {
+// bundleDistrust says why the policy does not vouch for a bundle's signer, and whose
+// key that is. code is "" where it does.
+func bundleDistrust(result *pith.Result) (code, detail, signer string) {
 	for _, c := range result.Checks {
 		if !c.OK && c.IfFailed == pith.Untrusted && strings.HasPrefix(c.Path, "/bundle_signature") {
-			return string(c.Code), "the policy does not let the bundle's signer put bundles together"
+			i := slices.IndexFunc(result.Signers, func(s pith.SignerSeen) bool { return s.Bundle })
+			signer = result.Signers[i].Fingerprint
+			return string(c.Code), "the policy does not let the key " + signer + ", which signed the bundle, put bundles together", signer
 		}
 	}
-	return "", ""
+	return "", "", ""
 }
 
 // become makes the record what a bundle says.
@@ -842,11 +954,11 @@ func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record 
 	for _, c := range contents.Categories {
 		rec.Categories = append(rec.Categories, own(c))
 	}
-	for _, a := range contents.Aliases {
-		if strings.HasPrefix(a.Kind, "pith_short_") {
-			continue // Resolve finds those
+	rec.Aliases = aliasesOf(contents)
+	for _, a := range contents.Names {
+		if a := (Alias{own(a.Kind), own(a.Value)}); !isBeginning(a.Kind) && !slices.Contains(rec.Aliases, a) {
+			rec.Aliases = append(rec.Aliases, a)
 		}
-		rec.Aliases = append(rec.Aliases, Alias{own(a.Kind), own(a.Value)})
 	}
 	for i := range result.History {
 		st := &result.History[i]
@@ -859,6 +971,19 @@ func recordOf(result *pith.Result, contents *pith.Contents, united bool) Record 
 	}
 	return rec
 }
+
+// aliasesOf are the aliases of a bundle, without those that Resolve finds.
+func aliasesOf(contents *pith.Contents) (list []Alias) {
+	for _, a := range contents.Aliases {
+		if !isBeginning(a.Kind) {
+			list = append(list, Alias{own(a.Kind), own(a.Value)})
+		}
+	}
+	return list
+}
+
+// isBeginning reports whether aliases of a kind are beginnings of the number.
+func isBeginning(kind string) bool { return strings.HasPrefix(kind, "pith_short_") }
 
 // LoggedID is the id by which rows and the log name an event: the one that it
 // says, "" where that is longer than any id can be, which only an invalid event
@@ -961,7 +1086,7 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 		*r = Refusal{Status: Refused, Code: CodeSize, Detail: fmt.Sprintf("%d bytes, what waits for a moderator has %d at most: send the new events one by one; it waits because %s", len(j.Data), MaxQueued, r.Detail), signer: r.signer}
 	}
 	h := Held{
-		Status: r.Status, Digest: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: r.signer,
+		Status: r.Status, Digest: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: clip(r.signer, 64),
 		From: clip(j.From, 256), ReceivedAt: s.now().UTC().Truncate(1e9),
 	}
 	id, now, err := s.store.FindHeld(ctx, h.Digest)

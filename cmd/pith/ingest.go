@@ -101,8 +101,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	if err != nil {
 		return err
 	}
-	policy := sha256.Sum256(fmt.Appendf(config.Trust.JSON(), "\n%s", config.Unknown))
-	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, policy: hex.EncodeToString(policy[:]), result: ingestResult{Reasons: map[string]int{}}}
+	in := &ingest{service: service, store: store, batch: s.batch, again: s.again, policy: service.Policy(), result: ingestResult{Reasons: map[string]int{}}}
 	switch s.refused {
 	case "":
 	case "-":

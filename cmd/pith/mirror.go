@@ -35,6 +35,7 @@ func mirrorAddCommand() *cobra.Command {
 		h      home
 		logKey string
 		all    bool
+		bundle bool
 		noLog  bool
 	)
 	cmd := &cobra.Command{
@@ -46,8 +47,11 @@ mirror is held to everything that it signs. Whoever knows the key from elsewhere
 says so with --log-key.
 
 Nothing that a mirror sends is believed: bundles are verified and judged by the
-policy as if their authors had sent them. With --all everything valid is taken,
-also of signers that the policy does not know; they are still not trusted.`,
+policy as if their authors had sent them. With --bundles the mirror is believed how
+it puts bundles together: their aliases, links and hints, of which no event tells.
+With --all everything valid is taken, also of signers that the policy does not know;
+they are still not trusted. Who adds a mirror again with other flags has what was
+kept out of it read again.`,
 		Example: "  pith mirror add https://pith.example.org",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -79,7 +83,7 @@ also of signers that the policy does not know; they are still not trusted.`,
 					Err:  fmt.Errorf("%s had the log key %s and now has %s", u.URL, orNone(u.LogKey), orNone(logKey)),
 					Hint: "ask whoever runs it; if the change is right, pith mirror remove it and add it again"}
 			}
-			u.URL, u.LogKey, u.All = client.Base, logKey, all
+			u.URL, u.LogKey, u.All, u.Bundles = client.Base, logKey, all, bundle
 			if err := mirror.AddUpstream(cmd.Context(), store, u); errors.Is(err, mirror.ErrLogKey) {
 				return cli.Hint(err, "--log-key takes one line, as GET /log/key of the mirror has it")
 			} else if err != nil {
@@ -92,7 +96,9 @@ also of signers that the policy does not know; they are still not trusted.`,
 	h.storeFlags(cmd)
 	cmd.Flags().StringVar(&logKey, "log-key", "", "the `KEY` of the mirror's log (default: what the mirror says now)")
 	cmd.Flags().BoolVar(&noLog, "no-log", false, "the mirror has no log: its history cannot be checked")
+	cmd.Flags().BoolVar(&bundle, "bundles", false, "believe how the mirror puts bundles together, by the key of its log")
 	cmd.Flags().BoolVar(&all, "all", false, "take everything valid, also of signers that no trust file names")
+	cmd.MarkFlagsMutuallyExclusive("bundles", "no-log")
 	return cmd
 }
 

@@ -39,7 +39,7 @@ func moderateListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List what waits, or what was decided",
 		Long: `list prints a line for each submission that waits: its number, the record that it is
-about, why it waits, the key that the policy does not know, who sent it and when.`,
+about, why it waits, the key that the policy does not let do it, who sent it and when.`,
 		Example: "  pith moderate list --status refused",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -66,7 +66,7 @@ about, why it waits, the key that the policy does not know, who sent it and when
 					if asJSON {
 						err = out.Encode(sub.Report())
 					} else {
-						_, err = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", sub.ID, orNone(sub.Suffix), sub.Code, orNone(sub.Signer), cli.Printable(sub.From), sub.ReceivedAt.Format(time.RFC3339))
+						_, err = fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\t%s\n", sub.ID, orNone(sub.Suffix), sub.Code, orNone(cli.Printable(sub.Signer)), cli.Printable(sub.From), sub.ReceivedAt.Format(time.RFC3339))
 					}
 					if err != nil {
 						return err
@@ -124,7 +124,7 @@ about it on standard error. Of what was refused 64 KiB are kept.`,
 			e := cmd.ErrOrStderr()
 			fmt.Fprintf(e, "%s from %s at %s: %s: %s\n", sub.Status, cli.Printable(sub.From), sub.ReceivedAt.Format(time.RFC3339), sub.Code, cli.Printable(sub.Detail))
 			if sub.Signer != "" {
-				fmt.Fprintf(e, "signed by %s\n", sub.Signer)
+				fmt.Fprintf(e, "the policy does not let this key do it: %s\n", cli.Printable(sub.Signer))
 			}
 			if sub.Truncated {
 				fmt.Fprintf(e, "only its first %d bytes were kept\n", len(data))

@@ -296,6 +296,8 @@ func (l *lab) take(bundle []byte) Outcome {
 	return o
 }
 
+func (l *lab) Policy(Upstream) string { return "" }
+
 func (l *lab) Upstream(_ context.Context, url string) (Upstream, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -12,11 +12,10 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/compare"
+	"github.com/openpith/evidence/resolver/tlog"
 )
 
 // NewSource returns what a Server offers of a store. changed is that of the
@@ -185,6 +184,8 @@ func (s *storeSet) scan(ctx context.Context, prefix string) iter.Seq2[compare.En
 type service interface {
 	SubmitAll(ctx context.Context, subs []resolver.Submission) ([]resolver.Outcome, error)
 	Store() resolver.Store
+	Trust() *pith.Trust
+	Policy() string
 }
 
 // NewTarget returns the target that lets bundles in through one of two
@@ -205,10 +206,11 @@ const (
 
 // settings are what the operator decided about a mirror.
 type settings struct {
-	URL    string `json:"url"`
-	LogKey string `json:"log_key,omitempty"`
-	All    bool   `json:"all,omitempty"`
-	Named  string `json:"named"` // of this naming: what was copied under another one is forgotten
+	URL     string `json:"url"`
+	LogKey  string `json:"log_key,omitempty"`
+	All     bool   `json:"all,omitempty"`
+	Bundles bool   `json:"bundles,omitempty"`
+	Named   string `json:"named"` // of this naming: what was copied under another one is forgotten
 }
 
 // progress is how far a mirror was copied.
@@ -217,14 +219,41 @@ type progress struct {
 	Upstream
 }
 
-func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error) {
-	subs := make([]resolver.Submission, len(bundles))
-	for i, b := range bundles {
-		subs[i] = resolver.Submission{Data: b, From: from.URL, Unlimited: true}
-	}
+// judge returns the service that what a mirror sends goes through, and by what it
+// is judged there; nil is by the service's own policy.
+func (t *storeTarget) judge(from Upstream) (service, *pith.Trust) {
 	to := t.known
 	if from.All {
 		to = t.all
+	}
+	if !from.Bundles {
+		return to, nil
+	}
+	key, err := tlog.PublicKey(from.LogKey)
+	if err != nil {
+		return to, nil // AddUpstream takes none such
+	}
+	trust, err := to.Trust().Merge(pith.TrustFor(pith.PublicKey{Signer: pith.Signer{ID: from.URL, Type: "mirror"}, Key: key}, nil, true))
+	if err != nil {
+		return to, nil // a trust file says what to believe of this key
+	}
+	return to, trust
+}
+
+// Policy implements Target.
+func (t *storeTarget) Policy(from Upstream) string {
+	to, trust := t.judge(from)
+	if trust == nil {
+		return to.Policy()
+	}
+	return to.Policy() + " " + from.LogKey
+}
+
+func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error) {
+	to, trust := t.judge(from)
+	subs := make([]resolver.Submission, len(bundles))
+	for i, b := range bundles {
+		subs[i] = resolver.Submission{Data: b, From: from.URL, Trust: trust, Unlimited: true}
 	}
 	got, err := to.SubmitAll(ctx, subs)
 	if err != nil {
@@ -312,7 +341,7 @@ func LoadUpstream(ctx context.Context, store resolver.Store, url string) (Upstre
 	if p.Named != set.Named {
 		p = progress{}
 	}
-	p.URL, p.LogKey, p.All, p.named = set.URL, set.LogKey, set.All, set.Named
+	p.URL, p.LogKey, p.All, p.Bundles, p.named = set.URL, set.LogKey, set.All, set.Bundles, set.Named
 	return p.Upstream, nil
 }
 
@@ -346,8 +375,8 @@ var ErrLogKey = errors.New("not the key of a log")
 // AddUpstream names a mirror to copy, or changes what was decided about it. How
 // far it was copied stays; of a new one it is what u says. Errors: ErrLogKey.
 func AddUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
-	if u.LogKey != "" {
-		if _, err := note.NewVerifier(u.LogKey); err != nil {
+	if u.LogKey != "" || u.Bundles {
+		if _, err := tlog.PublicKey(u.LogKey); err != nil {
 			return fmt.Errorf("%w: %q: %w", ErrLogKey, u.LogKey, err)
 		}
 	}
@@ -359,7 +388,7 @@ func AddUpstream(ctx context.Context, store resolver.Store, u Upstream) error {
 	if fresh {
 		set.Named = rand.Text()
 	}
-	set.URL, set.LogKey, set.All = u.URL, u.LogKey, u.All
+	set.URL, set.LogKey, set.All, set.Bundles = u.URL, u.LogKey, u.All, u.Bundles
 	if err := save(ctx, store, upstreamKey+u.URL, set); err != nil || !fresh {
 		return err
 	}

@@ -56,6 +56,9 @@ type Upstream struct {
 	URL        string    `json:"url"`
 	LogKey     string    `json:"log_key,omitempty"`    // verifier key (golang.org/x/mod/sumdb/note); "" for a mirror without a log
 	All        bool      `json:"all,omitempty"`        // take everything valid, also of signers that the policy does not know
+	Bundles    bool      `json:"bundles,omitempty"`    // believe how it puts bundles together, as of a key whose trust file says "bundles"
+	Policy     string    `json:"policy,omitempty"`     // what decided who got in, see Target
+	Again      bool      `json:"again,omitempty"`      // it is read again, because something else decides now
 	Next       int64     `json:"next"`                 // sequence number there to go on with
 	Hashes     [][]byte  `json:"hashes,omitempty"`     // compact range of the leaves before Next
 	Checkpoint string    `json:"checkpoint,omitempty"` // the newest one that was found right
@@ -97,6 +100,9 @@ type Target interface {
 	// Submit verifies bundles and takes what is right, with one outcome for each. An
 	// error says that the store failed; then nothing is known of any of them.
 	Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error)
+	// Policy names what decides who gets in of what a mirror sends: with another name
+	// something of what was kept out may get in.
+	Policy(from Upstream) string
 	// Has tells of each event whether it is here.
 	Has(ctx context.Context, events []Event) ([]bool, error)
 	// Upstream returns what SaveUpstream saved.
@@ -204,6 +210,13 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 	if err != nil {
 		return err
 	}
+	if policy := s.Target.Policy(*up); policy != up.Policy {
+		if up.Refused+up.Queued > 0 {
+			s.Log.Info("another policy: what was kept out is read again", "upstream", up.URL)
+			up.restart()
+		}
+		up.Policy = policy
+	}
 	if cp != nil {
 		// Only what is signed is copied: what comes after the checkpoint is covered by
 		// the next one in a moment.
@@ -213,7 +226,7 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 		if cp.Size < up.Next { // what is seen of a copy that was interrupted
 			up.Next, up.Hashes = up.Proven, up.Base
 		}
-		skim := up.Records == 0
+		skim := up.skims()
 		for up.Next < cp.Size {
 			before := up.Next
 			if skim, err = s.page(ctx, client, up, cp.Size-up.Next, skim); err != nil {
@@ -223,18 +236,31 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 				return fmt.Errorf("%w: its checkpoint covers %d events, its export ends before event %d", ErrOmitted, cp.Size, before)
 			}
 		}
+		up.Again = false
 		return s.hold(ctx, up, cp)
 	}
-	for skim := up.Records == 0; ; {
+	for skim := up.skims(); ; {
 		before := up.Next
 		if skim, err = s.page(ctx, client, up, math.MaxInt64, skim); err != nil {
 			return err
 		}
 		if up.Next == before {
+			up.Again = false
 			return nil
 		}
 	}
 }
+
+// restart goes back to the first event. What was found right about the log stays.
+func (up *Upstream) restart() {
+	up.Next, up.Hashes, up.Proven, up.Base = 0, nil, 0, nil
+	up.Records, up.Refused, up.Queued, up.Conflicts = 0, 0, 0, 0
+	up.Again = true
+}
+
+// skims reports whether to look for events that are here already before their
+// bundles are asked for. Where something else decides now the bundles count.
+func (up *Upstream) skims() bool { return up.Records == 0 && !up.Again }
 
 // continues asks whether a checkpoint can be of the log of the one before. Of one
 // size they have one root. Of a smaller one the mirror has to prove that it is a

@@ -96,6 +96,19 @@ func encodeKey(key *pith.PrivateKey) (secret, public string) {
 		name + "+" + hash + "+" + base64.StdEncoding.EncodeToString(pub)
 }
 
+// PublicKey is the key in a line as VerifierKey returns it: a mirror signs its log and
+// the bundles that it unites with one key.
+func PublicKey(line string) (ed25519.PublicKey, error) {
+	if _, err := note.NewVerifier(line); err != nil {
+		return nil, err
+	}
+	key, err := base64.StdEncoding.DecodeString(line[strings.LastIndexByte(line, '+')+1:])
+	if err != nil || len(key) != 1+ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%.100q has no Ed25519 key", line)
+	}
+	return key[1:], nil
+}
+
 // VerifierKey is the line that others need to check checkpoints, in the form of
 // golang.org/x/mod/sumdb/note.
 func (l *Log) VerifierKey() string { return l.key }

@@ -206,7 +206,7 @@ func newRecordView(bundle []byte, trust *pith.Trust) (*recordView, error) {
 		}
 	}
 	v.paper()
-	v.aliases(contents.Aliases)
+	v.aliases(contents.Names)
 	v.history()
 	v.withdrawn()
 	v.completeness()
