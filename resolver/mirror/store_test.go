@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"github.com/openpith/evidence/pith"
 	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
@@ -485,6 +487,106 @@ func TestQueueIsFull(t *testing.T) {
 	}
 	if u, err := LoadUpstream(ctx, b.store, a.server.URL); err != nil || u.Lag() != 0 {
 		t.Errorf("%+v %v", u, err)
+	}
+}
+
+// TestAnotherPolicy: when something else decides, what was kept out of a mirror is read
+// again, and only then.
+func TestAnotherPolicy(t *testing.T) {
+	ctx := context.Background()
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	real := mustCanonical(t, seed.Bundle())
+	a.submit(t, another(t, 0), real, says(t, real, testKey("eve"), "from eve", "")) // the last is united by alpha
+	sync := func(trust *pith.Trust) (Upstream, resolver.Counts) {
+		t.Helper()
+		var both [2]*resolver.Service
+		for i, unknown := range []resolver.Status{resolver.Queued, resolver.Accepted} {
+			var err error
+			if both[i], err = resolver.NewService(resolver.Config{Store: b.store, Key: testKey("beta"), Trust: trust, Unknown: unknown}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := (&Sync{Target: NewTarget(both[0], both[1]), Leaf: leaf, Page: 10, Batch: 1}).Once(ctx, a.server.URL); err != nil {
+			t.Fatal(err)
+		}
+		up, err := LoadUpstream(ctx, b.store, a.server.URL)
+		counts, err2 := b.store.Counts(ctx)
+		if err != nil || err2 != nil || up.Lag() != 0 || up.Again {
+			t.Fatalf("%+v %v %v", up, err, err2)
+		}
+		return up, counts
+	}
+	add := func(u Upstream) {
+		t.Helper()
+		u.URL = a.server.URL
+		if err := AddUpstream(ctx, b.store, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eve := b.known.Trust()
+	add(Upstream{})
+	if up, c := sync(pith.PinnedTrust()); up.Queued != 2 || c.Events != 2 {
+		t.Errorf("pith.science alone: %+v %+v", up, c)
+	}
+	if up, c := sync(eve); up.Queued != 2 || up.Records != 2 || c.Events != 3 || c.Queued != 2 {
+		t.Errorf("and eve: %+v %+v", up, c)
+	}
+	if up, _ := sync(eve); up.Records != 2 {
+		t.Errorf("the same again is read again: %+v", up)
+	}
+	add(Upstream{All: true})
+	if up, c := sync(eve); up.Queued != 0 || c.Records != 2 || len(a.differences(t, b)) != 0 {
+		t.Errorf("all: %+v %+v %v", up, c, a.differences(t, b))
+	}
+	if up, _ := sync(pith.PinnedTrust()); up.Records != 2 {
+		t.Errorf("nothing was kept out, and it is read again: %+v", up)
+	}
+}
+
+// TestBundlesAreBelieved: where the operator says so, how a mirror puts bundles together
+// is believed by the key of its log, and nothing else that it signs.
+func TestBundlesAreBelieved(t *testing.T) {
+	ctx := context.Background()
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	real := mustCanonical(t, seed.Bundle())
+	a.submit(t, real, says(t, real, testKey("eve"), "from eve", ""))
+	united, err := Bundle(ctx, a.store, suffixOf("pith:2018:CWPYLZDW7AWAX7TQ5ZRNS3OHEM"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logKey, err := note.NewEd25519VerifierKey("alpha.example/log", testKey("alpha").Public().Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	up := Upstream{URL: "https://alpha.example", LogKey: logKey}
+	target := NewTarget(b.known, b.all)
+	policy := target.Policy(up)
+	submit := func(bundle []byte) error {
+		t.Helper()
+		out, err := target.Submit(ctx, up, [][]byte{bundle})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out[0].Refused
+	}
+	if err := submit(united); err == nil {
+		t.Error("nobody said so, and it is believed")
+	}
+	up.Bundles = true
+	if target.Policy(up) == policy {
+		t.Error("what decides has the same name")
+	}
+	if err := submit(united); err != nil {
+		t.Error(err)
+	}
+	if found := a.differences(t, b); len(found) != 0 {
+		t.Errorf("they differ in %v", found)
+	}
+	if err := submit(says(t, united, testKey("alpha"), "from alpha", "")); err == nil {
+		t.Error("the mirror's own events are believed")
+	}
+	if err := AddUpstream(ctx, b.store, Upstream{URL: "https://alpha.example", Bundles: true}); !errors.Is(err, ErrLogKey) {
+		t.Errorf("without the key of a log: %v", err)
 	}
 }
 

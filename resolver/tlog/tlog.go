@@ -102,7 +102,8 @@ func PublicKey(line string) (ed25519.PublicKey, error) {
 	if _, err := note.NewVerifier(line); err != nil {
 		return nil, err
 	}
-	key, err := base64.StdEncoding.DecodeString(line[strings.LastIndexByte(line, '+')+1:])
+	parts := strings.SplitN(line, "+", 3) // the last one may have more of them
+	key, err := base64.StdEncoding.DecodeString(parts[2])
 	if err != nil || len(key) != 1+ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%.100q has no Ed25519 key", line)
 	}

@@ -752,3 +752,26 @@ func TestLeftovers(t *testing.T) {
 		}
 	}
 }
+
+// TestPublicKey: the key of a log is in its line, whatever letters that takes.
+func TestPublicKey(t *testing.T) {
+	for i := range 64 {
+		seed := sha256.Sum256([]byte{byte(i)})
+		key, err := pith.NewKey(seed[:], pith.Signer{ID: "a", Type: "mirror", KeyID: "1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := note.NewEd25519VerifierKey("pith-mirror/x", key.Public().Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tlog.PublicKey(line); err != nil || !got.Equal(key.Public().Key) {
+			t.Errorf("%s: %x %v", line, got, err)
+		}
+	}
+	for _, line := range []string{"", "a", "a+b", "a+b+c", "pith-mirror/x+00000000+AAAA"} {
+		if _, err := tlog.PublicKey(line); err == nil {
+			t.Errorf("%q is taken", line)
+		}
+	}
+}
