@@ -341,7 +341,7 @@ func (d *Difference) contradictions(both [2]*bundle, united *bundle) {
 		}
 	}
 	if x, y := joinAliases(both[0].root.Get("source_aliases")), joinAliases(both[1].root.Get("source_aliases")); !bytes.Equal(x, y) {
-		d.Contradictions = append(d.Contradictions, "the aliases or their dates differ, which no event explains")
+		d.Contradictions = append(d.Contradictions, "the aliases or their dates differ, which no event explains: each is the word of who signed the bundle")
 	}
 }
 

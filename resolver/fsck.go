@@ -23,7 +23,7 @@ import (
 // look-ups find them, that keys and held submissions are whole. It reports what
 // differs and changes nothing. What the mirror alone can know it cannot check: the
 // times at which something arrived, whether it united a bundle itself, what a key's
-// holder declared to be called, and why and from whom a submission was held.
+// holder declared to be called, and why, from whom and as what a submission was held.
 // progress may be nil.
 func Fsck(ctx context.Context, s Store, report func(Problem), progress func(records int)) error {
 	f := &fsck{ctx: ctx, store: s, out: report, documents: map[string]Status{}}
@@ -289,7 +289,7 @@ func (f *fsck) heldOne(h Held) {
 		f.problem(where, "held_damaged", "%v", err)
 	case h.Truncated && (h.Status != Refused || len(data) != MaxHeld):
 		f.problem(where, "held_damaged", "%d bytes are left of what is %s", len(data), h.Status)
-	case !h.Truncated && sha256.Sum256(data) != h.Digest:
+	case !h.Truncated && sha256.Sum256(data) != h.SHA256:
 		f.problem(where, "held_damaged", "its data has another digest")
 	case h.Status != Rejected && h.Status != Refused && (h.Code == CodeKeyDocument) != (kindOf(data) == "document_type"):
 		f.problem(where, "held_row", "it is held as %s, which its data is not", h.Code)

@@ -6,10 +6,10 @@ import (
 	"fmt"
 )
 
-// Accept lets in a submission that waits. It is judged again, since the record
-// may have changed; only the policy is not asked. A crash in the middle leaves
-// it waiting, and it can be accepted again. Errors: ErrNotFound when it does
-// not wait, a *Refusal when it is not right any more.
+// Accept lets in a submission that waits, or that a moderator kept out before. It is
+// judged again, since the record may have changed; only the policy is not asked. A
+// crash in the middle leaves it as it was, and it can be accepted again. Errors:
+// ErrNotFound when it is neither, a *Refusal when it is not right any more.
 func (s *Service) Accept(ctx context.Context, id int64) (receipt *Receipt, err error) {
 	return receipt, s.moderating(ctx, func(ctx context.Context) error {
 		receipt, err = s.accept(ctx, id)
@@ -29,7 +29,7 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	if h.Status != Queued {
+	if h.Status != Queued && h.Status != Rejected {
 		return nil, ErrNotFound
 	}
 	data, err := Gunzip(h.Data)
@@ -50,7 +50,10 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 		}
 		s.wake()
 	}
-	return receipt, s.store.MoveHeld(ctx, id, Queued, Accepted, h.Code, h.Detail)
+	if err := s.store.MoveHeld(ctx, id, h.Status, Accepted, h.Code, h.Detail); !errors.Is(err, ErrNotFound) {
+		return receipt, err
+	}
+	return receipt, nil // as what came in it is accepted already
 }
 
 // Reject keeps a submission that waits out for good, with the reason. It stays

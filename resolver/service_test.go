@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -216,6 +217,54 @@ func TestFullQueueKnowsItsOwn(t *testing.T) {
 	}
 	refused(t, s, second, resolver.Queued, "trust_key")
 	refused(t, s, first, resolver.Refused, resolver.CodeModerated)
+}
+
+// What waits in a bundle waits once, and what was rejected stays out, whatever else the
+// bundle brings and whoever packs it, and alone.
+func TestWaitsOnce(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	spam, event := correction(t, bob, "spam")
+	var changing [][]byte
+	for i := range 3 {
+		more, _, err := pith.Append(spam, ada, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(fmt.Sprintf(`{"schema":"correction/1","kind":"erratum","text":"%d"}`, i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		changing = append(changing, more)
+	}
+	declaration, err := resolver.DeclareKey(bob, day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, s, declaration)
+	other, err := pith.Sign(spam, keyOf("carol"), day)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := refused(t, s, spam, resolver.Queued, "trust_key")
+	for i, data := range append(changing, event, other) {
+		if r := refused(t, s, data, resolver.Queued, "trust_key"); r.ID != first.ID {
+			t.Errorf("%d waits as %d, the first as %d", i, r.ID, first.ID)
+		}
+	}
+	if rec, _ := served(t, s); rec.EventCount != 5 {
+		t.Errorf("%d events, want ada's three and two", rec.EventCount)
+	}
+	if err := s.Reject(t.Context(), first.ID, "spam"); err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range append(changing, event, other, spam) {
+		refused(t, s, data, resolver.Refused, resolver.CodeModerated)
+	}
+	another, _ := correction(t, bob, "not spam")
+	if r := refused(t, s, another, resolver.Queued, "trust_key"); r.ID == first.ID {
+		t.Error("all of bob is rejected")
+	}
+	if c, err := s.Store().Counts(t.Context()); err != nil || c.Queued != 1 {
+		t.Errorf("%+v %v", c, err)
+	}
+	sound(t, s.Store())
 }
 
 // A stranger's event keeps a bundle waiting, but not what others signed in it, and

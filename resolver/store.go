@@ -133,14 +133,16 @@ type Store interface {
 	// one ("" from the start).
 	Keys(ctx context.Context, after string, limit int) ([]Key, error)
 
-	// PutHeld keeps a submission that was not let in. One with the same digest
-	// is there once: if it is there as Refused it takes the new status, code,
-	// detail, signer and data, otherwise it stays as it is. It returns the
-	// number and the status that it has then.
+	// PutHeld keeps a submission that was not let in. One with the same digest, or
+	// else with the same bytes, is there once: as Refused, or as Accepted with other
+	// bytes, it takes the new digest, status, code, detail, signer, bytes and data; as
+	// Queued with another digest it takes the new digest, code, detail and signer;
+	// otherwise it stays as it is. It returns the number and the status that it has
+	// then.
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
-	// FindHeld returns the number and the status of the submission with a digest.
-	// Errors: ErrNotFound.
+	// FindHeld returns the number and the status of the submission with a digest, or
+	// else of one with such bytes. Errors: ErrNotFound.
 	FindHeld(ctx context.Context, digest Digest) (id int64, now Status, err error)
 
 	// Held returns up to limit submissions of a status with a number greater
@@ -284,7 +286,8 @@ const (
 type Held struct {
 	ID         int64
 	Status     Status
-	Digest     Digest // of the bytes as they came
+	Digest     Digest // what it is known by: that of the bytes, or of what waits in a bundle
+	SHA256     Digest // of the bytes as they came
 	Suffix     string // "" where there was nothing to go on
 	Code       string // stable reason
 	Detail     string // words
@@ -293,6 +296,21 @@ type Held struct {
 	ReceivedAt time.Time
 	Data       []byte // gzip; the first MaxHeld bytes of what came
 	Truncated  bool
+}
+
+// Put returns what becomes of a submission that is held as h when another comes that
+// PutHeld takes for it.
+func (h Held) Put(other Held) Held {
+	switch {
+	case h.Status == Refused, h.Status == Accepted && h.SHA256 != other.SHA256:
+		h.Digest, h.SHA256, h.Status, h.Data, h.Truncated = other.Digest, other.SHA256, other.Status, other.Data, other.Truncated
+	case h.Status == Queued && h.Digest != other.Digest:
+		h.Digest = other.Digest
+	default:
+		return h
+	}
+	h.Code, h.Detail, h.Signer = other.Code, other.Detail, other.Signer
+	return h
 }
 
 // MaxHeld is how many bytes of a refused submission are kept.

@@ -32,6 +32,7 @@ const (
 	CodeMismatch    = "other_record"     // put where another record belongs
 	CodeKeyDocument = "key_document"     // documents about keys wait for who keeps the policy
 	CodeModerated   = "moderated"        // a moderator kept it out
+	CodeCameIn      = "came_in"          // it waited, and came in when it was sent again
 	CodeStorageFull = "storage_full"     // the mirror has no room left
 )
 
@@ -74,7 +75,28 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 			out[i].Err = j.refusal
 		}
 	}
-	return out, nil
+	return out, s.cameIn(ctx, jobs)
+}
+
+// cameIn takes what got in out of the queue, where it waited from another time.
+func (s *Service) cameIn(ctx context.Context, jobs []*job) error {
+	counts, err := s.store.Counts(ctx)
+	if err != nil || counts.Queued == 0 {
+		return err
+	}
+	for _, j := range jobs {
+		if j.refusal != nil {
+			continue
+		}
+		id, now, err := s.store.FindHeld(ctx, sha256.Sum256(j.Data))
+		if err == nil && now == Queued {
+			err = s.store.MoveHeld(ctx, id, Queued, Accepted, CodeCameIn, "it came in when it was sent again")
+		}
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+	}
+	return nil
 }
 
 // A job is one submission on its way. What it holds open takes many times the
@@ -84,6 +106,7 @@ type job struct {
 	suffix  string   // of its record
 	entries []Digest // of the events that it holds
 	ids     []string // their ids, "" for what is not valid
+	waits   []string // if it does not get in as a whole: for what, see admit
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
 	part    bool     // of a bundle, without what only its signer vouches for
@@ -143,7 +166,7 @@ func (s *Service) read(ctx context.Context, j *job) {
 	if j.settled {
 		return
 	}
-	j.refusal, j.receipt = nil, nil // of an earlier try
+	j.refusal, j.receipt, j.waits = nil, nil, nil // of an earlier try
 	if j.contents != nil || j.event != nil {
 		return
 	}
@@ -759,6 +782,7 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	}
 	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
+	var doubted []string // all of them
 	for i := range result.History {
 		st := &result.History[i]
 		if known[contents.Entries[i]] {
@@ -779,8 +803,15 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 		} else {
 			buckets["events from "+j.From]++
 		}
-		if doubt == nil && (!st.Trusted) {
-			doubt = st
+		if !st.Trusted {
+			if doubt == nil {
+				doubt = st
+			}
+			if st.Invalid == "" {
+				doubted = append(doubted, st.EventID)
+			} else {
+				doubted = append(doubted, Digest(contents.Entries[i]).String())
+			}
 		}
 	}
 	code, detail, signer := "", "", ""
@@ -792,12 +823,14 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	} else if isBundle && !j.part {
 		// The bundle's signer vouches for what no event covers.
 		code, detail, signer = bundleDistrust(j.result)
+		doubted = append(doubted, signer)
 	}
 	if code == "" || r.service.unknown == Accepted {
 		return r.charge(j, buckets)
 	}
-	j.refusal = &Refusal{Status: r.service.unknown, Code: code, Detail: detail}
-	j.refusal.signer = signer
+	j.refusal = &Refusal{Status: r.service.unknown, Code: code, Detail: detail, signer: signer}
+	slices.Sort(doubted)
+	j.waits = append([]string{j.suffix}, doubted...)
 	return false
 }
 
@@ -1086,11 +1119,19 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 		*r = Refusal{Status: Refused, Code: CodeSize, Detail: fmt.Sprintf("%d bytes, what waits for a moderator has %d at most: send the new events one by one; it waits because %s", len(j.Data), MaxQueued, r.Detail), signer: r.signer}
 	}
 	h := Held{
-		Status: r.Status, Digest: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: clip(r.signer, 64),
+		Status: r.Status, SHA256: sha256.Sum256(j.Data), Suffix: j.suffix, Code: r.Code, Detail: clip(r.Detail, 1024), Signer: clip(r.signer, 64),
 		From: clip(j.From, 256), ReceivedAt: s.now().UTC().Truncate(1e9),
 	}
+	if h.Digest = h.SHA256; j.waits != nil {
+		h.Digest = sha256.Sum256([]byte(strings.Join(j.waits, "\n")))
+	}
 	id, now, err := s.store.FindHeld(ctx, h.Digest)
-	if errors.Is(err, ErrNotFound) || err == nil && now == Refused {
+	if errors.Is(err, ErrNotFound) && j.waits != nil {
+		if id, now, err = s.store.FindHeld(ctx, h.SHA256); err == nil && now == Queued { // for something else now
+			id, now, err = s.store.PutHeld(ctx, h)
+		}
+	}
+	if errors.Is(err, ErrNotFound) || err == nil && (now == Refused || now == Accepted) {
 		if room, err := s.room(ctx, j); err != nil || !room {
 			return err
 		}

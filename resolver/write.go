@@ -288,7 +288,7 @@ type HeldReport struct {
 // Report returns what moderators read of the submission, without its data.
 func (h Held) Report() HeldReport {
 	return HeldReport{ID: h.ID, Status: h.Status, Suffix: h.Suffix, Code: h.Code, Detail: h.Detail, Signer: h.Signer, From: h.From,
-		ReceivedAt: h.ReceivedAt, SHA256: h.Digest.String(), Truncated: h.Truncated}
+		ReceivedAt: h.ReceivedAt, SHA256: h.SHA256.String(), Truncated: h.Truncated}
 }
 
 // listHeld lists 100 submissions of a status, queued by default, after an id.

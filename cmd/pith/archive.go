@@ -228,7 +228,7 @@ Afterwards pith mirror add and sync fetch from that mirror what came later.`,
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "%d bundles\t%d refused or queued\n", c.done, c.refused)
 			if c.refused > 0 {
-				return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of %d bundles were not let in: %v", c.refused, c.done, c.reason),
+				return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of %d bundles were not let in as a whole: %v", c.refused, c.done, c.reason),
 					Hint: "--trust names signers to let in, --all takes everything valid"}
 			}
 			return nil

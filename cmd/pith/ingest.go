@@ -142,6 +142,8 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return cli.Hint(err, "check the name; what was loaded before it is loaded")
+	case errors.Is(err, tlog.ErrHistory):
+		return cli.Hint(err, "is %s the log of another database? give each database a --data directory of its own; else run pith fsck", filepath.Join(s.data, "log"))
 	case err != nil:
 		return cli.Hint(err, "what was loaded is loaded; the same command goes on from there")
 	case refused > 0:
@@ -149,7 +151,7 @@ func (s *ingesting) run(cmd *cobra.Command, paths []string) error {
 			Hint: "with --again --refused FILE, FILE has for each where it stands and why; pith explain CODE tells more"}
 	case queued > 0:
 		return &cli.Error{Code: cli.ExitUntrusted, Err: fmt.Errorf("%d of the submissions wait for a moderator", queued),
-			Hint: "pith moderate list shows them; the same command with --trust FILE lets in what the signers in FILE say"}
+			Hint: "pith moderate list, with the same --data and --db, shows them; the same command with --trust FILE lets in what the signers in FILE say"}
 	}
 	return nil
 }

@@ -199,7 +199,7 @@ func diffCommand() *cobra.Command {
 		Short: "Tell what each of two bundles lacks, and where they contradict",
 		Long: `diff compares two bundles of one record by their events. Lines with < are events
 that B lacks, lines with > events that A lacks, lines with ! contradictions that
-no merge settles. Who is not trusted is marked, and decides nothing here. Exit
+no missing event explains. Who is not trusted is marked, and decides nothing here. Exit
 code 0: the same events and the same state; 1: not.`,
 		Example: "  pith diff mine.json theirs.json",
 		Args:    cobra.ExactArgs(2),

@@ -138,8 +138,9 @@ func mirrorListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the mirrors that are copied, and how far",
-		Long: `list prints for each mirror how many of its events are here, how many it had when
-it was last asked, and what was wrong. Exit code 1 says that one of them has
+		Long: `list prints for each mirror how many of its events were read, how many it had when
+it was last asked, how many of its bundles were refused or had to wait for a moderator,
+and what was wrong. Exit code 1 says that one of them has
 contradicted what it signed, now or ever: --json has the checkpoints.`,
 		Example: "  pith mirror list",
 		Args:    cobra.NoArgs,
@@ -200,7 +201,7 @@ func printUpstreams(w io.Writer, ups []accused, asJSON bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, u := range ups {
-		fmt.Fprintf(table, "%s\t%d of %d events\t%d refused\t%d queued\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Queued, u.Conflicts, cmp.Or(u.At(), "never"))
+		fmt.Fprintf(table, "%s\t%d of %d events read\t%d refused\t%d had to wait\t%d conflicts\t%s\n", u.URL, u.Next, u.Head, u.Refused, u.Queued, u.Conflicts, cmp.Or(u.At(), "never"))
 		if n := u.proofs(); n > 0 {
 			fmt.Fprintf(table, "  has contradicted what it signed, %d times: --json has the checkpoints\n", n)
 		}
@@ -293,6 +294,12 @@ func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, 
 	ups, listErr := mirror.Upstreams(context.WithoutCancel(ctx), store) // also for who interrupts
 	if listErr == nil {
 		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
+	}
+	for _, u := range only(ups, urls) {
+		if u.Queued > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "what had to wait is by signers whom no trust file names, or packed by one: pith moderate list\n")
+			break
+		}
 	}
 	switch {
 	case errors.Is(err, mirror.ErrFork):

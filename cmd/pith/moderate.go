@@ -97,7 +97,8 @@ func moderateShowCommand() *cobra.Command {
 		Use:   "show ID",
 		Short: "Print a submission as it came",
 		Long: `show prints what was submitted on standard output, byte for byte, and what is known
-about it on standard error. Of what was refused 64 KiB are kept.`,
+about it on standard error: a bundle, which pith show - and pith verify - read, an
+event, or a document about keys. Of what was refused 64 KiB are kept.`,
 		Example: "  pith moderate show 7 | pith show -",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -145,8 +146,8 @@ func moderateAcceptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept ID...",
 		Short: "Let in what waits",
-		Long: `accept lets in submissions that wait. Each is verified again; only the policy is not
-asked. That makes nobody trusted: a document by which a signer rotates or revokes a
+		Long: `accept lets in submissions that wait, or that were rejected. Each is verified again;
+only the policy is not asked. That makes nobody trusted: a document by which a signer rotates or revokes a
 key counts beside the trust files until it is rejected.
 
 It prints for each its number, the record and how many new events it brought.
@@ -185,8 +186,9 @@ func moderateRejectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reject ID...",
 		Short: "Keep out what waits, for good",
-		Long: `reject keeps out submissions that wait, also when they come again. They stay in the
-database with the reason. A document about keys that was accepted counts no more;
+		Long: `reject keeps out submissions that wait, also when they come again: the same events,
+whatever bundle brings them and whoever packs it. They stay in the database with
+the reason, and can be accepted after all. A document about keys that was accepted counts no more;
 what came in by it stays.`,
 		Example: "  pith moderate reject 8 --reason spam",
 		Args:    cobra.MinimumNArgs(1),
@@ -229,7 +231,7 @@ func (h *home) moderate(cmd *cobra.Command, args []string, decide func(*resolver
 		var refusal *resolver.Refusal
 		switch {
 		case errors.Is(err, resolver.ErrNotFound):
-			return cli.Hint(fmt.Errorf("submission %d does not wait for a moderator", id), "pith moderate list has those that do")
+			return cli.Hint(fmt.Errorf("submission %d does not wait for a moderator", id), "pith moderate list has those that do, --status rejected those that can be accepted after all")
 		case errors.As(err, &refusal):
 			return &cli.Error{Code: cli.ExitRejected, Err: fmt.Errorf("submission %d is not right any more: %s: %s", id, refusal.Code, cli.Printable(refusal.Detail)),
 				Hint: fmt.Sprintf("pith moderate reject %d keeps it out; pith explain %s tells more", id, refusal.Code)}

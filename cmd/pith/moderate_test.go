@@ -60,7 +60,7 @@ func TestModerate(t *testing.T) {
 	if err := json.Unmarshal([]byte(first), &report); err != nil || fmt.Sprint(report.ID) != ids[0] || report.Status != resolver.Queued {
 		t.Errorf("%+v %v", report, err)
 	}
-	if out, errs, code := done(t, home, "moderate", "show", ids[0]); code != 0 || strings.TrimSpace(out) != lines[0] || !strings.Contains(errs, "queued from "+file+":1 at ") || !strings.Contains(errs, "signed by "+key.Public().Fingerprint()) {
+	if out, errs, code := done(t, home, "moderate", "show", ids[0]); code != 0 || strings.TrimSpace(out) != lines[0] || !strings.Contains(errs, "queued from "+file+":1 at ") || !strings.Contains(errs, "do it: "+key.Public().Fingerprint()) {
 		t.Errorf("shown: %q %d\n%.200s", errs, code, out)
 	}
 
@@ -82,5 +82,24 @@ func TestModerate(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the mirror does not show what was accepted")
 		}
+	}
+	must(t, 0, home, "moderate", "accept", ids[1]) // who kept it out may think again
+	if out := must(t, 0, home, "moderate", "list", "--status", "accepted"); strings.Count(out, "\n") != 2 {
+		t.Errorf("accepted: %q", out)
+	}
+
+	later, _, err := pith.Append(seed.Bundle(), key, at, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: at, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"later"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, later, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	must(t, 3, home, "ingest", "--again", file)
+	id := strings.Fields(must(t, 0, home, "moderate", "list"))[0]
+	receipt := must(t, 0, home, "moderate", "accept", "--json", id)
+	var signed struct{ Events []json.RawMessage }
+	if err := json.Unmarshal([]byte(receipt), &signed); err != nil || len(signed.Events) != 3 {
+		t.Errorf("receipt %s: %v", receipt, err)
 	}
 }

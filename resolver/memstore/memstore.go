@@ -419,14 +419,15 @@ func (s *Store) Keys(_ context.Context, after string, limit int) ([]resolver.Key
 func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, resolver.Status, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if id := s.byHeld[h.Digest]; id > 0 {
-		old := &s.held[id-1]
-		if old.Status == resolver.Refused {
-			s.holds[old.Status]--
-			s.holds[h.Status]++
-			old.Status, old.Code, old.Detail, old.Signer, old.Data, old.Truncated = h.Status, h.Code, h.Detail, h.Signer, h.Data, h.Truncated
-		}
-		return old.ID, old.Status, nil
+	if id := s.findHeld(h.Digest, h.SHA256); id > 0 {
+		old := s.held[id-1]
+		now := old.Put(h)
+		s.holds[old.Status]--
+		s.holds[now.Status]++
+		delete(s.byHeld, old.Digest)
+		s.byHeld[now.Digest] = id
+		s.held[id-1] = now
+		return id, now.Status, nil
 	}
 	h.ID = int64(len(s.held)) + 1
 	s.held = append(s.held, h)
@@ -435,11 +436,20 @@ func (s *Store) PutHeld(_ context.Context, h resolver.Held) (int64, resolver.Sta
 	return h.ID, h.Status, nil
 }
 
+// findHeld returns the number of the submission with a digest, else of the first one
+// with such bytes, or 0.
+func (s *Store) findHeld(digest, bytes resolver.Digest) int64 {
+	if id := s.byHeld[digest]; id > 0 {
+		return id
+	}
+	return int64(slices.IndexFunc(s.held, func(h resolver.Held) bool { return h.SHA256 == bytes })) + 1
+}
+
 // FindHeld implements resolver.Store.
 func (s *Store) FindHeld(_ context.Context, digest resolver.Digest) (int64, resolver.Status, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	id := s.byHeld[digest]
+	id := s.findHeld(digest, digest)
 	if id == 0 {
 		return 0, "", resolver.ErrNotFound
 	}

@@ -440,6 +440,7 @@ type page struct {
 	limit  int64
 	open   map[string][]Event // per record: events that its bundle must have
 	batch  [][]byte
+	names  []string // of the records of the batch
 	bytes  int
 	news   int // events that were not here before
 	ended  bool
@@ -503,7 +504,7 @@ func (p *page) bundle(ctx context.Context, data []byte) error {
 		return fmt.Errorf("%w: event %d, %s of %s", ErrOmitted, e.Seq, e.ID, suffix)
 	}
 	delete(p.open, suffix)
-	p.batch = append(p.batch, data)
+	p.batch, p.names = append(p.batch, data), append(p.names, suffix)
 	if p.bytes += len(data); len(p.batch) >= p.s.Batch || p.bytes >= 32<<20 {
 		return p.submit(ctx)
 	}
@@ -560,7 +561,7 @@ func (p *page) submit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, o := range outcomes {
+	for i, o := range outcomes {
 		p.up.Records++
 		p.news += o.New
 		refusal := new(resolver.Refusal)
@@ -568,17 +569,17 @@ func (p *page) submit(ctx context.Context) error {
 		case o.Refused == nil:
 		case errors.As(o.Refused, &refusal) && refusal.Status == resolver.Queued:
 			p.up.Queued++
-			p.s.Log.Info("waits for a moderator", "upstream", p.up.URL, "id", refusal.ID, "reason", o.Refused)
+			p.s.Log.Info("waits for a moderator", "upstream", p.up.URL, "record", p.names[i], "id", refusal.ID, "reason", o.Refused)
 		default:
 			p.up.Refused++
-			p.s.Log.Warn("refused", "upstream", p.up.URL, "reason", o.Refused)
+			p.s.Log.Warn("refused", "upstream", p.up.URL, "record", p.names[i], "reason", o.Refused)
 		}
 		if o.New > 0 && o.Equivocations > 0 {
 			p.up.Conflicts++
 			p.s.Log.Warn("equivocation", "upstream", p.up.URL, "number", o.Number, "count", o.Equivocations)
 		}
 	}
-	p.batch, p.bytes = nil, 0
+	p.batch, p.names, p.bytes = nil, nil, 0
 	return nil
 }
 

@@ -472,47 +472,50 @@ func (s *Store) Keys(ctx context.Context, after string, limit int) ([]resolver.K
 	return many(ctx, s.pool, readKey, `SELECT fingerprint, signer_id, entry, declared_at FROM key WHERE fingerprint > $1 ORDER BY fingerprint LIMIT $2`, pack(after), limit)
 }
 
-const heldColumns = `id, status, digest, suffix, code, detail, signer, sender, received_at, data, truncated`
+// Of rows of before there were two digests both are one.
+const heldColumns = `id, status, digest, coalesce(sha256, digest), suffix, code, detail, signer, sender, received_at, data, truncated`
 
 func readHeld(row pgx.CollectableRow) (h resolver.Held, err error) {
-	var sum []byte
-	err = row.Scan(&h.ID, &h.Status, &sum, &h.Suffix, &h.Code, &h.Detail, &h.Signer, &h.From, &h.ReceivedAt, &h.Data, &h.Truncated)
-	h.Digest, h.ReceivedAt = digest(sum), h.ReceivedAt.UTC()
+	var known, sum []byte
+	err = row.Scan(&h.ID, &h.Status, &known, &sum, &h.Suffix, &h.Code, &h.Detail, &h.Signer, &h.From, &h.ReceivedAt, &h.Data, &h.Truncated)
+	h.Digest, h.SHA256, h.ReceivedAt = digest(known), digest(sum), h.ReceivedAt.UTC()
 	for _, text := range []*string{&h.Suffix, &h.Code, &h.Detail, &h.Signer, &h.From} {
 		*text = unpack(*text)
 	}
 	return h, err
 }
 
+// findHeld is the submission with a digest, else the first one with such bytes; of rows
+// of before there were two digests both are one.
+const findHeld = `SELECT ` + heldColumns + ` FROM held WHERE id = coalesce((SELECT id FROM held WHERE digest = $1), (SELECT min(id) FROM held WHERE sha256 = $2))`
+
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
 	err = s.write(ctx, func(tx pgx.Tx, c *resolver.Counts) error {
-		err := tx.QueryRow(ctx, `SELECT id, status FROM held WHERE digest = $1`, h.Digest[:]).Scan(&id, &now)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
+		old, err := one(ctx, tx, readHeld, findHeld, h.Digest[:], h.SHA256[:])
+		if errors.Is(err, resolver.ErrNotFound) {
 			now = h.Status
 			c.MoveHeld("", now)
-			return tx.QueryRow(ctx, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING id`,
-				string(h.Status), h.Digest[:], pack(h.Suffix), pack(h.Code), pack(h.Detail), pack(h.Signer), pack(h.From), h.ReceivedAt, notNil(h.Data), h.Truncated).Scan(&id)
-		case err != nil || now != resolver.Refused:
+			return tx.QueryRow(ctx, `INSERT INTO held (status, digest, sha256, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id`,
+				string(h.Status), h.Digest[:], h.SHA256[:], pack(h.Suffix), pack(h.Code), pack(h.Detail), pack(h.Signer), pack(h.From), h.ReceivedAt, notNil(h.Data), h.Truncated).Scan(&id)
+		}
+		if err != nil {
 			return err
 		}
-		c.MoveHeld(now, h.Status)
-		now = h.Status
-		_, err = tx.Exec(ctx, `UPDATE held SET (status, code, detail, signer, data, truncated) = ($2, $3, $4, $5, $6, $7) WHERE id = $1`,
-			id, string(h.Status), pack(h.Code), pack(h.Detail), pack(h.Signer), notNil(h.Data), h.Truncated)
+		h = old.Put(h)
+		id, now = old.ID, h.Status
+		c.MoveHeld(old.Status, now)
+		_, err = tx.Exec(ctx, `UPDATE held SET (status, digest, sha256, code, detail, signer, data, truncated) = ($2, $3, $4, $5, $6, $7, $8, $9) WHERE id = $1`,
+			id, string(now), h.Digest[:], h.SHA256[:], pack(h.Code), pack(h.Detail), pack(h.Signer), notNil(h.Data), h.Truncated)
 		return err
 	})
 	return id, now, err
 }
 
 // FindHeld implements resolver.Store.
-func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (id int64, now resolver.Status, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT id, status FROM held WHERE digest = $1`, digest[:]).Scan(&id, &now)
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = resolver.ErrNotFound
-	}
-	return id, now, err
+func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (int64, resolver.Status, error) {
+	h, err := one(ctx, s.pool, readHeld, strings.Replace(findHeld, "data", "NULL::bytea", 1), digest[:], digest[:])
+	return h.ID, h.Status, err
 }
 
 // Held implements resolver.Store.

@@ -85,6 +85,12 @@ INSERT INTO counter VALUES (true, 0, 0, 0, 0, 0, 0);
 ALTER TABLE key ADD COLUMN used boolean NOT NULL DEFAULT true; -- a bundle brought it
 CREATE INDEX key_unused ON key (declared_at) WHERE NOT used;
 `,
+	// 3: what waits in a bundle waits once, however often the rest of it changes, so
+	// the digest by which a submission is known need not be that of its bytes.
+	`
+ALTER TABLE held ADD COLUMN sha256 bytea; -- of the bytes as they came; NULL: as digest
+CREATE INDEX held_sha256 ON held (sha256);
+`,
 }
 
 // migrate brings a schema of a database to the newest version, in one

@@ -64,7 +64,7 @@ func TestFsck(t *testing.T) {
 		`INSERT INTO event_id(event_id) VALUES ('delete-all'); INSERT INTO event_id(rowid, term) SELECT seq, '0123456789abcdef' FROM event`,
 		`UPDATE event_id_data SET block = zeroblob(length(block))`,
 		`UPDATE counts SET revision = revision + 1`,
-		`UPDATE held SET digest = zeroblob(32)`,
+		`UPDATE held SET sha256 = zeroblob(32)`,
 		`UPDATE held SET status = 'queued', code = 'key_document'; UPDATE counts SET refused = 0, queued = 1`,
 	} {
 		t.Run(damage, func(t *testing.T) {

@@ -203,5 +203,11 @@ CREATE VIRTUAL TABLE event_id USING fts5(term, content='', columnsize=0, detail=
 INSERT INTO record_digest(rowid, term) SELECT revision, pith_term(digest) FROM record ORDER BY revision;
 INSERT INTO event_id(rowid, term) SELECT seq, pith_term(event_id) FROM event ORDER BY seq;
 `,
+		// 7: what waits in a bundle waits once, however often the rest of it changes, so
+		// the digest by which a submission is known need not be that of its bytes.
+		`
+ALTER TABLE held ADD COLUMN sha256 BLOB; -- of the bytes as they came; NULL: as digest
+CREATE INDEX held_sha256 ON held(sha256);
+`,
 	},
 }

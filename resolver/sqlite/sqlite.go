@@ -765,12 +765,13 @@ func (s *Store) Keys(ctx context.Context, after string, limit int) ([]resolver.K
 	return many(ctx, s, readKey, `SELECT fingerprint, signer_id, entry, declared_at FROM key WHERE fingerprint > ? ORDER BY fingerprint LIMIT ?`, after, limit)
 }
 
-const heldColumns = `id, status, digest, suffix, code, detail, signer, sender, received_at, data, truncated`
+// Of rows of before there were two digests both are one.
+const heldColumns = `id, status, digest, coalesce(sha256, digest), suffix, code, detail, signer, sender, received_at, data, truncated`
 
 func readHeld(stmt *sqlite.Stmt) (resolver.Held, error) {
 	return resolver.Held{
-		ID: stmt.ColumnInt64(0), Status: resolver.Status(stmt.ColumnText(1)), Digest: digest(stmt, 2), Suffix: stmt.ColumnText(3), Code: stmt.ColumnText(4),
-		Detail: stmt.ColumnText(5), Signer: stmt.ColumnText(6), From: stmt.ColumnText(7), ReceivedAt: unix(stmt, 8), Data: blob(stmt, 9), Truncated: stmt.ColumnBool(10),
+		ID: stmt.ColumnInt64(0), Status: resolver.Status(stmt.ColumnText(1)), Digest: digest(stmt, 2), SHA256: digest(stmt, 3), Suffix: stmt.ColumnText(4), Code: stmt.ColumnText(5),
+		Detail: stmt.ColumnText(6), Signer: stmt.ColumnText(7), From: stmt.ColumnText(8), ReceivedAt: unix(stmt, 9), Data: blob(stmt, 10), Truncated: stmt.ColumnBool(11),
 	}, nil
 }
 
@@ -784,39 +785,45 @@ func moveHeld(conn *sqlite.Conn, from, to resolver.Status) error {
 	return setCounts(conn, count)
 }
 
+// findHeld is the submission with a digest, else the first one with such bytes; of rows
+// of before there were two digests both are one.
+const findHeld = `SELECT ` + heldColumns + ` FROM held WHERE id = coalesce((SELECT id FROM held WHERE digest = ?1), (SELECT min(id) FROM held WHERE sha256 = ?2))`
+
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
 	err = s.write(ctx, func(conn *sqlite.Conn) error {
-		var before resolver.Status
-		err := run(conn, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
-			id, before = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
-			return nil
-		}, h.Digest)
-		if now = before; err != nil || before != "" && before != resolver.Refused {
+		var old resolver.Held
+		err := run(conn, findHeld, func(stmt *sqlite.Stmt) (err error) {
+			old, err = readHeld(stmt)
 			return err
-		}
-		if now = h.Status; before == "" {
-			err = run(conn, `INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil,
-				string(h.Status), h.Digest, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
-			id = conn.LastInsertRowID()
-		} else {
-			err = run(conn, `UPDATE held SET status = ?, code = ?, detail = ?, signer = ?, data = ?, truncated = ? WHERE id = ?`, nil,
-				string(h.Status), h.Code, h.Detail, h.Signer, h.Data, h.Truncated, id)
-		}
+		}, h.Digest, h.SHA256)
 		if err != nil {
 			return err
 		}
-		return moveHeld(conn, before, now)
+		if old.ID == 0 {
+			err = run(conn, `INSERT INTO held (status, digest, sha256, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, nil,
+				string(h.Status), h.Digest, h.SHA256, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated)
+			id, now = conn.LastInsertRowID(), h.Status
+		} else {
+			h = old.Put(h)
+			err = run(conn, `UPDATE held SET status = ?, digest = ?, sha256 = ?, code = ?, detail = ?, signer = ?, data = ?, truncated = ? WHERE id = ?`, nil,
+				string(h.Status), h.Digest, h.SHA256, h.Code, h.Detail, h.Signer, h.Data, h.Truncated, old.ID)
+			id, now = old.ID, h.Status
+		}
+		if err != nil || old.Status == now {
+			return err
+		}
+		return moveHeld(conn, old.Status, now)
 	})
 	return id, now, err
 }
 
 // FindHeld implements resolver.Store.
 func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (id int64, now resolver.Status, err error) {
-	err = s.one(ctx, `SELECT id, status FROM held WHERE digest = ?`, func(stmt *sqlite.Stmt) error {
+	err = s.one(ctx, findHeld, func(stmt *sqlite.Stmt) error {
 		id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
 		return nil
-	}, digest)
+	}, digest, digest)
 	return id, now, err
 }
 

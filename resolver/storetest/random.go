@@ -194,7 +194,7 @@ func testRandom(t *testing.T, a resolver.Store) {
 			y, err2 := b.Keys(ctx, "", 100)
 			same(what("keys"), x, y, err1, err2)
 		case 20:
-			h := resolver.Held{Status: resolver.Status(pick("refused", "queued")), Digest: digest(), Suffix: pick(texts...), Code: pick(texts...), Detail: pick(texts...), Signer: pick("aa", "dd", ""), From: pick(texts...), ReceivedAt: date(), Data: []byte(pick(texts...)), Truncated: r.IntN(2) == 0}
+			h := resolver.Held{Status: resolver.Status(pick("refused", "queued")), Digest: digest(), SHA256: digest(), Suffix: pick(texts...), Code: pick(texts...), Detail: pick(texts...), Signer: pick("aa", "dd", ""), From: pick(texts...), ReceivedAt: date(), Data: []byte(pick(texts...)), Truncated: r.IntN(2) == 0}
 			x, p, err1 := a.PutHeld(ctx, h)
 			y, q, err2 := b.PutHeld(ctx, h)
 			same(what("put held"), []any{x, p}, []any{y, q}, err1, err2)

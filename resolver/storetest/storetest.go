@@ -416,7 +416,7 @@ func testKeys(t *testing.T, s resolver.Store) {
 
 func testHeld(t *testing.T, s resolver.Store) {
 	ctx := t.Context()
-	h := resolver.Held{Status: resolver.Refused, Digest: sha256.Sum256([]byte("x")), Code: "event_digest", Detail: "no", From: "::1", ReceivedAt: second, Data: []byte("gzip")}
+	h := resolver.Held{Status: resolver.Refused, Digest: sha256.Sum256([]byte("x")), SHA256: sha256.Sum256([]byte("bytes")), Code: "event_digest", Detail: "no", From: "::1", ReceivedAt: second, Data: []byte("gzip")}
 	put := func(h resolver.Held) (int64, resolver.Status) {
 		t.Helper()
 		id, now, err := s.PutHeld(ctx, h)
@@ -462,6 +462,35 @@ func testHeld(t *testing.T, s resolver.Store) {
 	if _, err := s.HeldByID(ctx, 99); !errors.Is(err, resolver.ErrNotFound) {
 		t.Errorf("nothing held: %v", err)
 	}
+
+	// What is known by something else than its bytes.
+	sum := func(text string) resolver.Digest { return sha256.Sum256([]byte(text)) }
+	again := resolver.Held{Status: resolver.Queued, Digest: sum("packed"), SHA256: sum("one"), Code: "trust_key", Signer: "aa", ReceivedAt: second, Data: []byte("1")}
+	id, _ = put(again)
+	for _, digest := range []resolver.Digest{again.Digest, again.SHA256} {
+		if found, now, err := s.FindHeld(ctx, digest); err != nil || found != id || now != resolver.Queued {
+			t.Errorf("found: %d %s %v, want %d", found, now, err, id)
+		}
+	}
+	again.Digest, again.Code, again.Signer = sum("less"), "trust_bundle", "bb" // the same bytes wait for something else now
+	if other, now := put(again); other != id || now != resolver.Queued {
+		t.Errorf("for something else: %d is %s, want %d", other, now, id)
+	}
+	got, err = s.HeldByID(ctx, id)
+	again.ID = id
+	same(t, "held for something else", []any{got, err}, []any{again, nil})
+	if err := s.MoveHeld(ctx, id, resolver.Queued, resolver.Accepted, "trust_bundle", ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, now := put(again); now != resolver.Accepted {
+		t.Errorf("what was accepted is %s", now)
+	}
+	again.SHA256, again.Data = sum("two"), []byte("2")
+	if other, now := put(again); other != id || now != resolver.Queued {
+		t.Errorf("other bytes of what was accepted are %s as %d, want %d", now, other, id)
+	}
+	got, err = s.HeldByID(ctx, id)
+	same(t, "held again", []any{got, err}, []any{again, nil})
 }
 
 func testMeta(t *testing.T, s resolver.Store) {

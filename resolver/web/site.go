@@ -52,7 +52,7 @@ type Config struct {
 // An Upstream is a mirror that this one copies.
 type Upstream struct {
 	URL    string
-	Cursor int64         // events copied
+	Cursor int64         // events read
 	Lag    time.Duration // since this mirror had all that the upstream had
 	At     string        // when it last answered, in words, "" for never
 	Err    string        // what went wrong last, "" for nothing
