@@ -530,6 +530,19 @@ func TestPackersComeBack(t *testing.T) {
 		t.Errorf("readers get what is %v: %v", r.Verdict(), r.Failures())
 	}
 	submit(t, s, stranger) // it brings nothing
+	// Who lets strangers in does not put a stranger's signature in the place of its own.
+	open := service(t, func(c *resolver.Config) { c.Unknown = resolver.Accepted })
+	submit(t, open, stranger)
+	mine, _ := correction(t, ada, "mine")
+	submit(t, open, mine)
+	spam, _, err := pith.Append(mine, bob, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"spam"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	submit(t, open, spam)
+	if rec, _ := served(t, open); !rec.United || rec.EventCount != 4 {
+		t.Errorf("%+v", rec)
+	}
 	if now, _ := served(t, s); now.Revision != rec.Revision {
 		t.Error("and comes first again")
 	}

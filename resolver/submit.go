@@ -494,7 +494,7 @@ func (r *record) addBundle(j *job) error {
 	if same, err := r.nothingNew(merged); err != nil || same {
 		return err
 	}
-	if r.now.United {
+	if distrust, _, _ := bundleDistrust(j.result); distrust == "" && r.now.United {
 		// Where somebody whom the policy trusts vouches for all of it, this mirror need not.
 		all, err := pith.Merge(j.contents.Canonical)
 		if err != nil {

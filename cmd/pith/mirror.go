@@ -123,7 +123,12 @@ func mirrorRemoveCommand() *cobra.Command {
 				return err
 			}
 			defer store.Close()
-			return cli.Hint(mirror.RemoveUpstream(cmd.Context(), store, strings.TrimRight(args[0], "/")), "pith mirror list names them")
+			url := strings.TrimRight(args[0], "/")
+			err = mirror.RemoveUpstream(cmd.Context(), store, url)
+			if errors.Is(err, resolver.ErrNotFound) {
+				err = fmt.Errorf("%s is not one of the mirrors that are copied", url)
+			}
+			return cli.Hint(err, "pith mirror list names them")
 		},
 	}
 	h.storeFlags(cmd)
