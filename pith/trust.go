@@ -119,6 +119,15 @@ func find(list []trusted, fingerprint string) (int, bool) {
 	return slices.BinarySearchFunc(list, fingerprint, func(s trusted, f string) int { return cmp.Compare(s.fingerprint, f) })
 }
 
+// Signer returns the name by which the policy knows a key. The key id is "".
+func (t *Trust) Signer(fingerprint string) (Signer, bool) {
+	i, found := t.find(fingerprint)
+	if !found {
+		return Signer{}, false
+	}
+	return Signer{ID: t.signers[i].id, Type: t.signers[i].kind}, true
+}
+
 // nameOf returns the name the policy knows for a key, or none.
 func (t *Trust) nameOf(fingerprint, keyID string) Signer {
 	if i, found := t.find(fingerprint); found {

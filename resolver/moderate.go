@@ -36,24 +36,30 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 	if err != nil {
 		return nil, fmt.Errorf("held submission %d: %w; run pith fsck", id, err)
 	}
+	code, detail := h.Code, h.Detail
+	if h.Status == Rejected {
+		code, detail = CodeAfterAll, clip("it was kept out before: "+h.Detail, 1024)
+	}
 	var receipt *Receipt
-	if h.Code == CodeKeyDocument {
+	if kindOf(data) == "document_type" {
 		if err := s.acceptDocument(ctx, data); err != nil {
 			return nil, err
 		}
+		code = CodeKeyDocument
 		receipt = &Receipt{At: s.now().UTC().Truncate(1e9)}
 	} else {
 		generous := &Service{store: s.store, key: s.key, unknown: Accepted, limits: s.limits, now: s.now, log: s.log, trust: s.Trust(), changed: make(chan struct{}), uniting: s.uniting}
-		receipt, err = generous.Submit(ctx, Submission{Data: data, From: h.From, Unlimited: true})
+		out, err := generous.submitAll(ctx, []Submission{{Data: data, From: h.From, Unlimited: true}})
+		if err == nil {
+			err = out[0].Err
+		}
 		if err != nil {
 			return nil, err
 		}
+		receipt = out[0].Receipt
 		s.wake()
 	}
-	if err := s.store.MoveHeld(ctx, id, h.Status, Accepted, h.Code, h.Detail); !errors.Is(err, ErrNotFound) {
-		return receipt, err
-	}
-	return receipt, nil // as what came in it is accepted already
+	return receipt, s.store.MoveHeld(ctx, id, h.Status, Accepted, code, detail)
 }
 
 // Reject keeps a submission that waits out for good, with the reason. It stays

@@ -267,6 +267,131 @@ func TestWaitsOnce(t *testing.T) {
 	sound(t, s.Store())
 }
 
+// What waits is all that is not here, and each word that only a bundle's signer vouches
+// for: what is accepted is what was sent.
+func TestWhatWaits(t *testing.T) {
+	draft := func(text string, at time.Time, supersedes ...string) pith.Draft {
+		return pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: at, Supersedes: supersedes, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"` + text + `"}`)}
+	}
+	early, ids, err := pith.Append(seed.Bundle(), ada, day, draft("old", day.Add(-48*time.Hour)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later, _, err := pith.Append(early, ada, day, draft("new", day, ids[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	since, err := pith.TrustFor(ada.Public(), []string{"*"}, true).Within(day.Add(-time.Hour), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lately, err := pith.PinnedTrust().Merge(since)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mine, _ := correction(t, ada, "mine")
+	clean, _ := correction(t, bob, "x")
+	const hint = `"bundle_url":"https://pith`
+	one, two := `"bundle_url":"https://one`, `"bundle_url":"https://two`
+	for _, c := range []struct {
+		name          string
+		trust         *pith.Trust
+		here          bool
+		first, second []byte
+		code          string
+		has, lacks    string // after the second is accepted
+	}{
+		{"a trusted event behind a stranger's opening", pith.TrustFor(ada.Public(), []string{"*"}, true), false, seed.Bundle(), mine, "trust_key", "mine", "one.science"},
+		{"a trusted event that replaces what is not", lately, true, early, later, "trust_window", `"text":"new"`, "one.science"},
+		{"another's packing of it", trusting(t, ada), true, repacked(t, clean, hint, one), clean, "trust_key", `"text":"x"`, "one.science"},
+		{"another word of one packer", trusting(t, ada), true, repacked(t, seed.Bundle(), hint, one), repacked(t, seed.Bundle(), hint, two), "trust_key", "two.science", "one.science"},
+	} {
+		s := service(t, func(config *resolver.Config) { config.Trust = c.trust })
+		if c.here {
+			submit(t, s, seed.Bundle())
+		}
+		first, second := refused(t, s, c.first, resolver.Queued, c.code), refused(t, s, c.second, resolver.Queued, c.code)
+		if first.ID == second.ID {
+			t.Errorf("%s: they are one", c.name)
+		}
+		if _, err := s.Accept(t.Context(), second.ID); err != nil {
+			t.Fatal(c.name, err)
+		}
+		if _, data := served(t, s); !bytes.Contains(data, []byte(c.has)) || bytes.Contains(data, []byte(c.lacks)) {
+			t.Errorf("%s: %s", c.name, data)
+		}
+		if h, err := s.Store().HeldByID(t.Context(), second.ID); err != nil || h.Status != resolver.Accepted || h.Code != c.code {
+			t.Errorf("%s: held as %s because of %s, %v", c.name, h.Status, h.Code, err)
+		}
+		sound(t, s.Store())
+	}
+}
+
+// What comes in otherwise leaves the queue, and nobody changes why something waits.
+func TestLeavesTheQueue(t *testing.T) {
+	ctx := t.Context()
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	large, _, err := pith.Append(seed.Bundle(), bob, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x"}`)})
+	for i := 0; err == nil && len(large) <= resolver.MaxQueued; i++ {
+		large, _, err = pith.Append(large, bob, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(fmt.Sprintf(`{"schema":"correction/1","kind":"erratum","text":"%08000d"}`, i))})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := resolver.Submission{Data: large, From: "a mirror", Unlimited: true}
+	if _, err := s.Submit(ctx, named); err == nil {
+		t.Fatal("it is in")
+	}
+	small, _ := correction(t, bob, "x") // a part of it comes in, so that something else is missing
+	if _, err := s.Accept(ctx, refused(t, s, small, resolver.Queued, "trust_key").ID); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, s, large, resolver.Refused, resolver.CodeSize)
+	held, err := s.Store().Held(ctx, resolver.Queued, 0, 9)
+	if err != nil || len(held) != 1 || held[0].Code != "trust_key" {
+		t.Fatalf("%+v %v", held, err)
+	}
+	named.Trust = trusting(t, ada, bob)
+	if _, err := s.Submit(ctx, named); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := s.Store().HeldByID(ctx, held[0].ID); err != nil || h.Status != resolver.Accepted || h.Code != resolver.CodeCameIn {
+		t.Errorf("held as %s because of %s, %v", h.Status, h.Code, err)
+	}
+}
+
+// Who kept something out may think again, also of a document about keys.
+func TestAfterAll(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	rotation, err := pith.Rotate(ada, keyNamed(t, "ada", "new"), day, day, day.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spam, _ := correction(t, bob, "no spam")
+	for want, data := range map[string][]byte{resolver.CodeKeyDocument: rotation, resolver.CodeAfterAll: spam} {
+		_, err := s.Submit(t.Context(), resolver.Submission{Data: data, From: "test"})
+		var r *resolver.Refusal
+		if !errors.As(err, &r) {
+			t.Fatal(err)
+		}
+		if err := s.Reject(t.Context(), r.ID, "not sure"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Accept(t.Context(), r.ID); err != nil {
+			t.Errorf("%s: %v", want, err)
+		}
+		if h, err := s.Store().HeldByID(t.Context(), r.ID); err != nil || h.Status != resolver.Accepted || h.Code != want {
+			t.Errorf("held as %s because of %s, %v", h.Status, h.Code, err)
+		}
+		if _, err := s.Accept(t.Context(), r.ID); !errors.Is(err, resolver.ErrNotFound) {
+			t.Errorf("accepted twice: %v", err)
+		}
+	}
+	sound(t, s.Store())
+}
+
 // A stranger's event keeps a bundle waiting, but not what others signed in it, and
 // nobody waits for the word of whoever put a bundle together when all of it is here.
 func TestTrustedPartOfABundle(t *testing.T) {

@@ -33,6 +33,7 @@ const (
 	CodeKeyDocument = "key_document"     // documents about keys wait for who keeps the policy
 	CodeModerated   = "moderated"        // a moderator kept it out
 	CodeCameIn      = "came_in"          // it waited, and came in when it was sent again
+	CodeAfterAll    = "after_all"        // a moderator kept it out, and let it in later
 	CodeStorageFull = "storage_full"     // the mirror has no room left
 )
 
@@ -44,6 +45,18 @@ const commitTries = 16
 // judged as if they came one after the other. The error is the mirror's: then
 // none of the submissions has an outcome, though some may have been let in.
 func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
+	out, err := s.submitAll(ctx, subs)
+	if err == nil {
+		err = s.cameIn(ctx, subs, out)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// submitAll is SubmitAll that leaves in the queue what is there.
+func (s *Service) submitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
 	jobs := make([]*job, len(subs))
 	for i, sub := range subs {
 		jobs[i] = &job{Submission: sub}
@@ -75,20 +88,20 @@ func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 			out[i].Err = j.refusal
 		}
 	}
-	return out, s.cameIn(ctx, jobs)
+	return out, nil
 }
 
 // cameIn takes what got in out of the queue, where it waited from another time.
-func (s *Service) cameIn(ctx context.Context, jobs []*job) error {
+func (s *Service) cameIn(ctx context.Context, subs []Submission, out []Outcome) error {
 	counts, err := s.store.Counts(ctx)
 	if err != nil || counts.Queued == 0 {
 		return err
 	}
-	for _, j := range jobs {
-		if j.refusal != nil {
+	for i, sub := range subs {
+		if out[i].Err != nil {
 			continue
 		}
-		id, now, err := s.store.FindHeld(ctx, sha256.Sum256(j.Data))
+		id, now, err := s.store.FindHeld(ctx, sha256.Sum256(sub.Data))
 		if err == nil && now == Queued {
 			err = s.store.MoveHeld(ctx, id, Queued, Accepted, CodeCameIn, "it came in when it was sent again")
 		}
@@ -106,7 +119,7 @@ type job struct {
 	suffix  string   // of its record
 	entries []Digest // of the events that it holds
 	ids     []string // their ids, "" for what is not valid
-	waits   []string // if it does not get in as a whole: for what, see admit
+	waits   *Digest  // if it does not get in as a whole: see waitsFor
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
 	part    bool     // of a bundle, without what only its signer vouches for
@@ -435,6 +448,11 @@ func (r *record) unite() error {
 		} else {
 			err = r.addEvent(j)
 		}
+		if err == nil && j.refusal != nil && !j.settled {
+			var waits Digest
+			waits, err = r.waitsFor(j)
+			j.waits = &waits
+		}
 		if err != nil {
 			return err
 		}
@@ -504,6 +522,9 @@ func (r *record) addBundle(j *job) error {
 			return err
 		} else if covers && r.admit(j, j.result, j.contents, true) {
 			return r.become(j.result, j.contents, false)
+		}
+		if j.settled {
+			return nil
 		}
 		j.refusal = nil
 	}
@@ -782,7 +803,6 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	}
 	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
-	var doubted []string // all of them
 	for i := range result.History {
 		st := &result.History[i]
 		if known[contents.Entries[i]] {
@@ -803,15 +823,8 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 		} else {
 			buckets["events from "+j.From]++
 		}
-		if !st.Trusted {
-			if doubt == nil {
-				doubt = st
-			}
-			if st.Invalid == "" {
-				doubted = append(doubted, st.EventID)
-			} else {
-				doubted = append(doubted, Digest(contents.Entries[i]).String())
-			}
+		if doubt == nil && !st.Trusted {
+			doubt = st
 		}
 	}
 	code, detail, signer := "", "", ""
@@ -823,14 +836,11 @@ func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isB
 	} else if isBundle && !j.part {
 		// The bundle's signer vouches for what no event covers.
 		code, detail, signer = bundleDistrust(j.result)
-		doubted = append(doubted, signer)
 	}
 	if code == "" || r.service.unknown == Accepted {
 		return r.charge(j, buckets)
 	}
 	j.refusal = &Refusal{Status: r.service.unknown, Code: code, Detail: detail, signer: signer}
-	slices.Sort(doubted)
-	j.waits = append([]string{j.suffix}, doubted...)
 	return false
 }
 
@@ -1123,11 +1133,12 @@ func (s *Service) hold(ctx context.Context, j *job) error {
 		From: clip(j.From, 256), ReceivedAt: s.now().UTC().Truncate(1e9),
 	}
 	if h.Digest = h.SHA256; j.waits != nil {
-		h.Digest = sha256.Sum256([]byte(strings.Join(j.waits, "\n")))
+		h.Digest = *j.waits
 	}
 	id, now, err := s.store.FindHeld(ctx, h.Digest)
-	if errors.Is(err, ErrNotFound) && j.waits != nil {
+	if errors.Is(err, ErrNotFound) && r.Status == Queued {
 		if id, now, err = s.store.FindHeld(ctx, h.SHA256); err == nil && now == Queued { // for something else now
+			h.Data = Gzip(j.Data)
 			id, now, err = s.store.PutHeld(ctx, h)
 		}
 	}

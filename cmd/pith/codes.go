@@ -28,6 +28,7 @@ var mirrorCodes = []mirrorCode{
 	{"other_record", "it was put where another record belongs", "send it to /pith/NUMBER/bundle.json with its own number"},
 	{"moderated", "a moderator kept it out", "ask whoever runs the mirror"},
 	{"came_in", "it waited for a moderator, and came in when it was sent again", ""},
+	{"after_all", "a moderator kept it out, and let it in later", ""},
 	{"unauthorized", "only who knows the moderator's token may do this", "send the header Authorization: Bearer TOKEN; pith serve --moderator-file sets the token"},
 	{"not_found", "no submission has this number", "GET /moderation lists them"},
 	{"status", "a submission has no such status", "ask for queued, accepted, rejected or refused"},

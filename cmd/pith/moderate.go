@@ -186,9 +186,9 @@ func moderateRejectCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "reject ID...",
 		Short: "Keep out what waits, for good",
-		Long: `reject keeps out submissions that wait, also when they come again: the same events,
-whatever bundle brings them and whoever packs it. They stay in the database with
-the reason, and can be accepted after all. A document about keys that was accepted counts no more;
+		Long: `reject keeps out submissions that wait, also when the same events come again, whatever
+bundle brings them and whoever packs it; with another event beside they wait again.
+They stay in the database with the reason, and can be accepted after all. A document about keys that was accepted counts no more;
 what came in by it stays.`,
 		Example: "  pith moderate reject 8 --reason spam",
 		Args:    cobra.MinimumNArgs(1),

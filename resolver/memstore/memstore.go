@@ -442,7 +442,10 @@ func (s *Store) findHeld(digest, bytes resolver.Digest) int64 {
 	if id := s.byHeld[digest]; id > 0 {
 		return id
 	}
-	return int64(slices.IndexFunc(s.held, func(h resolver.Held) bool { return h.SHA256 == bytes })) + 1
+	if i := slices.IndexFunc(s.held, func(h resolver.Held) bool { return h.SHA256 == bytes }); i >= 0 {
+		return int64(i) + 1
+	}
+	return s.byHeld[bytes]
 }
 
 // FindHeld implements resolver.Store.

@@ -233,9 +233,13 @@ func (t *storeTarget) judge(from Upstream) (service, *pith.Trust) {
 	if err != nil {
 		return to, nil // AddUpstream takes none such
 	}
-	trust, err := to.Trust().Merge(pith.TrustFor(pith.PublicKey{Signer: pith.Signer{ID: from.URL, Type: "mirror"}, Key: key}, nil, true))
+	public := pith.PublicKey{Signer: pith.Signer{ID: from.URL, Type: "mirror"}, Key: key}
+	if known, ok := to.Trust().Signer(public.Fingerprint()); ok {
+		public.Signer = known
+	}
+	trust, err := to.Trust().Merge(pith.TrustFor(public, nil, true))
 	if err != nil {
-		return to, nil // a trust file says what to believe of this key
+		return to, nil // a trust file says until when to believe this key
 	}
 	return to, trust
 }

@@ -490,6 +490,30 @@ func TestQueueIsFull(t *testing.T) {
 	}
 }
 
+// TestNothingIsLost: what is trusted and cannot come in yet is here when all that waited
+// was accepted.
+func TestNothingIsLost(t *testing.T) {
+	ctx := context.Background()
+	a, b := newReal(t, "alpha"), newReal(t, "beta")
+	strange := another(t, 0)
+	a.submit(t, strange)
+	b.copyFrom(t, a, false)
+	a.submit(t, says(t, strange, testKey("eve"), "from eve", ""))
+	b.copyFrom(t, a, false)
+	held, err := b.store.Held(ctx, resolver.Queued, 0, 10)
+	if err != nil || len(held) == 0 {
+		t.Fatal(held, err)
+	}
+	for _, h := range held {
+		if _, err := b.known.Accept(ctx, h.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if found := a.differences(t, b); len(found) != 0 {
+		t.Errorf("they differ in %v", found)
+	}
+}
+
 // TestAnotherPolicy: when something else decides, what was kept out of a mirror is read
 // again, and only then.
 func TestAnotherPolicy(t *testing.T) {
@@ -575,6 +599,21 @@ func TestBundlesAreBelieved(t *testing.T) {
 	up.Bundles = true
 	if target.Policy(up) == policy {
 		t.Error("what decides has the same name")
+	}
+	if up.skims() {
+		t.Error("bundles are not asked for where the events are here")
+	}
+	// A trust file that names the key under another name says nothing against it.
+	elsewhere, err := b.known.Trust().Merge(pith.TrustFor(testKey("alpha").Public(), []string{"citation_signature"}, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := resolver.NewService(resolver.Config{Store: memstore.New(), Key: testKey("beta"), Trust: elsewhere})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := NewTarget(other, other).Submit(ctx, up, [][]byte{united}); err != nil || out[0].Refused != nil {
+		t.Errorf("beside a trust file: %v %v", out, err)
 	}
 	if err := submit(united); err != nil {
 		t.Error(err)

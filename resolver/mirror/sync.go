@@ -211,7 +211,9 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 		return err
 	}
 	if policy := s.Target.Policy(*up); policy != up.Policy {
-		if up.Refused+up.Queued > 0 {
+		// What is said beside events counts as nothing where the events came from elsewhere.
+		believes := up.Bundles && !strings.HasSuffix(up.Policy, up.LogKey)
+		if up.Refused+up.Queued > 0 || believes {
 			s.Log.Info("another policy: what was kept out is read again", "upstream", up.URL)
 			up.restart()
 		}
@@ -259,8 +261,9 @@ func (up *Upstream) restart() {
 }
 
 // skims reports whether to look for events that are here already before their
-// bundles are asked for. Where something else decides now the bundles count.
-func (up *Upstream) skims() bool { return up.Records == 0 && !up.Again }
+// bundles are asked for. Where something else decides now, or what bundles say beside
+// events counts, the bundles are wanted.
+func (up *Upstream) skims() bool { return up.Records == 0 && !up.Again && !up.Bundles }
 
 // continues asks whether a checkpoint can be of the log of the one before. Of one
 // size they have one root. Of a smaller one the mirror has to prove that it is a

@@ -2,6 +2,8 @@ package sqlite
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -9,10 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"zombiezen.com/go/sqlite"
 	"zombiezen.com/go/sqlite/sqlitex"
 
+	"github.com/openpith/evidence/pith"
+	"github.com/openpith/evidence/pith/seed"
 	"github.com/openpith/evidence/resolver"
 	"github.com/openpith/evidence/resolver/storetest"
 )
@@ -106,6 +111,50 @@ func TestMigrateBesideAnOlderProgram(t *testing.T) {
 	open(t, path)
 	if err := run(old, first, nil); err == nil {
 		t.Error("an older program goes on writing")
+	}
+}
+
+// What waits in a database of before step 7 is known when its bytes come again, which
+// wait for more than that by now.
+func TestMigrateQueue(t *testing.T) {
+	ctx, day := t.Context(), time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	key := func(name string) *pith.PrivateKey {
+		k, err := pith.NewKey([]byte(strings.Repeat(name, 32))[:32], pith.Signer{ID: name, Type: "individual", KeyID: name + "-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	bundle, _, err := pith.Append(seed.Bundle(), key("bob"), day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"x"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := made(t, 6, fmt.Sprintf(`
+DELETE FROM held;
+INSERT INTO held (status, digest, suffix, code, detail, signer, sender, received_at, data, truncated) VALUES ('queued', x'%x', 'CWPYLZDW7AWAX7TQ5ZRNS3OHEM', 'trust_key', '', '', 'x', 0, x'%x', 0);
+UPDATE counts SET queued = 1, refused = 0;
+DELETE FROM record; DELETE FROM bundle; DELETE FROM alias; DELETE FROM event; DELETE FROM citation; DELETE FROM search; DELETE FROM key;
+UPDATE counts SET records = 0, events = 0, keys = 0, revision = 0;
+`, sha256.Sum256(bundle), resolver.Gzip(bundle)))
+	s := open(t, path)
+	service, err := resolver.NewService(resolver.Config{Store: s, Key: key("mirror"), Trust: pith.PinnedTrust()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = service.Submit(ctx, resolver.Submission{Data: bundle, From: "x"})
+	var refusal *resolver.Refusal
+	if !errors.As(err, &refusal) {
+		t.Fatal(err)
+	}
+	held, err := s.Held(ctx, resolver.Queued, 0, 10)
+	if err != nil || len(held) != 1 || held[0].ID != refusal.ID || held[0].Digest == held[0].SHA256 {
+		t.Fatalf("%+v %v", held, err)
+	}
+	if _, err := service.Accept(ctx, refusal.ID); err != nil {
+		t.Error(err)
+	}
+	if err := resolver.Fsck(ctx, s, func(p resolver.Problem) { t.Error(p) }, nil); err != nil {
+		t.Error(err)
 	}
 }
 
