@@ -24,12 +24,12 @@ func TestAddsWords(t *testing.T) {
 	}
 	variants := map[string][]byte{"the same": base}
 	for name, edit := range map[string][2]string{
-		"another hint":             {`"status":"primary"`, `"status":"mirror"`},
-		"a proof":                  {`"timestamp_proofs":[]`, `"timestamp_proofs":[{"other":1}]`},
-		"a smaller link":           {`"links":{"bundle":"https://pith`, `"links":{"bundle":"https://aith`},
-		"a larger link":            {`"links":{"bundle":"https://pith`, `"links":{"bundle":"https://qith`},
-		"one more member":          {`{"built_at"`, `{"aaa":1,"built_at"`},
-		"another day":              {`"built_at":"2026-05-26T04:00:15Z"`, `"built_at":"2026-05-27T04:00:15Z"`},
+		"another hint":    {`"status":"primary"`, `"status":"mirror"`},
+		"a proof":         {`"timestamp_proofs":[]`, `"timestamp_proofs":[{"other":1}]`},
+		"a smaller link":  {`"links":{"bundle":"https://pith`, `"links":{"bundle":"https://aith`},
+		"a larger link":   {`"links":{"bundle":"https://pith`, `"links":{"bundle":"https://qith`},
+		"one more member": {`{"built_at"`, `{"aaa":1,"built_at"`},
+		"another day":     {`"built_at":"2026-05-26T04:00:15Z"`, `"built_at":"2026-05-27T04:00:15Z"`},
 	} {
 		edited := bytes.Replace(base, []byte(edit[0]), []byte(edit[1]), 1)
 		if bytes.Equal(edited, base) {
