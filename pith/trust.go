@@ -119,13 +119,14 @@ func find(list []trusted, fingerprint string) (int, bool) {
 	return slices.BinarySearchFunc(list, fingerprint, func(s trusted, f string) int { return cmp.Compare(s.fingerprint, f) })
 }
 
-// Signer returns the name by which the policy knows a key. The key id is "".
-func (t *Trust) Signer(fingerprint string) (Signer, bool) {
+// Signer returns the name by which the policy knows a key, with "" for its key id, and
+// whether the key may sign bundles; ok is false for a key that it does not know.
+func (t *Trust) Signer(fingerprint string) (signer Signer, bundles, ok bool) {
 	i, found := t.find(fingerprint)
 	if !found {
-		return Signer{}, false
+		return Signer{}, false, false
 	}
-	return Signer{ID: t.signers[i].id, Type: t.signers[i].kind}, true
+	return Signer{ID: t.signers[i].id, Type: t.signers[i].kind}, t.signers[i].bundles, true
 }
 
 // nameOf returns the name the policy knows for a key, or none.

@@ -49,17 +49,23 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 		receipt = &Receipt{At: s.now().UTC().Truncate(1e9)}
 	} else {
 		generous := &Service{store: s.store, key: s.key, unknown: Accepted, limits: s.limits, now: s.now, log: s.log, trust: s.Trust(), changed: make(chan struct{}), uniting: s.uniting}
-		out, err := generous.submitAll(ctx, []Submission{{Data: data, From: h.From, Unlimited: true}})
-		if err == nil {
-			err = out[0].Err
-		}
-		if err != nil {
+		j := &job{Submission: Submission{Data: data, From: h.From, Unlimited: true}, moderated: true}
+		if err := generous.letAll(ctx, []*job{j}); err != nil {
 			return nil, err
 		}
-		receipt = out[0].Receipt
+		if j.refusal != nil {
+			return nil, j.refusal
+		}
+		receipt = j.receipt
 		s.wake()
 	}
-	return receipt, s.store.MoveHeld(ctx, id, h.Status, Accepted, code, detail)
+	err = s.store.MoveHeld(ctx, id, h.Status, Accepted, code, detail)
+	if errors.Is(err, ErrNotFound) { // it was sent again meanwhile, and came in
+		if now, failed := s.store.HeldByID(ctx, id); failed == nil && now.Status == Accepted {
+			return receipt, nil
+		}
+	}
+	return receipt, err
 }
 
 // Reject keeps a submission that waits out for good, with the reason. It stays

@@ -135,10 +135,9 @@ type Store interface {
 
 	// PutHeld keeps a submission that was not let in. One with the same digest, or
 	// else with the same bytes, is there once: as Refused, or as Accepted with other
-	// bytes, it takes the new digest, status, code, detail, signer, bytes and data; as
-	// Queued of one to be Queued with another digest it takes the new digest, code,
-	// detail and signer; otherwise it stays as it is. It returns the number and the status that it has
-	// then.
+	// bytes, it becomes the new one; as Queued, when the new one shall be Queued for
+	// something else, it takes the new digest, code, detail and signer; otherwise it
+	// stays as it is. It returns the number and the status that it has then.
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
 	// FindHeld returns the number and the status of the submission with a digest, or
@@ -303,7 +302,10 @@ type Held struct {
 func (h Held) Put(other Held) Held {
 	switch {
 	case h.Status == Refused, h.Status == Accepted && h.SHA256 != other.SHA256:
-		h.Digest, h.SHA256, h.Status, h.Data, h.Truncated = other.Digest, other.SHA256, other.Status, other.Data, other.Truncated
+		id := h.ID
+		h = other
+		h.ID = id
+		return h
 	case h.Status == Queued && other.Status == Queued && h.Digest != other.Digest:
 		h.Digest = other.Digest
 	default:

@@ -45,34 +45,12 @@ const commitTries = 16
 // judged as if they came one after the other. The error is the mirror's: then
 // none of the submissions has an outcome, though some may have been let in.
 func (s *Service) SubmitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
-	out, err := s.submitAll(ctx, subs)
-	if err == nil {
-		err = s.cameIn(ctx, subs, out)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-// submitAll is SubmitAll that leaves in the queue what is there.
-func (s *Service) submitAll(ctx context.Context, subs []Submission) ([]Outcome, error) {
 	jobs := make([]*job, len(subs))
 	for i, sub := range subs {
 		jobs[i] = &job{Submission: sub}
 	}
-	for try := 1; ; try++ {
-		// Who loads what is all new, batch after batch, need not ask the store for it: it
-		// says so when it is not, and all of the batch is read again. What is new counts
-		// against limits, so they must not apply.
-		asNew := try == 1 && s.allNew.Load() >= 2 && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
-		err := s.let(ctx, jobs, asNew)
-		if err == nil {
-			break
-		}
-		if !errors.Is(err, ErrConflict) || try == commitTries {
-			return nil, err
-		}
+	if err := s.letAll(ctx, jobs); err != nil {
+		return nil, err
 	}
 	out := make([]Outcome, len(jobs))
 	for i, j := range jobs {
@@ -88,25 +66,48 @@ func (s *Service) submitAll(ctx context.Context, subs []Submission) ([]Outcome, 
 			out[i].Err = j.refusal
 		}
 	}
-	return out, nil
+	return out, s.cameIn(ctx, jobs)
 }
 
-// cameIn takes what got in out of the queue, where it waited from another time.
-func (s *Service) cameIn(ctx context.Context, subs []Submission, out []Outcome) error {
+// letAll lets jobs in, again where somebody else changed a record meanwhile.
+func (s *Service) letAll(ctx context.Context, jobs []*job) error {
+	for try := 1; ; try++ {
+		// Who loads what is all new, batch after batch, need not ask the store for it: it
+		// says so when it is not, and all of the batch is read again. What is new counts
+		// against limits, so they must not apply.
+		asNew := try == 1 && s.allNew.Load() >= 2 && !slices.ContainsFunc(jobs, func(j *job) bool { return !j.Unlimited })
+		err := s.let(ctx, jobs, asNew)
+		if err == nil || !errors.Is(err, ErrConflict) || try == commitTries {
+			return err
+		}
+	}
+}
+
+// cameIn takes what got in out of the queue, where it waited from another time. Where
+// very much waits nobody looks: that would cost more than it spares.
+func (s *Service) cameIn(ctx context.Context, jobs []*job) error {
+	const most = 1000
 	counts, err := s.store.Counts(ctx)
-	if err != nil || counts.Queued == 0 {
+	if err != nil || counts.Queued == 0 || counts.Queued > most {
 		return err
 	}
-	for i, sub := range subs {
-		if out[i].Err != nil {
+	queue, err := s.store.Held(ctx, Queued, 0, most)
+	if err != nil {
+		return err
+	}
+	waiting := map[Digest][]int64{} // by bytes
+	for _, h := range queue {
+		waiting[h.SHA256] = append(waiting[h.SHA256], h.ID)
+	}
+	for _, j := range jobs {
+		if j.refusal != nil {
 			continue
 		}
-		id, now, err := s.store.FindHeld(ctx, sha256.Sum256(sub.Data))
-		if err == nil && now == Queued {
-			err = s.store.MoveHeld(ctx, id, Queued, Accepted, CodeCameIn, "it came in when it was sent again")
-		}
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return err
+		for _, id := range waiting[sha256.Sum256(j.Data)] {
+			err := s.store.MoveHeld(ctx, id, Queued, Accepted, CodeCameIn, "it came in when it was sent again")
+			if err != nil && !errors.Is(err, ErrNotFound) { // else somebody has decided
+				return err
+			}
 		}
 	}
 	return nil
@@ -123,6 +124,8 @@ type job struct {
 	charged bool     // to the limits of its signers
 	settled bool     // judged by itself, whatever the store has
 	part    bool     // of a bundle, without what only its signer vouches for
+
+	moderated bool // somebody lets it in who has seen it
 
 	// While it is open:
 	contents *pith.Contents
@@ -245,10 +248,11 @@ func (s *Service) inspect(ctx context.Context, j *job, size int) {
 // top. The document has been read strictly before.
 func kindOf(data []byte) string {
 	var top struct {
+		Bundle   *json.RawMessage `json:"bundle_type"`
 		Event    *json.RawMessage `json:"event_type"`
 		Document *json.RawMessage `json:"document_type"`
 	}
-	if pith.Decode(data, &top) != nil {
+	if pith.Decode(data, &top) != nil || top.Bundle != nil {
 		return ""
 	}
 	switch {
@@ -449,9 +453,7 @@ func (r *record) unite() error {
 			err = r.addEvent(j)
 		}
 		if err == nil && j.refusal != nil && !j.settled {
-			var waits Digest
-			waits, err = r.waitsFor(j)
-			j.waits = &waits
+			err = r.turnAway(j)
 		}
 		if err != nil {
 			return err
@@ -462,6 +464,22 @@ func (r *record) unite() error {
 	}
 	r.jobs = append(r.jobs, r.open...)
 	r.open, r.bundle = nil, nil
+	return nil
+}
+
+// turnAway finds out what of a submission waits. Where that is nothing it got in: other
+// copies of what is here are not worth a moderator's time.
+func (r *record) turnAway(j *job) error {
+	waits, ok, err := r.waitsFor(j)
+	if err != nil {
+		return err
+	}
+	switch {
+	case ok:
+		j.waits = &waits
+	case j.contents != nil:
+		j.refusal = nil
+	}
 	return nil
 }
 
@@ -504,6 +522,9 @@ func (r *record) addBundle(j *job) error {
 	if err := r.unpack(); err != nil {
 		return err
 	}
+	if missing := r.missing(j); j.moderated && len(missing) > 0 {
+		return r.addMissing(j, missing)
+	}
 	merged, err := pith.Merge(r.bundle, j.contents.Canonical)
 	if err != nil {
 		j.refuseError(err) // the union would break a limit
@@ -532,6 +553,22 @@ func (r *record) addBundle(j *job) error {
 		return err
 	}
 	return r.addTrusted(j)
+}
+
+// addMissing lets in those events of a bundle that are not here, as a moderator decided
+// who has seen them, and not what its packer says besides: others may have sent the same
+// events in another packing, and wait with them.
+func (r *record) addMissing(j *job, missing map[int]bool) error {
+	events := map[Digest]*pith.Statement{}
+	for i := range missing {
+		events[j.entries[i]] = &j.result.History[i]
+	}
+	union, err := r.partOf(j, events, false)
+	if err != nil {
+		j.refuseError(err) // the union would break a limit
+		return nil
+	}
+	return r.adopt(j, union, true)
 }
 
 // addTrusted lets in what the policy trusts of a bundle that does not get in as a
@@ -652,8 +689,9 @@ func (r *record) partOf(j *job, events map[Digest]*pith.Statement, believed bool
 	var some, keys [][]byte
 	for _, e := range all {
 		if st := events[sha256.Sum256(e)]; st != nil {
-			some = append(some, e)
-			labels[st.Fingerprint] = st.Signer.KeyID
+			if some = append(some, e); st.Invalid == "" {
+				labels[st.Fingerprint] = st.Signer.KeyID
+			}
 		}
 	}
 	for _, k := range j.contents.Keys {
@@ -1188,7 +1226,7 @@ func (s *Service) room(ctx context.Context, j *job) (bool, error) {
 	case room < 0 || counts.Queued < room:
 		return true, nil
 	case j.Unlimited && j.receipt != nil && len(j.receipt.Events) == len(j.entries):
-		j.refusal = nil // all of it is here but the words of who packed it: for those a copy need not wait
+		// All of it is here but the words of who packed it: for those a copy need not wait.
 	default:
 		*r = Refusal{Status: Refused, Code: CodeQueueFull, Detail: fmt.Sprintf("%d submissions wait for a moderator; was: %s", counts.Queued, r.Detail)}
 	}

@@ -2,7 +2,7 @@ package resolver
 
 import (
 	"bytes"
-	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -14,52 +14,63 @@ import (
 // to the record as it is now. So what waits in a bundle waits once, however often the
 // rest of it changes, and what was rejected is known again.
 //
-// That are the events that are not here, doubted or not, and what else the bundle says,
-// for which only its signer vouches, if it says anything new.
-func (r *record) waitsFor(j *job) (Digest, error) {
+// That are the events that are not here, doubted or not. Where all are here it is what
+// else the bundle says, for which only its signer vouches; ok is false where it says
+// nothing new.
+func (r *record) waitsFor(j *job) (digest Digest, ok bool, err error) {
+	missing := r.missing(j)
+	if len(missing) > 0 {
+		ids := make([]string, 0, len(missing))
+		for i := range missing {
+			if ids = append(ids, j.ids[i]); j.ids[i] == "" { // it is not valid
+				ids[len(ids)-1] = j.entries[i].String()
+			}
+		}
+		slices.Sort(ids)
+		return known(j.suffix, ids...), true, nil
+	}
+	if j.contents == nil {
+		return Digest{}, false, nil
+	}
+	words, err := wordsOf(j.contents.Canonical)
+	if err != nil {
+		return Digest{}, false, err
+	}
+	if err := r.unpack(); err != nil { // it is there: no bundle is without events
+		return Digest{}, false, err
+	}
+	here, err := wordsOf(r.bundle)
+	if err != nil {
+		return Digest{}, false, err
+	}
+	news, err := addsWords(here, words)
+	if err != nil || !news {
+		return Digest{}, false, err
+	}
+	text, err := json.Marshal(words) // sorted by names
+	return known(j.suffix, "words", string(text)), true, err
+}
+
+// known is a digest that no submission has by its bytes: it is of another function.
+func known(suffix string, texts ...string) Digest {
+	return sha512.Sum512_256([]byte(suffix + "\n" + strings.Join(texts, "\n")))
+}
+
+// missing are the events of a submission, by their places in it, that the record lacks.
+func (r *record) missing(j *job) map[int]bool {
 	here, ids := r.known(), map[string]bool{}
 	for _, e := range r.events {
 		if e.Invalid == "" {
 			ids[e.ID] = true
 		}
 	}
-	var missing []string
+	missing := map[int]bool{}
 	for i, entry := range j.entries {
-		switch id := j.ids[i]; {
-		case here[entry] || ids[id]:
-		case id == "": // it is not valid
-			missing = append(missing, entry.String())
-		default:
-			missing = append(missing, id)
+		if !here[entry] && (j.ids[i] == "" || !ids[j.ids[i]]) {
+			missing[i] = true
 		}
 	}
-	slices.Sort(missing)
-	said := ""
-	if j.contents != nil {
-		words, err := wordsOf(j.contents.Canonical)
-		if err != nil {
-			return Digest{}, err
-		}
-		var known map[string]json.RawMessage
-		if r.exists() {
-			if err := r.unpack(); err != nil {
-				return Digest{}, err
-			}
-			if known, err = wordsOf(r.bundle); err != nil {
-				return Digest{}, err
-			}
-		}
-		if news, err := addsWords(known, words); err != nil {
-			return Digest{}, err
-		} else if news {
-			text, err := json.Marshal(words) // sorted by names
-			if err != nil {
-				return Digest{}, err
-			}
-			said = Digest(sha256.Sum256(text)).String()
-		}
-	}
-	return sha256.Sum256([]byte(j.suffix + "\n" + strings.Join(missing, "\n") + "\n\n" + said)), nil
+	return missing
 }
 
 // wordsOf are the members of a bundle that do not follow from its events and are not

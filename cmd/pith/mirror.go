@@ -300,11 +300,8 @@ func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, 
 	if listErr == nil {
 		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
 	}
-	for _, u := range only(ups, urls) {
-		if u.Queued > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "what had to wait is by signers whom no trust file names, or packed by one: pith moderate list\n")
-			break
-		}
+	if counts, failed := store.Counts(context.WithoutCancel(ctx)); failed == nil && counts.Queued > 0 {
+		fmt.Fprintln(cmd.ErrOrStderr(), "something waits that signers said whom no trust file names, or one who packed it: pith moderate list")
 	}
 	switch {
 	case errors.Is(err, mirror.ErrFork):

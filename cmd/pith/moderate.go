@@ -147,8 +147,11 @@ func moderateAcceptCommand() *cobra.Command {
 		Use:   "accept ID...",
 		Short: "Let in what waits",
 		Long: `accept lets in submissions that wait, or that were rejected. Each is verified again;
-only the policy is not asked. That makes nobody trusted: a document by which a signer rotates or revokes a
-key counts beside the trust files until it is rejected.
+only the policy is not asked. Of a bundle about a record that is here its events come
+in, without what its packer says besides; that waits by itself when it comes again.
+
+To accept something makes nobody trusted. A document by which a signer rotates or
+revokes a key counts beside the trust files until it is rejected.
 
 It prints for each its number, the record and how many new events it brought.
 Exit code 1 says that one of them is not right any more; it and those behind it
@@ -188,7 +191,8 @@ func moderateRejectCommand() *cobra.Command {
 		Short: "Keep out what waits, for good",
 		Long: `reject keeps out submissions that wait, also when the same events come again, whatever
 bundle brings them and whoever packs it; with another event beside they wait again.
-They stay in the database with the reason, and can be accepted after all. A document about keys that was accepted counts no more;
+They stay in the database with the reason, and can be accepted after all; a trust
+file that names their signer, or pith mirror add --all, goes before that. A document about keys that was accepted counts no more;
 what came in by it stays.`,
 		Example: "  pith moderate reject 8 --reason spam",
 		Args:    cobra.MinimumNArgs(1),

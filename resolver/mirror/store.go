@@ -219,42 +219,42 @@ type progress struct {
 	Upstream
 }
 
-// judge returns the service that what a mirror sends goes through, and by what it
-// is judged there; nil is by the service's own policy.
-func (t *storeTarget) judge(from Upstream) (service, *pith.Trust) {
-	to := t.known
-	if from.All {
+// judge returns the service that what a mirror sends goes through, by what it is judged
+// there, and whether that believes how the mirror puts bundles together.
+func (t *storeTarget) judge(from Upstream) (to service, trust *pith.Trust, believed bool) {
+	if to = t.known; from.All {
 		to = t.all
 	}
-	if !from.Bundles {
-		return to, nil
-	}
+	trust = to.Trust()
 	key, err := tlog.PublicKey(from.LogKey)
 	if err != nil {
-		return to, nil // AddUpstream takes none such
+		return to, trust, false // a mirror without a log
 	}
 	public := pith.PublicKey{Signer: pith.Signer{ID: from.URL, Type: "mirror"}, Key: key}
-	if known, ok := to.Trust().Signer(public.Fingerprint()); ok {
+	known, bundles, ok := trust.Signer(public.Fingerprint())
+	if ok {
 		public.Signer = known
 	}
-	trust, err := to.Trust().Merge(pith.TrustFor(public, nil, true))
-	if err != nil {
-		return to, nil // a trust file says until when to believe this key
+	if from.Bundles && !bundles {
+		// Where a trust file says until when to believe this key, it has the last word.
+		if more, err := trust.Merge(pith.TrustFor(public, nil, true)); err == nil {
+			return to, more, true
+		}
 	}
-	return to, trust
+	return to, trust, bundles
 }
 
 // Policy implements Target.
 func (t *storeTarget) Policy(from Upstream) string {
-	to, trust := t.judge(from)
-	if trust == nil {
-		return to.Policy()
+	to, _, believed := t.judge(from)
+	if believed {
+		return to.Policy() + " " + from.LogKey
 	}
-	return to.Policy() + " " + from.LogKey
+	return to.Policy()
 }
 
 func (t *storeTarget) Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error) {
-	to, trust := t.judge(from)
+	to, trust, _ := t.judge(from)
 	subs := make([]resolver.Submission, len(bundles))
 	for i, b := range bundles {
 		subs[i] = resolver.Submission{Data: b, From: from.URL, Trust: trust, Unlimited: true}

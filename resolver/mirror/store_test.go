@@ -600,7 +600,7 @@ func TestBundlesAreBelieved(t *testing.T) {
 	if target.Policy(up) == policy {
 		t.Error("what decides has the same name")
 	}
-	if up.skims() {
+	if up.Policy = target.Policy(up); up.skims() {
 		t.Error("bundles are not asked for where the events are here")
 	}
 	// A trust file that names the key under another name says nothing against it.
@@ -614,6 +614,20 @@ func TestBundlesAreBelieved(t *testing.T) {
 	}
 	if out, err := NewTarget(other, other).Submit(ctx, up, [][]byte{united}); err != nil || out[0].Refused != nil {
 		t.Errorf("beside a trust file: %v %v", out, err)
+	}
+	// One that says the same does the same, without the flag.
+	if elsewhere, err = b.known.Trust().Merge(pith.TrustFor(testKey("alpha").Public(), nil, true)); err != nil {
+		t.Fatal(err)
+	}
+	if other, err = resolver.NewService(resolver.Config{Store: memstore.New(), Key: testKey("beta"), Trust: elsewhere}); err != nil {
+		t.Fatal(err)
+	}
+	plain := up
+	if plain.Bundles, plain.Policy = false, ""; !plain.skims() {
+		t.Error("it is believed before anybody says so")
+	}
+	if plain.Policy = NewTarget(other, other).Policy(plain); plain.skims() {
+		t.Error("a trust file says so, and bundles are not asked for")
 	}
 	if err := submit(united); err != nil {
 		t.Error(err)

@@ -101,7 +101,8 @@ type Target interface {
 	// error says that the store failed; then nothing is known of any of them.
 	Submit(ctx context.Context, from Upstream, bundles [][]byte) ([]Outcome, error)
 	// Policy names what decides who gets in of what a mirror sends: with another name
-	// something of what was kept out may get in.
+	// something of what was kept out may get in. It ends with a space and LogKey where
+	// bundles are believed that this key signed.
 	Policy(from Upstream) string
 	// Has tells of each event whether it is here.
 	Has(ctx context.Context, events []Event) ([]bool, error)
@@ -211,13 +212,13 @@ func (s *Sync) copy(ctx context.Context, client *Client, up *Upstream) error {
 		return err
 	}
 	if policy := s.Target.Policy(*up); policy != up.Policy {
+		before := up.believed()
+		up.Policy = policy
 		// What is said beside events counts as nothing where the events came from elsewhere.
-		believes := up.Bundles && !strings.HasSuffix(up.Policy, up.LogKey)
-		if up.Refused+up.Queued > 0 || believes {
+		if up.Next > 0 && (up.Refused+up.Queued > 0 || up.believed() && !before) {
 			s.Log.Info("another policy: what was kept out is read again", "upstream", up.URL)
 			up.restart()
 		}
-		up.Policy = policy
 	}
 	if cp != nil {
 		// Only what is signed is copied: what comes after the checkpoint is covered by
@@ -263,7 +264,13 @@ func (up *Upstream) restart() {
 // skims reports whether to look for events that are here already before their
 // bundles are asked for. Where something else decides now, or what bundles say beside
 // events counts, the bundles are wanted.
-func (up *Upstream) skims() bool { return up.Records == 0 && !up.Again && !up.Bundles }
+func (up *Upstream) skims() bool { return up.Records == 0 && !up.Again && !up.believed() }
+
+// believed reports whether the policy believes how the mirror puts bundles together, by
+// the key of its log, with which the name of the policy ends then.
+func (up *Upstream) believed() bool {
+	return up.LogKey != "" && strings.HasSuffix(up.Policy, " "+up.LogKey)
+}
 
 // continues asks whether a checkpoint can be of the log of the one before. Of one
 // size they have one root. Of a smaller one the mirror has to prove that it is a

@@ -505,8 +505,8 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 		h = old.Put(h)
 		id, now = old.ID, h.Status
 		c.MoveHeld(old.Status, now)
-		_, err = tx.Exec(ctx, `UPDATE held SET (status, digest, sha256, code, detail, signer, data, truncated) = ($2, $3, $4, $5, $6, $7, $8, $9) WHERE id = $1`,
-			id, string(now), h.Digest[:], h.SHA256[:], pack(h.Code), pack(h.Detail), pack(h.Signer), notNil(h.Data), h.Truncated)
+		_, err = tx.Exec(ctx, `UPDATE held SET (status, digest, sha256, suffix, code, detail, signer, sender, received_at, data, truncated) = ($2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) WHERE id = $1`,
+			id, string(now), h.Digest[:], h.SHA256[:], pack(h.Suffix), pack(h.Code), pack(h.Detail), pack(h.Signer), pack(h.From), h.ReceivedAt, notNil(h.Data), h.Truncated)
 		return err
 	})
 	return id, now, err

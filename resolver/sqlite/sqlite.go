@@ -806,8 +806,8 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 			id, now = conn.LastInsertRowID(), h.Status
 		} else {
 			h = old.Put(h)
-			err = run(conn, `UPDATE held SET status = ?, digest = ?, sha256 = ?, code = ?, detail = ?, signer = ?, data = ?, truncated = ? WHERE id = ?`, nil,
-				string(h.Status), h.Digest, h.SHA256, h.Code, h.Detail, h.Signer, h.Data, h.Truncated, old.ID)
+			err = run(conn, `UPDATE held SET status = ?, digest = ?, sha256 = ?, suffix = ?, code = ?, detail = ?, signer = ?, sender = ?, received_at = ?, data = ?, truncated = ? WHERE id = ?`, nil,
+				string(h.Status), h.Digest, h.SHA256, h.Suffix, h.Code, h.Detail, h.Signer, h.From, h.ReceivedAt, h.Data, h.Truncated, old.ID)
 			id, now = old.ID, h.Status
 		}
 		if err != nil || old.Status == now {
@@ -820,7 +820,7 @@ func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now res
 
 // FindHeld implements resolver.Store.
 func (s *Store) FindHeld(ctx context.Context, digest resolver.Digest) (id int64, now resolver.Status, err error) {
-	err = s.one(ctx, findHeld, func(stmt *sqlite.Stmt) error {
+	err = s.one(ctx, strings.Replace(findHeld, "data", "x''", 1), func(stmt *sqlite.Stmt) error {
 		id, now = stmt.ColumnInt64(0), resolver.Status(stmt.ColumnText(1))
 		return nil
 	}, digest, digest)

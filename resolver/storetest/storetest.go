@@ -433,6 +433,7 @@ func testHeld(t *testing.T, s resolver.Store) {
 		t.Errorf("found: %d %s %v, want %d", found, now, err, id)
 	}
 	h.Status, h.Code, h.Signer = resolver.Queued, "trust_key", "aa" // the key was declared meanwhile
+	h.From, h.ReceivedAt, h.Suffix = "::2", second.Add(time.Hour), "CWPYLZDW7AWAX7TQ5ZRNS3OHEM"
 	if again, now := put(h); again != id || now != resolver.Queued {
 		t.Errorf("again: %d is %s, want %d", again, now, id)
 	}
