@@ -27,7 +27,7 @@ func (r *record) waitsFor(j *job) (digest Digest, ok bool, err error) {
 			}
 		}
 		slices.Sort(ids)
-		return known(j.suffix, ids...), true, nil
+		return knownAs(j.suffix, ids...), true, nil
 	}
 	if j.contents == nil {
 		return Digest{}, false, nil
@@ -48,11 +48,11 @@ func (r *record) waitsFor(j *job) (digest Digest, ok bool, err error) {
 		return Digest{}, false, err
 	}
 	text, err := json.Marshal(words) // sorted by names
-	return known(j.suffix, "words", string(text)), true, err
+	return knownAs(j.suffix, "words", string(text)), true, err
 }
 
-// known is a digest that no submission has by its bytes: it is of another function.
-func known(suffix string, texts ...string) Digest {
+// knownAs is a digest that no submission has by its bytes: it is of another function.
+func knownAs(suffix string, texts ...string) Digest {
 	return sha512.Sum512_256([]byte(suffix + "\n" + strings.Join(texts, "\n")))
 }
 

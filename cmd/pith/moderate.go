@@ -191,9 +191,10 @@ func moderateRejectCommand() *cobra.Command {
 		Short: "Keep out what waits, for good",
 		Long: `reject keeps out submissions that wait, also when the same events come again, whatever
 bundle brings them and whoever packs it; with another event beside they wait again.
-They stay in the database with the reason, and can be accepted after all; a trust
-file that names their signer, or pith mirror add --all, goes before that. A document about keys that was accepted counts no more;
-what came in by it stays.`,
+They stay in the database with the reason, and can be accepted after all. A trust
+file that names their signer goes before that, and so does pith mirror add --all.
+
+A document about keys that was accepted counts no more; what came in by it stays.`,
 		Example: "  pith moderate reject 8 --reason spam",
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
