@@ -49,7 +49,7 @@ func (s *Service) accept(ctx context.Context, id int64) (*Receipt, error) {
 		receipt = &Receipt{At: s.now().UTC().Truncate(1e9)}
 	} else {
 		generous := &Service{store: s.store, key: s.key, unknown: Accepted, limits: s.limits, now: s.now, log: s.log, trust: s.Trust(), changed: make(chan struct{}), uniting: s.uniting}
-		j := &job{Submission: Submission{Data: data, From: h.From, Unlimited: true}, moderated: true}
+		j := &job{Submission: Submission{Data: data, From: h.From, Unlimited: true}, moderated: &h.Digest}
 		if err := generous.letAll(ctx, []*job{j}); err != nil {
 			return nil, err
 		}

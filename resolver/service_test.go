@@ -330,6 +330,68 @@ func TestWhatWaits(t *testing.T) {
 	}
 }
 
+// What a packer says besides waits by itself, when its bundle comes again, and does not
+// ride on an event that came in otherwise.
+func TestWordsWaitForThemselves(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	clean, _ := correction(t, bob, "x")
+	strange := repacked(t, clean, `"bundle_url":"https://pith`, `"bundle_url":"https://one`)
+	more, _, err := pith.Append(clean, bob, day, pith.Draft{Type: pith.TypeCorrection, Target: "record", CreatedAt: day, Payload: json.RawMessage(`{"schema":"correction/1","kind":"erratum","text":"y"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accept := func(id int64, events int, words bool) {
+		t.Helper()
+		if _, err := s.Accept(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if rec, data := served(t, s); rec.EventCount != events || bytes.Contains(data, []byte("one.science")) != words {
+			t.Errorf("after %d: %d events, want %d; its words: %v", id, rec.EventCount, events, !words)
+		}
+	}
+	first, second := refused(t, s, strange, resolver.Queued, "trust_key"), refused(t, s, more, resolver.Queued, "trust_key")
+	accept(second.ID, 4, false)
+	accept(first.ID, 4, false)
+	again := refused(t, s, strange, resolver.Queued, "trust_key")
+	if h, err := s.Store().HeldByID(t.Context(), again.ID); err != nil || h.Status != resolver.Queued {
+		t.Fatalf("%+v %v", h, err)
+	}
+	accept(again.ID, 4, true)
+	submit(t, s, strange)
+	if c, err := s.Store().Counts(t.Context()); err != nil || c.Queued != 0 {
+		t.Errorf("%+v %v", c, err)
+	}
+	sound(t, s.Store())
+}
+
+// Of very much that waits what comes in leaves, too.
+func TestLargeQueue(t *testing.T) {
+	s := service(t, func(c *resolver.Config) { c.Limits = resolver.Limits{Queued: -1} })
+	submit(t, s, seed.Bundle())
+	var all []resolver.Submission
+	for i := range 1001 {
+		data, _ := correction(t, bob, fmt.Sprint(i))
+		all = append(all, resolver.Submission{Data: data, From: "a mirror", Unlimited: true})
+	}
+	queued := func(subs []resolver.Submission, want int64) {
+		t.Helper()
+		if _, err := s.SubmitAll(t.Context(), subs); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := s.Store().Counts(t.Context()); err != nil || c.Queued != want {
+			t.Errorf("%+v %v, want %d that wait", c, err, want)
+		}
+	}
+	queued(all, 1001)
+	for i := range all {
+		all[i].Trust = trusting(t, ada, bob)
+	}
+	queued(all[:20], 981) // from more than are listed
+	queued(all[20:40], 961)
+	queued(all[40:41], 960)
+}
+
 // What comes in otherwise leaves the queue, and nobody changes why something waits.
 func TestLeavesTheQueue(t *testing.T) {
 	ctx := t.Context()

@@ -134,8 +134,8 @@ type Store interface {
 	Keys(ctx context.Context, after string, limit int) ([]Key, error)
 
 	// PutHeld keeps a submission that was not let in. One with the same digest, or
-	// else with the same bytes, is there once: as Refused, or as Accepted with other
-	// bytes, it becomes the new one; as Queued, when the new one shall be Queued for
+	// else with the same bytes, is there once: as Refused, or as Accepted with another
+	// digest or other bytes, it becomes the new one; as Queued, when the new one shall be Queued for
 	// something else, it takes the new digest, code, detail and signer; otherwise it
 	// stays as it is. It returns the number and the status that it has then.
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
@@ -301,7 +301,7 @@ type Held struct {
 // PutHeld takes for it.
 func (h Held) Put(other Held) Held {
 	switch {
-	case h.Status == Refused, h.Status == Accepted && h.SHA256 != other.SHA256:
+	case h.Status == Refused, h.Status == Accepted && (h.SHA256 != other.SHA256 || h.Digest != other.Digest):
 		id := h.ID
 		h = other
 		h.ID = id

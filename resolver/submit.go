@@ -83,27 +83,38 @@ func (s *Service) letAll(ctx context.Context, jobs []*job) error {
 	}
 }
 
-// cameIn takes what got in out of the queue, where it waited from another time. Where
-// very much waits nobody looks: that would cost more than it spares.
+// cameIn takes what got in out of the queue, where it waited from another time.
 func (s *Service) cameIn(ctx context.Context, jobs []*job) error {
-	const most = 1000
+	jobs = slices.DeleteFunc(slices.Clone(jobs), func(j *job) bool { return j.refusal != nil })
+	if len(jobs) == 0 {
+		return nil
+	}
 	counts, err := s.store.Counts(ctx)
-	if err != nil || counts.Queued == 0 || counts.Queued > most {
+	if err != nil || counts.Queued == 0 {
 		return err
 	}
-	queue, err := s.store.Held(ctx, Queued, 0, most)
-	if err != nil {
-		return err
-	}
+	// Of a batch it is quicker to ask for all that waits, where that is not too much.
+	const few, most = 16, 1000
 	waiting := map[Digest][]int64{} // by bytes
-	for _, h := range queue {
-		waiting[h.SHA256] = append(waiting[h.SHA256], h.ID)
+	if len(jobs) > few && counts.Queued <= most {
+		queue, err := s.store.Held(ctx, Queued, 0, most)
+		if err != nil {
+			return err
+		}
+		for _, h := range queue {
+			waiting[h.SHA256] = append(waiting[h.SHA256], h.ID)
+		}
 	}
 	for _, j := range jobs {
-		if j.refusal != nil {
-			continue
+		sum := sha256.Sum256(j.Data)
+		if len(jobs) <= few || counts.Queued > most {
+			if id, now, err := s.store.FindHeld(ctx, sum); err == nil && now == Queued {
+				waiting[sum] = []int64{id}
+			} else if err != nil && !errors.Is(err, ErrNotFound) {
+				return err
+			}
 		}
-		for _, id := range waiting[sha256.Sum256(j.Data)] {
+		for _, id := range waiting[sum] {
 			err := s.store.MoveHeld(ctx, id, Queued, Accepted, CodeCameIn, "it came in when it was sent again")
 			if err != nil && !errors.Is(err, ErrNotFound) { // else somebody has decided
 				return err
@@ -125,7 +136,7 @@ type job struct {
 	settled bool     // judged by itself, whatever the store has
 	part    bool     // of a bundle, without what only its signer vouches for
 
-	moderated bool // somebody lets it in who has seen it
+	moderated *Digest // somebody lets it in who has seen it, as what it is known by
 
 	// While it is open:
 	contents *pith.Contents
@@ -522,8 +533,14 @@ func (r *record) addBundle(j *job) error {
 	if err := r.unpack(); err != nil {
 		return err
 	}
-	if missing := r.missing(j); j.moderated && len(missing) > 0 {
-		return r.addMissing(j, missing)
+	if j.moderated != nil && *j.moderated != sha256.Sum256(j.Data) {
+		if missing := r.missing(j); len(missing) > 0 {
+			return r.addMissing(j, missing)
+		}
+		// What a moderator has decided about may be here by now; the rest is something else.
+		if waits, ok, err := r.waitsFor(j); err != nil || !ok || waits != *j.moderated {
+			return err
+		}
 	}
 	merged, err := pith.Merge(r.bundle, j.contents.Canonical)
 	if err != nil {

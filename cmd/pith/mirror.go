@@ -301,7 +301,7 @@ func copyMirrors(ctx context.Context, cmd *cobra.Command, target mirror.Target, 
 		listErr = printUpstreams(cmd.OutOrStdout(), only(ups, urls), false)
 	}
 	if counts, failed := store.Counts(context.WithoutCancel(ctx)); failed == nil && counts.Queued > 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "something waits that signers said whom no trust file names, or one who packed it: pith moderate list")
+		fmt.Fprintln(cmd.ErrOrStderr(), "something waits for a moderator: pith moderate list")
 	}
 	switch {
 	case errors.Is(err, mirror.ErrFork):

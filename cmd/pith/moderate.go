@@ -190,9 +190,10 @@ func moderateRejectCommand() *cobra.Command {
 		Use:   "reject ID...",
 		Short: "Keep out what waits, for good",
 		Long: `reject keeps out submissions that wait, also when the same events come again, whatever
-bundle brings them and whoever packs it; with another event beside they wait again.
-They stay in the database with the reason, and can be accepted after all. A trust
-file that names their signer goes before that, and so does pith mirror add --all.
+bundle brings them and whoever packs it; with another event beside, or without what
+they replace, they wait again. They stay in the database with the reason, and can be
+accepted after all. A trust file that names their signer goes before that, and so does
+pith mirror add --all.
 
 A document about keys that was accepted counts no more; what came in by it stays.`,
 		Example: "  pith moderate reject 8 --reason spam",

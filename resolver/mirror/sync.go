@@ -68,7 +68,7 @@ type Upstream struct {
 	Head       int64     `json:"head"`                 // events it had when last asked
 	Records    int64     `json:"records"`              // bundles taken from it
 	Refused    int64     `json:"refused"`              // bundles that were refused here
-	Queued     int64     `json:"queued"`               // bundles that wait for a moderator, or did
+	Queued     int64     `json:"queued"`               // bundles that wait for a moderator, or did, or of which words were passed over
 	Conflicts  int64     `json:"conflicts"`            // records with an equivocation after its bundle came
 	SyncedAt   time.Time `json:"synced_at,omitzero"`   // when it last answered all questions well
 	Error      string    `json:"error,omitempty"`      // what was wrong last time, for the operator; "" if nothing
@@ -579,7 +579,11 @@ func (p *page) submit(ctx context.Context) error {
 		case o.Refused == nil:
 		case errors.As(o.Refused, &refusal) && refusal.Status == resolver.Queued:
 			p.up.Queued++
-			p.s.Log.Info("waits for a moderator", "upstream", p.up.URL, "record", p.names[i], "id", refusal.ID, "reason", o.Refused)
+			what := "waits for a moderator"
+			if refusal.ID == 0 {
+				what = "all events are here; the words of who packed them are passed over, because the queue is full"
+			}
+			p.s.Log.Info(what, "upstream", p.up.URL, "record", p.names[i], "id", refusal.ID, "reason", o.Refused)
 		default:
 			p.up.Refused++
 			p.s.Log.Warn("refused", "upstream", p.up.URL, "record", p.names[i], "reason", o.Refused)

@@ -486,6 +486,13 @@ func testHeld(t *testing.T, s resolver.Store) {
 	if _, now := put(again); now != resolver.Accepted {
 		t.Errorf("what was accepted is %s", now)
 	}
+	again.Digest = sum("packing")
+	if other, now := put(again); other != id || now != resolver.Queued {
+		t.Errorf("the same bytes for something else are %s as %d, want %d", now, other, id)
+	}
+	if err := s.MoveHeld(ctx, id, resolver.Queued, resolver.Accepted, "trust_bundle", ""); err != nil {
+		t.Fatal(err)
+	}
 	again.SHA256, again.Data = sum("two"), []byte("2")
 	if other, now := put(again); other != id || now != resolver.Queued {
 		t.Errorf("other bytes of what was accepted are %s as %d, want %d", now, other, id)
