@@ -3,8 +3,8 @@ package pith
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/openpith/evidence/pith/internal/canon"
@@ -64,12 +64,7 @@ func (b *bundle) contents() *Contents {
 	for v := range b.root.Get("source_aliases").Children() {
 		c.Aliases = append(c.Aliases, Alias{v.Get("alias_kind").Text(), v.Get("alias_value").Text()})
 	}
-	for _, kind := range aliasKinds {
-		parts, ok := b.record.alias(kind)
-		if ok {
-			c.Names = append(c.Names, Alias{kind, strings.Join(parts[:], "")})
-		}
-	}
+	c.Names = b.record.names()
 	for v := range b.root.Get("public_keys").Children() {
 		c.Keys = append(c.Keys, KeyEntry{v.Get("fingerprint_sha256_hex").Text(), v.Canonical()})
 	}
@@ -135,22 +130,14 @@ func Adopt(bundle []byte, events, keyEntries [][]byte) ([]byte, error) {
 // these entries for public_keys, and nothing else but what follows from the record:
 // no aliases, links, hints or timestamps, which only the signer of a bundle vouches
 // for. It is the least of all bundles with these events and entries: united with any
-// other of them it gives that other (spec §5.8). Like the result of Merge it has no bundle_signature.
-// One of the events must open the record. Errors are those of Number and Merge.
+// other of them it gives that other (spec §5.8). Like the result of Merge it has no
+// bundle_signature. One of the events must open the record. Errors are those of Number and Merge.
 func Assemble(record []byte, events, keyEntries [][]byte) ([]byte, error) {
 	r, err := readRecord(record)
 	if err != nil {
 		return nil, err
 	}
-	u := r.union()
-	for _, entry := range keyEntries {
-		key, err := canon.Parse(entry)
-		if err != nil {
-			return nil, err
-		}
-		keepSmallest(u.keys, key.Root().Get("fingerprint_sha256_hex").Text(), key.Root().Canonical())
-	}
-	return u.adopt(events, nil)
+	return r.union().adopt(events, keyEntries)
 }
 
 // Keep returns a bundle with those of its events of whose digest (entry_sha256, spec
@@ -168,7 +155,8 @@ func Keep(bundle []byte, keep func(entry [sha256.Size]byte) bool) ([]byte, error
 	return u.bundle()
 }
 
-// adopt returns the bundle of the union with some events and keys more.
+// adopt returns the bundle of the union with some events more, and with entries of keys
+// that it does not have yet; of several for one key the smallest, as Merge keeps it.
 func (u *union) adopt(events, keyEntries [][]byte) ([]byte, error) {
 	for _, event := range events {
 		doc, err := canon.Parse(event)
@@ -177,14 +165,15 @@ func (u *union) adopt(events, keyEntries [][]byte) ([]byte, error) {
 		}
 		u.events = append(u.events, doc.Root().Canonical())
 	}
+	had := maps.Clone(u.keys)
 	for _, entry := range keyEntries {
 		key, err := canon.Parse(entry)
 		if err != nil {
 			return nil, err
 		}
 		fingerprint := key.Root().Get("fingerprint_sha256_hex").Text()
-		if _, has := u.keys[fingerprint]; !has {
-			u.keys[fingerprint] = key.Root().Canonical()
+		if _, has := had[fingerprint]; !has {
+			keepSmallest(u.keys, fingerprint, key.Root().Canonical())
 		}
 	}
 	return u.bundle()

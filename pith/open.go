@@ -257,17 +257,25 @@ func (r *record) union() *union {
 // aliasKinds are the kinds that can follow from a record, sorted.
 var aliasKinds = []string{"arxiv", "arxiv_version", "doi", "pith_short_12", "pith_short_16", "pith_short_8"}
 
-// aliases are all aliases that follow from the record, as of a time.
-func (r *record) aliases(at time.Time) []byte {
-	var list [][]byte
+// names are all aliases that follow from the record.
+func (r *record) names() (list []Alias) {
 	for _, kind := range aliasKinds {
 		if parts, ok := r.alias(kind); ok {
-			list = append(list, canon.Build(
-				canon.Member{Name: "alias_kind", Value: canon.Quote(kind)},
-				canon.Member{Name: "alias_value", Value: canon.Quote(strings.Join(parts[:], ""))},
-				canon.Member{Name: "created_at", Value: canon.Quote(at.UTC().Format(secondsFormat))},
-			))
+			list = append(list, Alias{kind, strings.Join(parts[:], "")})
 		}
+	}
+	return list
+}
+
+// aliases are the names as a bundle has them, as of a time.
+func (r *record) aliases(at time.Time) []byte {
+	var list [][]byte
+	for _, a := range r.names() {
+		list = append(list, canon.Build(
+			canon.Member{Name: "alias_kind", Value: canon.Quote(a.Kind)},
+			canon.Member{Name: "alias_value", Value: canon.Quote(a.Value)},
+			canon.Member{Name: "created_at", Value: canon.Quote(at.UTC().Format(secondsFormat))},
+		))
 	}
 	return canon.BuildArray(list...)
 }

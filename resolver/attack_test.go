@@ -613,6 +613,37 @@ func TestForgedSigner(t *testing.T) {
 	}
 }
 
+// TestForgedKey: an event that is not valid brings no key, though a moderator lets it in.
+func TestForgedKey(t *testing.T) {
+	s := service(t)
+	submit(t, s, seed.Bundle())
+	carol := keyOf("carol").Public()
+	entry, err := carol.MarshalJSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, event := correction(t, bob, "x")
+	bundle, err := pith.Adopt(seed.Bundle(), [][]byte{bytes.ReplaceAll(event, []byte(bob.Public().Fingerprint()), []byte(carol.Fingerprint()))}, [][]byte{entry})
+	if err == nil {
+		bundle, err = pith.Sign(bundle, bob, day)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.Submit(t.Context(), resolver.Submission{Data: bundle, From: "test"})
+	var r *resolver.Refusal
+	if !errors.As(err, &r) {
+		t.Fatal(err)
+	}
+	if _, err := s.Accept(t.Context(), r.ID); err != nil {
+		t.Fatal(err)
+	}
+	if rec, data := served(t, s); rec.EventCount != 3 || bytes.Contains(data, []byte(`"fingerprint_sha256_hex":"`+carol.Fingerprint())) {
+		t.Errorf("%d events: %s", rec.EventCount, data)
+	}
+	sound(t, s.Store())
+}
+
 // TestCountedOnce: of a batch each new event counts for who brought it first.
 func TestCountedOnce(t *testing.T) {
 	s := service(t)

@@ -135,9 +135,10 @@ type Store interface {
 
 	// PutHeld keeps a submission that was not let in. One with the same digest, or
 	// else with the same bytes, is there once: as Refused, or as Accepted with another
-	// digest or other bytes, it becomes the new one; as Queued, when the new one shall be Queued for
-	// something else, it takes the new digest, code, detail and signer; otherwise it
-	// stays as it is. It returns the number and the status that it has then.
+	// digest or other bytes, it becomes the new one; as Queued, when the new one shall
+	// be Queued for something else, it takes the new digest, code, detail and signer;
+	// otherwise it stays as it is. It returns the number and the status that it has
+	// then.
 	PutHeld(ctx context.Context, h Held) (id int64, now Status, err error)
 
 	// FindHeld returns the number and the status of the submission with a digest, or
@@ -280,6 +281,15 @@ const (
 	Accepted Status = "accepted" // let in by a moderator
 	Rejected Status = "rejected" // kept out by a moderator
 )
+
+// Valid reports whether it is one of the statuses that submissions are held with.
+func (s Status) Valid() bool {
+	switch s {
+	case Refused, Queued, Accepted, Rejected:
+		return true
+	}
+	return false
+}
 
 // Held is a submission that was kept outside.
 type Held struct {

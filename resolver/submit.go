@@ -503,6 +503,17 @@ func (r *record) known() map[Digest]bool {
 	return known
 }
 
+// validIDs are the ids of the valid events that the store or the batch has.
+func (r *record) validIDs() map[string]bool {
+	ids := make(map[string]bool, len(r.events))
+	for _, e := range r.events {
+		if e.Invalid == "" {
+			ids[e.ID] = true
+		}
+	}
+	return ids
+}
+
 // exists reports whether the store or the batch has the record.
 func (r *record) exists() bool { return r.packed != nil || r.bundle != nil }
 
@@ -550,7 +561,7 @@ func (r *record) addBundle(j *job) error {
 	if same, err := r.nothingNew(merged); err != nil || same {
 		return err
 	}
-	if distrust, _, _ := bundleDistrust(j.result); distrust == "" && r.now.United {
+	if r.now.United && believesSigner(j.result) {
 		// Where somebody whom the policy trusts vouches for all of it, this mirror need not.
 		all, err := pith.Merge(j.contents.Canonical)
 		if err != nil {
@@ -591,12 +602,12 @@ func (r *record) addMissing(j *job, missing map[int]bool) error {
 // addTrusted lets in what the policy trusts of a bundle that does not get in as a
 // whole: events, and everything else if it trusts who put them together. Else one event
 // of a stranger, in whatever bundle it is passed on, would keep out for ever what others
-// sign, and whoever packs a record could keep all of it out. When nothing of the bundle
-// is left that is not here, it got in.
+// sign, and whoever packs a record could keep all of it out. What is left then, see
+// turnAway.
 func (r *record) addTrusted(j *job) error {
 	trusted, err := r.trusted(j)
-	distrust, _, _ := bundleDistrust(j.result)
-	if err != nil || len(trusted) == 0 && distrust != "" {
+	believed := believesSigner(j.result)
+	if err != nil || len(trusted) == 0 && !believed {
 		return err
 	}
 	if !r.exists() { // else it was asked for
@@ -605,7 +616,7 @@ func (r *record) addTrusted(j *job) error {
 		}
 		defer r.service.uniting.Release(int64(len(j.Data)))
 	}
-	union, err := r.partOf(j, trusted, distrust == "")
+	union, err := r.partOf(j, trusted, believed)
 	if err != nil {
 		return nil // a limit, or nobody trusted opens the record; what waits says why it waits
 	}
@@ -623,28 +634,13 @@ func (r *record) addTrusted(j *job) error {
 		return nil
 	}
 	j.charged = part.charged
-	if here := r.known(); slices.ContainsFunc(j.entries, func(entry Digest) bool { return !here[entry] }) {
-		return nil
-	}
-	if union, err = pith.Merge(r.bundle, j.contents.Canonical); err != nil {
-		return nil
-	}
-	same, err := r.nothingNew(union)
-	if err == nil && same {
-		j.refusal = nil
-	}
-	return err
+	return nil
 }
 
 // trusted are the events of a bundle, by their digests, that are not here, that the
 // policy trusts, and that are valid without those that it does not trust.
 func (r *record) trusted(j *job) (map[Digest]*pith.Statement, error) {
-	known, have := r.known(), map[string]bool{} // ids that can be superseded
-	for _, e := range r.events {
-		if e.Invalid == "" {
-			have[e.ID] = true
-		}
-	}
+	known, have := r.known(), r.validIDs() // what can be superseded
 	trusted := map[Digest]*pith.Statement{}
 	var order []Digest
 	for i := range j.result.History {
@@ -850,12 +846,7 @@ func declaresKey(bundle []byte, fingerprint string) (bool, error) {
 // admit asks whether what is new in a verified bundle may come in. Events that
 // are here already were let in before, whatever the policy says of them now.
 func (r *record) admit(j *job, result *pith.Result, contents *pith.Contents, isBundle bool) bool {
-	known, ids := r.known(), map[string]bool{}
-	for _, e := range r.events {
-		if e.Invalid == "" {
-			ids[e.ID] = true
-		}
-	}
+	known, ids := r.known(), r.validIDs()
 	buckets := map[string]int{} // what is new, by whom it is charged to
 	var doubt *pith.Statement
 	for i := range result.History {
@@ -951,6 +942,12 @@ func bundleDistrust(result *pith.Result) (code, detail, signer string) {
 		}
 	}
 	return "", "", ""
+}
+
+// believesSigner reports whether the policy vouches for a bundle's signer.
+func believesSigner(result *pith.Result) bool {
+	code, _, _ := bundleDistrust(result)
+	return code == ""
 }
 
 // become makes the record what a bundle says.

@@ -58,12 +58,7 @@ func knownAs(suffix string, texts ...string) Digest {
 
 // missing are the events of a submission, by their places in it, that the record lacks.
 func (r *record) missing(j *job) map[int]bool {
-	here, ids := r.known(), map[string]bool{}
-	for _, e := range r.events {
-		if e.Invalid == "" {
-			ids[e.ID] = true
-		}
-	}
+	here, ids := r.known(), r.validIDs()
 	missing := map[int]bool{}
 	for i, entry := range j.entries {
 		if !here[entry] && (j.ids[i] == "" || !ids[j.ids[i]]) {

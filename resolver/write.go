@@ -294,11 +294,10 @@ func (h Held) Report() HeldReport {
 // listHeld lists 100 submissions of a status, queued by default, after an id.
 func (s *Server) listHeld(w http.ResponseWriter, r *http.Request) {
 	status := Status(r.FormValue("status"))
-	switch status {
-	case "":
+	if status == "" {
 		status = Queued
-	case Queued, Accepted, Rejected, Refused:
-	default:
+	}
+	if !status.Valid() {
 		writeProblem(w, http.StatusBadRequest, &Refusal{Status: Refused, Code: "status", Detail: "status is queued, accepted, rejected or refused"})
 		return
 	}

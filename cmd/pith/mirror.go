@@ -32,11 +32,11 @@ func mirrorCommand() *cobra.Command {
 
 func mirrorAddCommand() *cobra.Command {
 	var (
-		h      home
-		logKey string
-		all    bool
-		bundle bool
-		noLog  bool
+		h       home
+		logKey  string
+		all     bool
+		bundles bool
+		noLog   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "add URL",
@@ -83,7 +83,7 @@ kept out of it read again.`,
 					Err:  fmt.Errorf("%s had the log key %s and now has %s", u.URL, orNone(u.LogKey), orNone(logKey)),
 					Hint: "ask whoever runs it; if the change is right, pith mirror remove it and add it again"}
 			}
-			u.URL, u.LogKey, u.All, u.Bundles = client.Base, logKey, all, bundle
+			u.URL, u.LogKey, u.All, u.Bundles = client.Base, logKey, all, bundles
 			if err := mirror.AddUpstream(cmd.Context(), store, u); errors.Is(err, mirror.ErrLogKey) {
 				return cli.Hint(err, "--log-key takes one line, as GET /log/key of the mirror has it")
 			} else if err != nil {
@@ -96,7 +96,7 @@ kept out of it read again.`,
 	h.storeFlags(cmd)
 	cmd.Flags().StringVar(&logKey, "log-key", "", "the `KEY` of the mirror's log (default: what the mirror says now)")
 	cmd.Flags().BoolVar(&noLog, "no-log", false, "the mirror has no log: its history cannot be checked")
-	cmd.Flags().BoolVar(&bundle, "bundles", false, "believe how the mirror puts bundles together, by the key of its log")
+	cmd.Flags().BoolVar(&bundles, "bundles", false, "believe how the mirror puts bundles together, by the key of its log")
 	cmd.Flags().BoolVar(&all, "all", false, "take everything valid, also of signers that no trust file names")
 	cmd.MarkFlagsMutuallyExclusive("bundles", "no-log")
 	return cmd

@@ -43,10 +43,8 @@ about, why it waits, the key that the policy does not let do it, who sent it and
 		Example: "  pith moderate list --status refused",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch resolver.Status(status) {
-			case resolver.Queued, resolver.Accepted, resolver.Rejected, resolver.Refused:
-			default:
-				return cli.Hint(fmt.Errorf("--status %q", status), "queued, accepted, rejected or refused")
+			if !resolver.Status(status).Valid() {
+				return cli.Hint(fmt.Errorf("--status: %q is none", status), "queued, accepted, rejected or refused")
 			}
 			store, err := h.openThere(cmd)
 			if err != nil {

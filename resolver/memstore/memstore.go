@@ -442,10 +442,7 @@ func (s *Store) findHeld(digest, bytes resolver.Digest) int64 {
 	if id := s.byHeld[digest]; id > 0 {
 		return id
 	}
-	if i := slices.IndexFunc(s.held, func(h resolver.Held) bool { return h.SHA256 == bytes }); i >= 0 {
-		return int64(i) + 1
-	}
-	return s.byHeld[bytes]
+	return int64(slices.IndexFunc(s.held, func(h resolver.Held) bool { return h.SHA256 == bytes })) + 1
 }
 
 // FindHeld implements resolver.Store.

@@ -487,7 +487,7 @@ func readHeld(row pgx.CollectableRow) (h resolver.Held, err error) {
 
 // findHeld is the submission with a digest, else the first one with such bytes; of rows
 // of before there were two digests both are one.
-const findHeld = `SELECT ` + heldColumns + ` FROM held WHERE id = coalesce((SELECT id FROM held WHERE digest = $1), (SELECT min(id) FROM held WHERE sha256 = $2), (SELECT id FROM held WHERE digest = $2))`
+const findHeld = `SELECT ` + heldColumns + ` FROM held WHERE id = coalesce((SELECT id FROM held WHERE digest = $1), (SELECT min(id) FROM held WHERE sha256 = $2), (SELECT id FROM held WHERE digest = $2 AND sha256 IS NULL))`
 
 // PutHeld implements resolver.Store.
 func (s *Store) PutHeld(ctx context.Context, h resolver.Held) (id int64, now resolver.Status, err error) {
